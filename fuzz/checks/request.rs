@@ -18,8 +18,9 @@ pub(crate) fn check(input: &[u8]) {
         assert!(HeaderValue::try_from(base).is_ok(), "the base is not a valid header value");
     }
     let now = Millis(1_769_846_400_000);
-    let resolved = request::raw_kick_off(&http_request, path.level)
-        .and_then(|raw| ExportRequest::resolve(&raw, &ExportPolicy::default(), &Permissions::default(), now));
+    let policy = ExportPolicy::default();
+    let resolved = request::raw_kick_off(&http_request, path.level, policy.version)
+        .and_then(|raw| ExportRequest::resolve(&raw, &policy, &Permissions::default(), now));
     match resolved {
         Ok(resolved) => {
             let id_bytes = resolved.patients.iter().map(|id| id.len() + 3).sum::<usize>();

@@ -111,6 +111,9 @@ where
     }
 }
 
+/// The log target of the line about a failed job. A program that tells its user the reason itself leaves the line out.
+pub const JOB_FAILED_TARGET: &str = "chunk_worker::failed_jobs";
+
 /// Logs an attempt in one line and records its metrics.
 fn log_attempt(task: &TaskId, end: &Result<TaskEnd, ExportError>, duration: Duration) {
     let (job_id, task_id, duration_ms) = (&task.job, task.task, u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
@@ -142,7 +145,7 @@ fn log_attempt(task: &TaskId, end: &Result<TaskEnd, ExportError>, duration: Dura
             tracing::warn!(job.id = %job_id, task.id = task_id, duration_ms, fault, "task failed and is announced again")
         }
         Ok(TaskEnd::JobFailed(reason)) => {
-            tracing::error!(job.id = %job_id, task.id = task_id, duration_ms, reason = reason.text, "the job failed");
+            tracing::error!(target: JOB_FAILED_TARGET, { job.id = %job_id, task.id = task_id, duration_ms, reason = reason.text }, "the job failed");
             let parked = u64::from(reason.kind == FailureKind::Exhausted);
             record_metrics(&[(Metric::JobsFailed, 1), (Metric::TasksParked, parked)]);
         }

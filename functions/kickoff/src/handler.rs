@@ -99,7 +99,7 @@ where
             return Err(RequestError::new(405, IssueCode::NotSupported, "method", text).into());
         }
         let base = base_url::base_url(request, self.settings.base.as_deref())?;
-        let raw = request::raw_kick_off(request, path.level)?;
+        let raw = request::raw_kick_off(request, path.level, self.settings.policy.version)?;
         self.buckets_checked.get_or_try_init(|| self.check_buckets()).await?;
         let kick_off_request = KickOff {
             id: (self.new_id)()?,

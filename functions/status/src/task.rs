@@ -4,6 +4,7 @@ use headrace_core::flow::client::status::progress;
 use headrace_core::job::{Job, JobState};
 use headrace_core::request::ExportRequest;
 use headrace_core::vocab::level::Level;
+use headrace_core::vocab::plural::counted;
 use headrace_fhir::definitions::FhirVersion;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -77,7 +78,13 @@ fn business_status(job: &Job) -> String {
     match job.state {
         JobState::Queued => "queued behind earlier exports".to_owned(),
         JobState::Accepted | JobState::Running => progress(job),
-        JobState::Complete => format!("complete, {} resources", job.counters.resources),
+        JobState::Complete => {
+            let left_out = match job.counters.lines_rejected {
+                0 => String::new(),
+                lines => format!(", {}", counted(lines, "line left out", "lines left out")),
+            };
+            format!("complete, {}{left_out}", counted(job.counters.resources, "resource", "resources"))
+        }
         JobState::Failed | JobState::Cancelled | JobState::Expired => job.state.as_str().to_owned(),
     }
 }
@@ -120,7 +127,7 @@ fn task_inputs(request: &ExportRequest) -> Vec<Value> {
     let list = |texts: Vec<String>| (!texts.is_empty()).then(|| json!(texts.join(",")));
     let types = request.types.iter().flatten().map(ToString::to_string).collect();
     let associated = request.associated_data.iter().filter_map(serialized_text).collect();
-    let patients = request.patients.map(|number| json!(format!("{number} patients")));
+    let patients = request.patients.map(|number| json!(counted(number.into(), "patient", "patients")));
     let container = request.container.as_ref().map(|container| json!(container.as_str()));
     let single = [
         ("_type", "valueString", list(types)),
@@ -132,6 +139,7 @@ fn task_inputs(request: &ExportRequest) -> Vec<Value> {
         ("organizeOutputBy", "valueString", request.is_organized_by_patient.then(|| json!("Patient"))),
         ("allowPartialManifests", "valueBoolean", request.allows_partial_manifests.then_some(Value::Bool(true))),
         ("_container", "valueString", container),
+        ("_anonymizationConfig", "valueString", request.anonymization.as_ref().map(|config| json!(config.name.as_str()))),
         ("_format", "valueString", request.layout.as_ref().and_then(serialized_text).map(Value::from)),
         ("_encryptionKey", "valueString", request.encryption_key.as_ref().map(|key| json!(key.name))),
     ];
@@ -148,11 +156,12 @@ fn serialized_text(value: &impl Serialize) -> Option<String> {
     serde_json::to_value(value).ok()?.as_str().map(str::to_owned)
 }
 
-/// Removes the values of a query of `_typeFilter`: `Observation?code=1234-5&date=gt2020` becomes `Observation?code&date`.
+/// Replaces the values of a query of `_typeFilter`: `Observation?code=1234-5&date=gt2020` becomes `Observation?code=…&date=…`.
 fn without_values(filter: &str) -> String {
     let (kind, query) = filter.split_once('?').unwrap_or((filter, ""));
     let names: Vec<&str> =
         query.split('&').map(|pair| pair.split_once('=').map_or("", |(name, _)| name)).filter(|name| !name.is_empty()).collect();
+    let names: Vec<String> = names.iter().map(|name| format!("{name}=…")).collect();
     if names.is_empty() { kind.to_owned() } else { format!("{kind}?{}", names.join("&")) }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use headrace_core::ports::{Clock as _, OriginError, OriginPage, OriginRequest, OriginServer, PAGE_LIMIT_BYTES};
+use headrace_core::vocab::clock::Millis;
 use headrace_edge::system::SystemClock;
 use reqwest::header::{ACCEPT, CACHE_CONTROL, DATE, HeaderMap};
 use reqwest::{Method, Response, StatusCode, Url};
@@ -52,6 +53,8 @@ struct Inner {
     gate: RequestGate,
     requests: AtomicU64,
     bytes: AtomicU64,
+    /// The end of the latest pause that the server has demanded, in milliseconds since 1970.
+    busy_until: AtomicU64,
 }
 
 impl HttpOrigin {
@@ -67,6 +70,7 @@ impl HttpOrigin {
             gate,
             requests: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            busy_until: AtomicU64::new(0),
         })))
     }
 
@@ -84,7 +88,11 @@ impl OriginServer for HttpOrigin {
         drop(running);
         match &result {
             Ok(_) => self.0.gate.count_success(),
-            Err(OriginError::Busy { .. }) => self.0.gate.slow_down(),
+            Err(OriginError::Busy { retry_after }) => {
+                self.0.gate.slow_down();
+                let until = SystemClock.now() + retry_after.unwrap_or_default();
+                self.0.busy_until.fetch_max(until.0, Ordering::Relaxed);
+            }
             Err(_) => {}
         }
         result
@@ -92,6 +100,13 @@ impl OriginServer for HttpOrigin {
 
     async fn pause(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
+    }
+}
+
+impl HttpOrigin {
+    /// Returns the end of the pause that the server has demanded. `None` if it is over.
+    pub fn busy_until(&self) -> Option<Millis> {
+        Some(Millis(self.0.busy_until.load(Ordering::Relaxed))).filter(|until| *until > SystemClock.now())
     }
 }
 

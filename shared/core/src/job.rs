@@ -84,9 +84,9 @@ pub struct NoticeCounts {
     /// The number of resources and deletions that `_since` has left out although their object arrived after it. Counted only if nobody
     /// has said up to when the lake is complete.
     pub arrived_late: u64,
-    /// The number of resources that are left out because their `meta.lastUpdated` is later than the clock.
+    /// The number of versions that are left out because their `meta.lastUpdated` is later than the clock.
     pub ahead_of_clock: u64,
-    /// The number of matching resources whose `meta.lastUpdated` is not an instant.
+    /// The number of matching versions whose `meta.lastUpdated` is not an instant.
     pub unreadable_times: u64,
     /// The number of patients of the requested group that the lake has.
     pub members_found: u64,

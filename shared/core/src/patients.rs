@@ -7,7 +7,7 @@
 //! * A resource in the compartments of several patients is copied to the block of each.
 //! * A resource in no compartment of the export's patients belongs to no block, and the files hold only blocks. The standard
 //!   permits to omit such resources. The `error` file reports their number for each type. This includes a Provenance that is
-//!   related to a patient only by its target.
+//!   related to a patient only by its target, except in an export of one patient.
 //! * A resource whose copies exceed [`COPIES_LIMIT_BYTES`] is omitted and reported as well. A Group of a million patients,
 //!   copied to the block of each, would be larger than all other data.
 //!

@@ -30,6 +30,11 @@ pub fn parse_parameters_body(headers: &HeaderMap, body: &Body) -> Result<Vec<(St
         return Ok(Vec::new());
     }
     require_json(headers)?;
+    // The parser checks only the strings that it returns.
+    if let Err(error) = std::str::from_utf8(bytes) {
+        let text = format!("the body is not UTF-8, as JSON must be: see byte {}", error.valid_up_to() + 1);
+        return Err(invalid("Parameters".to_owned(), &text));
+    }
     let position = ParameterPosition::default();
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let parsed = ResourceSeed { position: &position }.deserialize(&mut reader).and_then(|parsed| reader.end().map(|()| parsed));
@@ -61,9 +66,14 @@ fn require_json(headers: &HeaderMap) -> Result<(), RequestError> {
     if headers.get(CONTENT_ENCODING).is_some_and(|coding| !is_plain(coding.as_bytes())) {
         return unsupported("Content-Encoding", "the body must not be compressed");
     }
-    let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if matches!(media.as_str(), "application/fhir+json" | "application/json") {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+    let mut pieces = content_type.split(';').map(str::trim);
+    let media = pieces.next().unwrap_or_default();
+    let is_other_charset = |piece: &str| piece.strip_prefix("charset=").is_some_and(|charset| charset.trim_matches('"') != "utf-8");
+    if pieces.any(is_other_charset) {
+        return unsupported("Content-Type", "the body is JSON, which is UTF-8: send it with `Content-Type: application/fhir+json`");
+    }
+    if matches!(media, "application/fhir+json" | "application/json") {
         return Ok(());
     }
     unsupported("Content-Type", "the body is a Parameters resource in JSON: send it with `Content-Type: application/fhir+json`")

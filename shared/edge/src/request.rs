@@ -6,12 +6,13 @@ use headrace_core::request::{RawKickOff, RequestError};
 use headrace_core::vocab::ids::JobId;
 use headrace_core::vocab::level::Level;
 use headrace_core::vocab::outcome::IssueCode;
-use lambda_http::http::header::HeaderName;
+use headrace_fhir::definitions::FhirVersion;
+use lambda_http::http::header::{CONTENT_TYPE, HeaderName};
 use lambda_http::http::{HeaderMap, Method};
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt};
 
-use crate::accept::require_fhir_json;
+use crate::accept::{names_other_version, require_fhir_json};
 use crate::parameters::parse_parameters_body;
 use crate::percent;
 use crate::prefer::parse_preferences;
@@ -75,9 +76,14 @@ fn unrouted_id(path: &str) -> Option<String> {
 
 /// Reads the headers and the parameters of a kick-off. The parameters of query and body are combined: some clients send a
 /// POST with a query and no body.
-pub fn raw_kick_off(request: &Request, level: Level) -> Result<RawKickOff, RequestError> {
+pub fn raw_kick_off(request: &Request, level: Level, version: FhirVersion) -> Result<RawKickOff, RequestError> {
     let parameters = parameters(request)?;
-    require_fhir_json(request.headers())?;
+    require_fhir_json(request.headers(), version)?;
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if request.method() == Method::POST && names_other_version(content_type, version) {
+        let text = format!("the body is of another version of FHIR than this server, which has {version}");
+        return Err(RequestError::new(415, IssueCode::NotSupported, "Content-Type", text));
+    }
     Ok(RawKickOff { level, preferences: parse_preferences(request.headers())?, parameters })
 }
 
@@ -256,7 +262,7 @@ mod tests {
         for (name, values) in [("accept", accept), ("prefer", prefer)] {
             request = values.iter().fold(request, |request, value| request.header(name, *value));
         }
-        raw_kick_off(&request.body(Body::Empty).unwrap(), Level::System)
+        raw_kick_off(&request.body(Body::Empty).unwrap(), Level::System, FhirVersion::R4)
     }
 
     fn rejection(result: Result<RawKickOff, RequestError>) -> (u16, String) {
@@ -273,6 +279,8 @@ mod tests {
             "application/fhir+json, */*; q=0.1",
             "*/*",
             "Application/FHIR+JSON",
+            "application/fhir+json; fhirVersion=4.0",
+            "application/fhir+json;fhirversion=\"4.0\", text/html",
         ] {
             assert!(with_headers(&[accept], &["respond-async"]).is_ok(), "{accept}");
         }
@@ -281,10 +289,21 @@ mod tests {
     // Holds: A5, K23
     #[test]
     fn an_accept_that_cannot_be_served_is_406_and_a_missing_one_400() {
-        for accept in ["text/html", "application/fhir+xml", "application/fhir+json;q=0"] {
+        for accept in ["text/html", "application/fhir+xml", "application/fhir+json;q=0", "application/fhir+json; fhirVersion=5.0"] {
             assert_eq!(rejection(with_headers(&[accept], &["respond-async"])), (406, "Accept".to_owned()), "{accept}");
         }
         assert_eq!(rejection(with_headers(&[], &["respond-async"])), (400, "Accept".to_owned()));
+    }
+
+    #[test]
+    fn a_body_of_another_version_of_fhir_is_415() {
+        let post = |content_type: &str| {
+            let request = lambda_http::http::Request::builder().method("POST").uri("/$export").header("content-type", content_type);
+            let request = request.header("accept", "*/*").header("prefer", "respond-async").body(Body::Empty).unwrap();
+            raw_kick_off(&request, Level::System, FhirVersion::R4)
+        };
+        assert!(post("application/fhir+json; fhirVersion=4.0").is_ok());
+        assert_eq!(rejection(post("application/fhir+json; fhirVersion=5.0")), (415, "Content-Type".to_owned()));
     }
 
     fn preferring(prefer: &[&str]) -> Result<RawKickOff, RequestError> {
@@ -375,7 +394,7 @@ mod tests {
             }
             let mut request = kick_off("GET", "");
             *request.headers_mut() = map;
-            if let Err(error) = raw_kick_off(&request, Level::System) {
+            if let Err(error) = raw_kick_off(&request, Level::System, FhirVersion::R4) {
                 prop_assert!((400..500).contains(&error.status));
                 prop_assert!(!error.text.is_empty() && error.text.len() < 1_000, "{}", error.text);
                 prop_assert!(error.expression.is_some());

@@ -44,6 +44,26 @@ impl std::fmt::Debug for WebhookSecret {
 #[error("it is not a secret of Standard Webhooks: `whsec_` and 24 to 64 bytes in base64, such as `whsec_$(openssl rand -base64 32)`")]
 pub struct InvalidWebhookSecret;
 
+/// The error for a URL that must not be called with events. It has the reason in the words of a webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidWebhookUrl(&'static str);
+
+impl From<InvalidJwksUrl> for InvalidWebhookUrl {
+    fn from(error: InvalidJwksUrl) -> Self {
+        Self(match error {
+            InvalidJwksUrl::NotAbsolute => "it is not an absolute URL",
+            InvalidJwksUrl::HasUser => "it contains a user name or a password, which events do not need: they are signed; remove it",
+            InvalidJwksUrl::HasFragment => "it has a fragment (#…), which is never sent; remove it",
+            InvalidJwksUrl::NoHost => "it has no host",
+            InvalidJwksUrl::PointsToServer => "it points to the server itself",
+            InvalidJwksUrl::IsIpAddress => "its host is an IP address: use a host name, which a certificate can verify",
+            InvalidJwksUrl::NotHttps => "it must begin with https://, so that nobody on the network can read the events",
+            InvalidJwksUrl::NotPublic => "its address is not public",
+        })
+    }
+}
+
 impl WebhookSecret {
     /// Parses a secret: `whsec_` and the bytes in base64. White space around it is ignored.
     pub fn parse(text: &str) -> Result<Self, InvalidWebhookSecret> {
@@ -102,7 +122,7 @@ struct Webhook {
 
 impl WebhookSettings {
     /// Creates the settings of a webhook. Fails if the URL must not be called.
-    pub fn new(url: String, secret: WebhookSecret, policy: UrlPolicy) -> Result<Self, InvalidJwksUrl> {
+    pub fn new(url: String, secret: WebhookSecret, policy: UrlPolicy) -> Result<Self, InvalidWebhookUrl> {
         policy.parse_url(&url)?;
         Ok(Self { url, secret, policy, timeout: TIMEOUT })
     }
@@ -164,6 +184,21 @@ mod tests {
         let secret = WebhookSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let signature = secret.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#).unwrap();
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn a_url_is_refused_in_the_words_of_a_webhook() {
+        let secret = WebhookSecret(vec![1; 32]);
+        for (url, words) in [
+            ("http://169.254.169.254/x", "nobody on the network can read the events"),
+            ("https://user:password@hooks.example/x", "events do not need"),
+            ("https://169.254.169.254/x", "not public"),
+            ("hooks.example", "not an absolute URL"),
+        ] {
+            let error = WebhookSettings::new(url.to_owned(), secret.clone(), UrlPolicy::LocalClients).unwrap_err().to_string();
+            assert!(error.contains(words) && !error.contains("key"), "{url}: {error}");
+        }
+        assert!(WebhookSettings::new("http://127.0.0.1:1/x".to_owned(), secret, UrlPolicy::LocalClients).is_ok());
     }
 
     #[test]

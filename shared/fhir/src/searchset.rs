@@ -1,13 +1,19 @@
 //! Pages of search results and histories: Bundles of types `searchset` and `history`, whose resources keep their bytes.
 
+mod message;
+
 use crate::bundle::{Bundle, BundleEntry, BundleError};
 use crate::definitions::ResourceType;
 use crate::instant::Instant;
 use crate::semantics::id::is_id;
 
+pub use message::ServerMessage;
+
 /// A page of search results or of a history.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct SearchPage<'a> {
+    /// True for a page of a history.
+    pub is_history: bool,
     /// The number of all matches, if the server states one.
     pub total: Option<u64>,
     /// The link to the next page, as it was sent. `None` on the last page.
@@ -23,7 +29,9 @@ pub enum SearchEntry<'a> {
     Match(&'a str),
     /// A deletion of a history.
     Deletion(HistoryDeletion),
-    /// A resource that was added to the matches, or a message of the server.
+    /// A message of the server: the JSON text of an OperationOutcome.
+    Outcome(&'a str),
+    /// A resource that was added to the matches.
     Other,
 }
 
@@ -56,12 +64,27 @@ impl<'a> SearchPage<'a> {
     /// Parses a page. The texts of its resources are slices of `body`.
     pub fn parse(body: &'a [u8]) -> Result<Self, InvalidSearchPage> {
         let Bundle { header, entries } = Bundle::parse(body)?;
-        if !matches!(header.bundle_type.as_deref(), Some("searchset" | "history")) {
-            return Err(InvalidSearchPage::OtherBundleType);
-        }
+        let is_history = match header.bundle_type.as_deref() {
+            Some("searchset") => false,
+            Some("history") => true,
+            Some(_) | None => return Err(InvalidSearchPage::OtherBundleType),
+        };
         let next = header.link("next").filter(|url| !url.is_empty()).map(str::to_owned);
         let entries = (0..).zip(entries).map(|(index, entry)| SearchEntry::new(entry, index)).collect::<Result<_, _>>()?;
-        Ok(Self { total: header.total, next, entries })
+        Ok(Self { is_history, total: header.total, next, entries })
+    }
+
+    /// Returns the messages of the server that need attention.
+    pub fn messages(&self) -> impl Iterator<Item = ServerMessage> {
+        self.entries.iter().filter_map(|entry| match entry {
+            SearchEntry::Outcome(text) => ServerMessage::parse(text),
+            SearchEntry::Match(_) | SearchEntry::Deletion(_) | SearchEntry::Other => None,
+        })
+    }
+
+    /// Returns the words of the server if it says that the page is incomplete.
+    pub fn error(&self) -> Option<String> {
+        self.messages().find(|message| message.is_error).map(|message| message.text)
     }
 }
 
@@ -74,8 +97,13 @@ impl<'a> SearchEntry<'a> {
             let (resource_type, id) = target.ok_or(InvalidSearchPage::InvalidDeletion(index))?;
             return Ok(Self::Deletion(HistoryDeletion { resource_type, id: id.to_owned(), deleted_at }));
         }
-        let is_match = matches!(entry.search_mode.as_deref(), None | Some("match"));
-        Ok(entry.resource.filter(|_| is_match).map_or(Self::Other, Self::Match))
+        let mode = entry.search_mode.as_deref();
+        Ok(match entry.resource {
+            // Some servers send their messages without saying that these are not matches.
+            Some(text) if mode == Some("outcome") || message::is_outcome(text) => Self::Outcome(text),
+            Some(text) if matches!(mode, None | Some("match")) => Self::Match(text),
+            Some(_) | None => Self::Other,
+        })
     }
 }
 
@@ -131,10 +159,28 @@ mod tests {
         let expected = [
             SearchEntry::Match(r#"{"resourceType":"Observation","id":"o","valueQuantity":{"value":1.10}}"#),
             SearchEntry::Other,
-            SearchEntry::Other,
+            SearchEntry::Outcome(r#"{"resourceType":"OperationOutcome"}"#),
             SearchEntry::Match(r#"{"resourceType":"Patient","id":"q"}"#),
         ];
         assert_eq!(page.entries, expected);
+        assert!(!page.is_history);
+        assert!(SearchPage::parse(br#"{"resourceType":"Bundle","type":"history"}"#).unwrap().is_history);
+    }
+
+    #[test]
+    fn the_server_says_in_a_page_that_it_is_incomplete_with_and_without_a_mode() {
+        for mode in ["", r#","search":{"mode":"outcome"}"#, r#","search":{"mode":"match"}"#, r#","search":{"mode":"include"}"#] {
+            let outcome = |severity: &str| {
+                let issue = format!(r#"{{"severity":"{severity}","code":"incomplete","diagnostics":"shard 3 did not answer"}}"#);
+                format!(
+                    r#"{{"resourceType":"Bundle","type":"searchset","entry":[{{"resource":{{"resourceType":"OperationOutcome","issue":[{issue}]}}{mode}}}]}}"#
+                )
+            };
+            let (error, warning) = (outcome("error"), outcome("warning"));
+            assert_eq!(SearchPage::parse(error.as_bytes()).unwrap().error().as_deref(), Some("shard 3 did not answer"), "{mode}");
+            let page = SearchPage::parse(warning.as_bytes()).unwrap();
+            assert_eq!((page.error(), page.messages().count()), (None, 1), "{mode}");
+        }
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! Adds files of other formats to a lake in a directory: Bundles, the exports of other servers, and tables of FHIR Works on AWS.
 //!
 //! The input is read twice: first for its content hashes, and for what references and versions need to know, then to write the lines. A
-//! run has an identity from its input: the same input is not added twice.
+//! run has an identity from its input: the same input is not added twice, and neither is a file of it.
+//!
+//! References of Bundles are resolved within the input and the lake. Those of the lake that the input resolves are replaced in the lake:
+//! the newest version of such a resource is written again. An older version is never written again.
 
 mod bundles;
+mod completeness;
 mod entry;
 mod export_files;
 mod fhir_works;
@@ -11,6 +15,9 @@ mod format;
 mod index;
 mod input;
 mod json_space;
+mod known_versions;
+mod lake_objects;
+mod manifest;
 mod names;
 mod receipt;
 mod report;
@@ -28,6 +35,7 @@ use crate::writing::{LakeLock, RewriteSettings, Staging, WriteError, recover};
 pub use format::InputFormat;
 pub use report::{AddReport, InputPosition, LeftOut, LeftOutExample, LeftOutReason, ReferenceCounts, WatermarkChange};
 
+use completeness::Completeness;
 use input::{ContentHash, InputFile, list_files};
 use receipt::{AddedFiles, Receipt};
 
@@ -91,6 +99,16 @@ pub enum AddError {
         /// The reason, with the position.
         reason: String,
     },
+    /// An object of the lake cannot be read.
+    #[error(
+        "the object `{object}` of the lake cannot be read, and nothing was added: {reason}; headrace lake check names all such objects"
+    )]
+    LakeObject {
+        /// The name of the object.
+        object: String,
+        /// The reason.
+        reason: String,
+    },
     /// The input as a whole cannot be added.
     #[error("{0}; nothing was added")]
     Refused(String),
@@ -117,6 +135,9 @@ pub fn add(from: &Path, lake: &Path, settings: &AddSettings, progress: &Arc<Prog
 
 /// Adds files to a lake that is locked.
 pub(crate) fn add_locked(from: &Path, lake: &LakeLock, settings: &AddSettings, progress: &Arc<Progress>) -> Result<AddReport, AddError> {
+    if let Some(time) = settings.complete_up_to {
+        Completeness::Stated(time).check_time(settings.rewrite.now).map_err(AddError::Refused)?;
+    }
     // An interrupted run that is completed now has a receipt.
     recover(lake)?;
     let files = list_files(from)?;
@@ -184,23 +205,26 @@ impl Addition<'_> {
         move |cause| AddError::Temporary { folder: folder.clone(), cause }
     }
 
-    /// Makes the lines of a run visible, then its receipt, and then the watermark.
+    /// Makes the lines of a run visible, then its receipt, and then the watermark. A repeated run has a receipt already.
     ///
-    /// * `watermarks`: a folder of the lake, empty or ending in `/`, and the moment up to which it is complete.
+    /// * `watermarks`: a folder of the lake, empty or ending in `/`, and the statement up to when it is complete.
     fn publish(
         &self,
         staging: Staging<'_>,
         lines: Vec<(String, String)>,
         receipt: &Receipt,
-        watermarks: &[(String, Millis)],
+        watermarks: &[(String, Completeness)],
         report: &mut AddReport,
     ) -> Result<(), AddError> {
+        let now = self.settings.rewrite.now;
         let mut files = lines;
         report.objects = files.len() as u64;
-        staging.write("receipt", receipt.to_lines(self.settings.rewrite.now).as_bytes())?;
-        files.push(("receipt".to_owned(), AddedFiles::receipt_name(&receipt.run)));
-        for (index, (folder, complete_up_to)) in watermarks.iter().enumerate() {
-            let change = receipt::watermark_file(staging.lake().root(), folder, *complete_up_to);
+        if !report.is_repeat {
+            staging.write("receipt", receipt.to_lines(now, report.lost()).as_bytes())?;
+            files.push(("receipt".to_owned(), AddedFiles::receipt_name(&receipt.run)));
+        }
+        for (index, (folder, completeness)) in watermarks.iter().enumerate() {
+            let change = receipt::watermark_file(staging.lake().root(), folder, *completeness, now);
             if let Some(content) = &change.content {
                 let staged = format!("watermark-{index}");
                 staging.write(&staged, content.as_bytes())?;
@@ -208,7 +232,31 @@ impl Addition<'_> {
             }
             report.watermarks.push((folder.clone(), change.change));
         }
-        Ok(staging.commit(&files)?)
+        if files.is_empty() {
+            staging.discard()?;
+        } else {
+            staging.commit(&files)?;
+        }
+        Ok(())
+    }
+
+    /// Moves the watermarks after a run whose input was added before: more may be known now.
+    fn publish_repeat(
+        &self,
+        lake: &LakeLock,
+        receipt: &Receipt,
+        watermarks: &[(String, Completeness)],
+        mut report: AddReport,
+    ) -> Result<AddReport, AddError> {
+        if !watermarks.is_empty() {
+            self.publish(Staging::begin(lake, &receipt.run)?, Vec::new(), receipt, watermarks, &mut report)?;
+        }
+        Ok(report)
+    }
+
+    /// Returns the statement of the operator about the whole lake.
+    fn operator_statement(&self) -> Vec<(String, Completeness)> {
+        self.settings.complete_up_to.map(|time| (String::new(), Completeness::Stated(time))).into_iter().collect()
     }
 }
 

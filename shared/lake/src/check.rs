@@ -209,6 +209,8 @@ impl<'a, S: ResourceSource + 'static> LakeCheck<'a, S> {
         let folder = self.settings.temp_folder.clone();
         let failed = |cause| CheckError::Temporary { folder, cause };
         count_versions(self.idle_sorters, &mut self.report).map_err(failed)?;
+        let conflicting = self.report.types.values().map(|counts| counts.conflicting).sum();
+        self.findings.add_count(FindingKind::ConflictingVersions, conflicting);
         if self.report.objects == 0 {
             self.findings.add(FindingKind::NoObjects, FindingExample::default());
         }

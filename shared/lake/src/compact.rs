@@ -3,6 +3,7 @@
 //! The new objects appear first. The old ones stay until every export that may have pinned them has ended: a marker names them, and a
 //! later run removes them. In between an export finds a resource in both, which is harmless unless it exports each line.
 
+mod links;
 mod superseded;
 mod versions;
 
@@ -11,8 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use headrace_core::flow::export_time::read_watermark;
-use headrace_core::job::Watermark;
+use headrace_core::flow::export_time::determine_export_time;
 use headrace_core::job::task::{Pin, Slice};
 use headrace_core::lake::line::LakeLine;
 use headrace_core::lake::slices::SlicePlanner;
@@ -32,6 +32,9 @@ use crate::reading::read_slice;
 use crate::sorting::{GroupedRecords, RecordSorter};
 use crate::writing::{LakeLines, LakeLock, LineSink, RewriteSettings, Staging, WriteError};
 
+pub use superseded::waiting_objects;
+
+use links::FolderLinks;
 use superseded::SupersededObjects;
 use versions::{CompactedVersion, KeptLine, VersionReader, keep_newest};
 
@@ -48,6 +51,8 @@ pub struct CompactSettings {
     pub export_deadline: Duration,
     /// True to remove old objects at once: no export is running.
     pub removes_now: bool,
+    /// The moment up to which the lake is complete, as exports are told.
+    pub watermark: LakeWatermark,
     /// The time, the memory and the threads.
     pub rewrite: RewriteSettings,
 }
@@ -67,6 +72,8 @@ pub struct CompactReport {
     pub removable_at: Option<Millis>,
     /// The number of objects that stay because they have lines that are not valid.
     pub kept_objects: u64,
+    /// The number of objects that stay because they are reached through a link to a folder.
+    pub linked_objects: u64,
     /// The number of lines with a resource before.
     pub versions_before: u64,
     /// The number of lines with a resource after.
@@ -136,14 +143,17 @@ fn compact_locked<S: ResourceSource>(
     let mut report = CompactReport::default();
     let staging = Staging::begin(lake, &format!("compact-{}", settings.rewrite.now.compact()))?;
     let mut superseded = SupersededObjects::read(lake)?;
-    let pins = compaction.list()?;
+    let mut links = FolderLinks::new(lake.root());
+    // What a link leads to may belong to others. The lines there are not compared either: one of them may be the same file.
+    let (linked, pins): (Vec<Pin>, Vec<Pin>) = compaction.list()?.into_iter().partition(|pin| links.lead_to(&pin.object));
+    report.linked_objects = linked.len() as u64;
     superseded.remove_expired(lake, &pins, settings, &mut report)?;
     let pins: Vec<Pin> = pins.into_iter().filter(|pin| !superseded.contains(pin)).collect();
     pins.iter().for_each(|pin| progress.expect(2 * pin.size));
     let slices = slices(&pins);
     let read = compaction.read_versions(&pins, &slices)?;
     let (kept, dropped) =
-        keep_newest(read.sorters, &read.kept_objects, settings, read.watermark, &mut report).map_err(compaction.temporary())?;
+        keep_newest(read.sorters, &read.kept_objects, settings, read.complete_up_to, &mut report).map_err(compaction.temporary())?;
     report.kept_objects = read.kept_objects.len() as u64;
     if dropped == 0 && !has_small_objects(&pins) {
         staging.discard()?;
@@ -198,7 +208,8 @@ struct ReadVersions {
     sorters: Vec<RecordSorter<CompactedVersion>>,
     /// The objects with lines that are not valid, by their index. They stay.
     kept_objects: std::collections::BTreeSet<usize>,
-    watermark: Option<Millis>,
+    /// The moment up to which exports read now. A version that is later is not exported yet, and must not replace one that is.
+    complete_up_to: Millis,
 }
 
 impl<S: ResourceSource> Compaction<'_, S> {
@@ -225,11 +236,8 @@ impl<S: ResourceSource> Compaction<'_, S> {
 
     /// Reads the versions of all resources.
     fn read_versions(&self, pins: &[Pin], slices: &[(usize, Slice)]) -> Result<ReadVersions, CompactError> {
-        let watermark = self.runtime.block_on(read_watermark(self.source, LakeWatermark::Auto, self.settings.rewrite.now))?;
-        let watermark = match watermark {
-            Watermark::Object(time) => Some(time),
-            Watermark::Unstated | Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => None,
-        };
+        let time = determine_export_time(self.source, self.settings.watermark, self.settings.rewrite.now);
+        let complete_up_to = self.runtime.block_on(time)?.transaction_time;
         let keys = ResourceKeyHasher::from_job(&JobId::from_random(self.settings.rewrite.seed));
         let workers = self.settings.rewrite.workers();
         let reader = || {
@@ -241,7 +249,7 @@ impl<S: ResourceSource> Compaction<'_, S> {
             let read = read_slice(self.source, slice, self.progress, |line| reader.add_line(*object, line).map_err(&temporary));
             self.runtime.block_on(read).map(drop)
         })?;
-        let mut read = ReadVersions { sorters: Vec::new(), kept_objects: std::collections::BTreeSet::new(), watermark };
+        let mut read = ReadVersions { sorters: Vec::new(), kept_objects: std::collections::BTreeSet::new(), complete_up_to };
         for reader in readers {
             read.kept_objects.extend(reader.invalid_objects);
             read.sorters.push(reader.sorter);

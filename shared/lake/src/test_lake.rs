@@ -21,9 +21,9 @@ use walkdir::WalkDir;
 pub(crate) struct TestLake(pub(crate) PathBuf);
 
 impl TestLake {
-    /// Returns the names of all files, sorted.
+    /// Returns the names of all files, sorted. Follows links, as exports do.
     pub(crate) fn files(&self) -> Vec<String> {
-        let files = WalkDir::new(&self.0).into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_file());
+        let files = WalkDir::new(&self.0).follow_links(true).into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_file());
         let mut names: Vec<String> = files.map(|entry| entry.path().strip_prefix(&self.0).unwrap().to_str().unwrap().to_owned()).collect();
         names.sort();
         names

@@ -14,6 +14,7 @@ mod staging;
 pub(crate) use fault::FaultPoint;
 pub use lines::{LakeLines, LineSink};
 pub use lock::LakeLock;
+pub(crate) use lock::entries;
 pub use settings::RewriteSettings;
 pub(crate) use staging::recover;
 pub use staging::{Staging, unfinished_runs};

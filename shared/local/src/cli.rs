@@ -232,8 +232,9 @@ pub struct ExportArgs {
     /// Write to OUT even if it is not empty. Removes the files of the earlier export that OUT/manifest.json names, and nothing else
     #[arg(long)]
     pub overwrite: bool,
-    /// Report what would be requested and read, without an export. Writes nothing, and sends no request to a server
-    #[arg(long, conflicts_with_all = ["resume", "overwrite"])]
+    /// Report what would be requested and read, without an export. Fails if the export would be refused. Writes nothing, and sends no
+    /// request to a server
+    #[arg(long, conflicts_with = "resume")]
     pub dry_run: bool,
     /// Fetch the resources of a server by searches, as headrace sync does, and export them on this machine, with every option of the
     /// export of a directory. The default for a server without $export
@@ -242,9 +243,9 @@ pub struct ExportArgs {
     /// Continue the unfinished export from a server in OUT: polls, downloads what is missing and checks it
     #[arg(long, value_name = "OUT", conflicts_with_all = ["source", "out", "overwrite"])]
     pub resume: Option<PathBuf>,
-    /// Export what changed after the time in FILE, and write the time of this export to it if the export is complete and has no
-    /// errors. Exports everything if FILE does not exist
-    #[arg(long, value_name = "FILE", conflicts_with = "since")]
+    /// Export what changed after the time in FILE, and write the time of this export to it once the export is complete. Exports
+    /// everything if FILE does not exist
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "until"])]
     pub since_file: Option<PathBuf>,
     /// Print the result as one JSON object, the same as in OUT/manifest.json
     #[arg(id = "result_as_json", long = "json")]
@@ -597,7 +598,14 @@ mod tests {
         ] {
             assert!(Cli::try_parse_arguments([&["headrace", "export"], arguments].concat()).is_ok(), "{arguments:?}");
         }
-        for arguments in [&["--resume", "out", "lake", "other"][..], &["lake"], &["--resume", "out", "--overwrite"], &[]] {
+        for arguments in [
+            &["--resume", "out", "lake", "other"][..],
+            &["lake"],
+            &["--resume", "out", "--overwrite"],
+            &["lake", "out", "--since-file=last", "--since=2026-01-01"],
+            &["lake", "out", "--since-file=last", "--until=2026-01-01"],
+            &[],
+        ] {
             assert!(Cli::try_parse_arguments([&["headrace", "export"], arguments].concat()).is_err(), "{arguments:?}");
         }
     }

@@ -12,6 +12,8 @@ pub mod export;
 pub mod exports;
 pub mod file_names;
 pub mod folder;
+mod line_rule;
+pub(crate) mod local_export;
 mod local_files;
 pub mod manifest;
 pub mod out_dir;

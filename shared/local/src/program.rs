@@ -21,6 +21,7 @@ use crate::commands::token::run_token;
 use crate::commands::ui::run_ui;
 use crate::server::serve::serve;
 use crate::terminal::error_chain;
+use chunk_worker::handler::JOB_FAILED_TARGET;
 use headrace_edge::telemetry::parse_log_filter;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::LevelFilter;
@@ -30,8 +31,15 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// The crates that obtain credentials for AWS, as targets of log lines.
 const AWS_CONFIG: [&str; 2] = ["aws_config", "aws_runtime"];
 
+/// The log lines of a server that repeat what `headrace export` and `headrace sync` print at their end, as targets.
+const REPEATED: [&str; 4] =
+    [JOB_FAILED_TARGET, "headrace_local::server::queue", "headrace_edge::reply", "headrace_core::flow::work::sync::fetch"];
+
 /// Time that threads have at the end of the program. One that waits for a file system that does not answer would never end.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(1);
+
+/// The log target of the notices about an export.
+const NOTICES: &str = "headrace_core::flow::work::notices";
 
 /// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
@@ -55,6 +63,10 @@ async fn run() -> ExitCode {
     let filter = parse_log_filter(log, default_level);
     // The SDK warns of credentials that it cannot obtain, with its internals. The error of the command says the same in one line.
     let quiet = AWS_CONFIG.into_iter().filter(|target| !log.contains(target));
+    // `headrace export` prints the notices of its export itself.
+    let notices = [NOTICES].into_iter().filter(|target| matches!(&cli.command, Command::Export(_)) && !log.contains(target));
+    let is_server_hidden = matches!(&cli.command, Command::Export(_) | Command::Sync(_)) && log.is_empty();
+    let quiet = quiet.chain(notices).chain(REPEATED.into_iter().filter(|_| is_server_hidden));
     let filter = quiet.fold(filter, |filter, target| filter.with_target(target, LevelFilter::OFF));
     let log_lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
     tracing_subscriber::registry().with(log_lines.with_filter(filter)).init();
@@ -96,6 +108,10 @@ async fn run() -> ExitCode {
         }
         Command::Man(args) => run_man(args).map_err(Into::into).map(|()| ExitCode::SUCCESS),
     };
+    let result = result.and_then(|code| match crate::terminal::output_fault() {
+        Some(error) => Err(format!("standard output cannot be written: {error}").into()),
+        None => Ok(code),
+    });
     result.unwrap_or_else(|error| {
         drop(writeln!(io::stderr(), "headrace: {}", error_chain(error.as_ref())));
         ExitCode::FAILURE

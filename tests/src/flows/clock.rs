@@ -24,6 +24,12 @@ impl Default for ManualClock {
 }
 
 impl ManualClock {
+    /// Returns a clock with the same time that moves by itself from now on.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self(Arc::new(AtomicU64::new(self.0.load(Ordering::SeqCst))))
+    }
+
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);

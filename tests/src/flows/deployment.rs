@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_lambda_events::event::sqs::SqsMessage;
@@ -24,6 +25,7 @@ use tempfile::TempDir;
 use super::Result;
 use super::permissions::PermissionLog;
 use crate::lake;
+use crate::standins::dynamo_model::DynamoModel;
 use crate::standins::kms::{ENCRYPTION_KEY, KmsStandIn};
 use crate::standins::s3::S3StandIn;
 use crate::standins::sqs::SqsStandIn;
@@ -40,7 +42,7 @@ const CLIENTS: &str = "client-bucket";
 
 /// Returns the audit records that are not sealed yet, as they are stored.
 pub async fn unsealed_audit_records(deployment: &impl Deployment) -> Result<Vec<Value>> {
-    let page = deployment.dynamo().client().scan().table_name(TABLE).limit(1_000).send().await?;
+    let page = deployment.dynamo().scan().table_name(TABLE).limit(1_000).send().await?;
     let records = page.items().iter().filter_map(|item| item.get("record")?.as_s().ok());
     records.map(|record| Ok(serde_json::from_str(record)?)).collect()
 }
@@ -59,8 +61,8 @@ pub trait Deployment: Clone + Send + Sync + 'static {
     /// True if requests come through API Gateway, which authenticates IAM callers.
     const HAS_GATEWAY: bool;
 
-    /// Returns the database engine of the job table.
-    fn dynamo(&self) -> &EmbeddedDynamo;
+    /// Returns a client of the database of the job table.
+    fn dynamo(&self) -> aws_sdk_dynamodb::Client;
 
     /// Creates queue, lake and output store for a new process.
     fn ports(&self) -> (Self::Queue, Self::Lake, Self::Output);
@@ -103,7 +105,7 @@ pub trait Deployment: Clone + Send + Sync + 'static {
 
     /// Returns every item of the job table as DynamoDB JSON, by key. Audit records are left out: even rejected requests write them.
     fn job_table_items(&self) -> impl Future<Output = Result<BTreeMap<String, Value>>> + Send {
-        let client = self.dynamo().client();
+        let client = self.dynamo();
         async move {
             let mut items = BTreeMap::new();
             let mut after = None;
@@ -127,7 +129,7 @@ pub trait Deployment: Clone + Send + Sync + 'static {
 
     /// Writes an item, given as DynamoDB JSON, into the job table.
     fn put_job_table_item(&self, json: &Value) -> impl Future<Output = Result<()>> + Send {
-        let put = self.dynamo().client().put_item().table_name(TABLE);
+        let put = self.dynamo().put_item().table_name(TABLE);
         let item = json.as_object().map(|json| json.iter().map(|(name, value)| Ok((name.clone(), from_dynamo_json(value)?))).collect());
         async move {
             let item: Result<_> = item.ok_or("an item must be a JSON object")?;
@@ -270,8 +272,8 @@ impl Deployment for AwsDeployment {
 
     const HAS_GATEWAY: bool = true;
 
-    fn dynamo(&self) -> &EmbeddedDynamo {
-        &self.dynamo
+    fn dynamo(&self) -> aws_sdk_dynamodb::Client {
+        self.dynamo.client()
     }
 
     fn job_store(&self) -> DynamoJobStore {
@@ -362,25 +364,60 @@ impl Deployment for AwsDeployment {
 /// Deployment with the stores of `headrace serve`, in a temporary folder. The queue is lost with each process.
 #[derive(Clone)]
 pub struct LocalDeployment {
-    dynamo: EmbeddedDynamo,
-    folder: std::sync::Arc<TempDir>,
+    dynamo: LocalDynamo,
+    folder: Arc<TempDir>,
     lake: PathBuf,
+    /// Folder in which the lake is, if the deployment has one of its own.
+    lake_folder: Arc<TempDir>,
+}
+
+/// Database of a local deployment.
+#[derive(Clone)]
+enum LocalDynamo {
+    Embedded(EmbeddedDynamo),
+    Model(DynamoModel),
 }
 
 impl LocalDeployment {
     /// Creates a deployment that reads the lake in `dir`. Tests must not change that lake.
     pub async fn with_lake(dir: &Path) -> Result<Self> {
-        Ok(Self { dynamo: create_job_table().await?, folder: std::sync::Arc::new(tempfile::tempdir()?), lake: dir.to_path_buf() })
+        let (folder, lake_folder) = (Arc::new(tempfile::tempdir()?), Arc::new(tempfile::tempdir()?));
+        Ok(Self { dynamo: LocalDynamo::Embedded(create_job_table().await?), folder, lake: dir.to_path_buf(), lake_folder })
     }
 
     /// Creates a deployment with a lake of these files, which tests may change.
     pub async fn with_files(files: &[(&str, &[u8])]) -> Result<Self> {
         let mut deployment = Self::with_lake(Path::new("")).await?;
-        deployment.lake = deployment.folder.path().join("lake");
+        deployment.lake = deployment.lake_folder.path().join("lake");
         for (object, bytes) in files {
             deployment.set_lake_object(object, Some(Bytes::copy_from_slice(bytes))).await?;
         }
         Ok(deployment)
+    }
+
+    /// Replaces the empty job table by one in the simulator's model of DynamoDB. The model gives the same answers as the embedded engine in
+    /// less time, and can be copied: tests that run hundreds of exports use it.
+    pub async fn on_model(self) -> Result<Self> {
+        let model = DynamoModel::default();
+        TableSchema::create(&model.client(), TABLE).await?;
+        Ok(Self { dynamo: LocalDynamo::Model(model), ..self })
+    }
+
+    /// Copies the stores as they are now, as a crash would leave them. The copy reads the same lake.
+    ///
+    /// # Errors
+    ///
+    /// If the job table is not in the model, or a file cannot be copied.
+    pub fn copy_on_model(&self) -> Result<Self> {
+        let LocalDynamo::Model(model) = &self.dynamo else { return Err("only a job table in the model can be copied".into()) };
+        let folder = tempfile::tempdir()?;
+        copy_files(self.folder.path(), folder.path())?;
+        Ok(Self {
+            dynamo: LocalDynamo::Model(model.copy()),
+            folder: Arc::new(folder),
+            lake: self.lake.clone(),
+            lake_folder: Arc::clone(&self.lake_folder),
+        })
     }
 
     /// Writes a file of the lake that arrived at this time.
@@ -411,8 +448,11 @@ impl Deployment for LocalDeployment {
 
     const HAS_GATEWAY: bool = false;
 
-    fn dynamo(&self) -> &EmbeddedDynamo {
-        &self.dynamo
+    fn dynamo(&self) -> aws_sdk_dynamodb::Client {
+        match &self.dynamo {
+            LocalDynamo::Embedded(engine) => engine.client(),
+            LocalDynamo::Model(model) => model.client(),
+        }
     }
 
     fn ports(&self) -> (LocalQueue, DirectoryLake, DirectoryOutputStore) {
@@ -425,7 +465,7 @@ impl Deployment for LocalDeployment {
 
     fn job_store(&self) -> DynamoJobStore {
         let sealer = FileSecretEncryptor::new(self.folder.path().join("keys/secrets.key"));
-        DynamoJobStore::new(self.dynamo.client(), TABLE).with_one_partition().with_encryptor(sealer)
+        DynamoJobStore::new(self.dynamo(), TABLE).with_one_partition().with_encryptor(sealer)
     }
 
     async fn put_anonymization_config(&self, name: &str, config: &str) -> Result<()> {
@@ -508,4 +548,20 @@ fn files_below(root: &Path) -> Result<BTreeMap<String, Bytes>> {
         }
     }
     Ok(files)
+}
+
+/// Copies files and folders with their modes.
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let copy = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&copy)?;
+            fs::set_permissions(&copy, entry.metadata()?.permissions())?;
+            copy_files(&entry.path(), &copy)?;
+        } else {
+            fs::copy(entry.path(), &copy)?;
+        }
+    }
+    Ok(())
 }

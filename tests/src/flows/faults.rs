@@ -39,7 +39,7 @@ pub enum Fault {
 }
 
 /// Calls that change no store.
-const READING_CALLS: [&str; 26] = [
+const READING_CALLS: [&str; 35] = [
     "access.client",
     "access.clients",
     "access.token_key",
@@ -48,7 +48,12 @@ const READING_CALLS: [&str; 26] = [
     "audit.chain_state",
     "audit.records",
     "audit.unsealed",
+    "events.pending_events",
+    "events.undelivered_events",
+    "jobs.decrypt",
+    "jobs.decrypt_keys",
     "jobs.due",
+    "jobs.encrypt",
     "jobs.file_list",
     "jobs.job",
     "jobs.list_jobs",
@@ -58,8 +63,12 @@ const READING_CALLS: [&str; 26] = [
     "jobs.queued_jobs",
     "jobs.with_progress",
     "output.anonymization_config",
+    "output.anonymization_keys",
     "output.check",
+    "output.file_access",
     "output.read",
+    "schedules.schedule",
+    "schedules.schedules",
     "source.check",
     "source.list",
     "source.read",
@@ -68,13 +77,8 @@ const READING_CALLS: [&str; 26] = [
     "tasks.task_work",
 ];
 
-/// Returns the numbers of the calls that may change a store, counted from 1.
-///
-/// A crash after any other call leaves the stores as a crash after the changing call before it does, because the process keeps
-/// nothing else. So a test that crashes after each of these calls has met every state that a crash can leave.
-pub fn changing_calls(names: &[&'static str]) -> Vec<usize> {
-    (1..).zip(names).filter(|(_, name)| !READING_CALLS.contains(name)).map(|(number, _)| number).collect()
-}
+/// Function that is called when a call that may change a store took effect.
+type ChangeObserver = Box<dyn FnMut(PortCall) + Send>;
 
 /// Function that chooses the fault of each call.
 type FaultPlan = Box<dyn FnMut(PortCall) -> Fault + Send>;
@@ -85,6 +89,7 @@ pub struct FaultInjector(Arc<Inner>);
 
 struct Inner {
     plan: Mutex<FaultPlan>,
+    observer: Mutex<Option<ChangeObserver>>,
     calls: AtomicUsize,
     names: Mutex<Vec<&'static str>>,
     loses_file_numbers: AtomicBool,
@@ -111,6 +116,7 @@ impl FaultInjector {
         let (pause_sender, pauses) = mpsc::unbounded_channel();
         Self(Arc::new(Inner {
             plan: Mutex::new(Box::new(plan)),
+            observer: Mutex::default(),
             calls: AtomicUsize::new(0),
             names: Mutex::default(),
             loses_file_numbers: AtomicBool::new(false),
@@ -134,6 +140,11 @@ impl FaultInjector {
     /// Replaces the plan for all further calls.
     pub fn set_plan(&self, plan: impl FnMut(PortCall) -> Fault + Send + 'static) {
         *self.0.plan.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(plan);
+    }
+
+    /// Calls `observer` from now on after each call that may change a store, before the process receives the result.
+    pub fn observe_changes(&self, observer: impl FnMut(PortCall) + Send + 'static) {
+        *self.0.observer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(observer));
     }
 
     /// Loses a file number before every reservation from now on, like a counter whose answer does not arrive.
@@ -199,8 +210,13 @@ impl FaultInjector {
         name: &'static str,
         call: impl Future<Output = Result<T, E>> + Send,
     ) -> Result<T, E> {
-        match self.next_fault(name) {
-            Fault::None => call.await,
+        let (port_call, fault) = self.next_fault(name);
+        match fault {
+            Fault::None => {
+                let result = call.await;
+                self.tell_observer(port_call);
+                result
+            }
             Fault::CrashBefore => self.crash().await,
             Fault::CrashAfter => {
                 let result = call.await;
@@ -228,15 +244,24 @@ impl FaultInjector {
         }
     }
 
-    /// Counts the call and asks the plan for its fault. Every call after a crash crashes again.
-    fn next_fault(&self, name: &'static str) -> Fault {
+    /// Counts the call and asks the plan for its fault. Returns both. Every call after a crash crashes again.
+    fn next_fault(&self, name: &'static str) -> (PortCall, Fault) {
         let number = self.0.calls.fetch_add(1, Ordering::SeqCst) + 1;
         self.0.names.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+        let call = PortCall { number, name };
         if self.has_crashed() {
-            return Fault::CrashBefore;
+            return (call, Fault::CrashBefore);
         }
         let mut plan = self.0.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        plan(PortCall { number, name })
+        (call, plan(call))
+    }
+
+    /// Passes a call that took effect to the observer, if there is one and the call may have changed a store.
+    fn tell_observer(&self, call: PortCall) {
+        let mut observer = self.0.observer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(observer) = observer.as_mut().filter(|_| !READING_CALLS.contains(&call.name)) {
+            observer(call);
+        }
     }
 
     /// Marks the process as crashed and never returns.

@@ -8,6 +8,7 @@
 mod client;
 mod clock;
 mod completion;
+mod crashes;
 mod deployment;
 mod faults;
 mod faulty_ports;
@@ -26,8 +27,9 @@ pub mod sync;
 pub use client::{SmartClient, token_request_form};
 pub use clock::{ManualClock, set_next_job_number};
 pub use completion::{CompletedExport, REAPER_INTERVAL};
+pub use crashes::{Crash, CrashRecorder};
 pub use deployment::{AwsDeployment, Deployment, LocalDeployment, unsealed_audit_records};
-pub use faults::{Fault, FaultInjector, PausedCalls, PortCall, changing_calls};
+pub use faults::{Fault, FaultInjector, PausedCalls, PortCall};
 pub use http::{Manifest, ManifestFile, TestRequest, TestResponse};
 pub use local_server::{server_config, start_local_server};
 pub use service::{ANN, BEN, DeploymentSettings, ServiceProcess};

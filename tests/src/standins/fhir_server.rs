@@ -9,6 +9,7 @@ mod respond;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use headrace_core::vocab::clock::Millis;
 
@@ -83,6 +84,8 @@ pub struct ServerBehavior {
     pub expiring_searches: u32,
     /// Each request with a number that this divides is answered with 429 first.
     pub busy_every: Option<u64>,
+    /// The pause that the server demands if it is busy.
+    pub retry_after: Duration,
     /// The base URL in links, instead of the server's own.
     pub names_itself: Option<String>,
     /// The largest `_count` that is not rejected.
@@ -93,6 +96,8 @@ pub struct ServerBehavior {
     pub hostile_behavior: Option<HostileBehavior>,
     /// True if resources are formatted over several lines.
     pub is_pretty: bool,
+    /// The severity and the words of an OperationOutcome that each page of a search has.
+    pub message: Option<(&'static str, &'static str)>,
 }
 
 impl Default for ServerBehavior {
@@ -108,11 +113,13 @@ impl Default for ServerBehavior {
             expires_after: None,
             expiring_searches: 0,
             busy_every: None,
+            retry_after: Duration::from_millis(5),
             names_itself: None,
             rejects_count_above: None,
             rejects_total: false,
             hostile_behavior: None,
             is_pretty: false,
+            message: None,
         }
     }
 }
@@ -235,10 +242,10 @@ impl FhirServer {
         self.lock().ongoing = Some(Box::new(change));
     }
 
-    /// Ends the changes, and all hostile behavior.
+    /// Ends the changes, all hostile behavior and the messages in pages.
     pub fn stop_changes(&self) {
         let mut state = self.lock();
-        (state.ongoing, state.behavior.hostile_behavior) = (None, None);
+        (state.ongoing, state.behavior.hostile_behavior, state.behavior.message) = (None, None, None);
     }
 
     /// Returns the paths and queries of all requests so far.

@@ -1,6 +1,7 @@
 //! In-process stand-ins of S3, SQS, KMS and Secrets Manager for tests. They need no sockets and no AWS account, and leave nothing behind.
 //!
-//! The stand-in of DynamoDB is the embedded database of the local server, `headrace_local::stores::embedded`, which lists its gaps.
+//! The stand-in of DynamoDB is the embedded database of the local server, `headrace_local::stores::embedded`, which lists its gaps. Tests
+//! that run hundreds of exports use the simulator's model, which is compared with it ([`dynamo_model`]).
 //!
 //! The stand-ins differ from AWS in the following ways.
 //!
@@ -35,6 +36,7 @@
 //!
 //! **Secrets Manager** ([`secrets`], our own). It has one secret and one operation, and checks no permissions.
 
+pub mod dynamo_model;
 pub mod fhir_server;
 pub mod kms;
 pub mod s3;

@@ -276,7 +276,7 @@ fn the_token_of_a_disabled_or_removed_client_is_rejected_at_the_next_request() -
         assert_eq!(service.request_token(&client, "system/Patient.read").await?.status, 401);
         // A token of a client that is not registered, as issued by another deployment with the same keys.
         let token = service.token(&removed, "system/Patient.read").await?;
-        let item = service.deployment.dynamo().client().delete_item().table_name("headrace");
+        let item = service.deployment.dynamo().delete_item().table_name("headrace");
         let key = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
         item.key("pk", key("CLIENTS")).key("sk", key("removed")).send().await?;
         assert_eq!(send(&service, "/_operations/export", &token).await?.status, 401);
@@ -344,7 +344,7 @@ fn a_signing_key_is_trusted_until_it_expires_and_for_five_minutes_after_removal(
         service.deployment.job_store().put_token_key(&recorded(service.now() + Duration::from_secs(10_000))).await?;
         assert_eq!(list().await?, 200);
         let key = |text: String| aws_sdk_dynamodb::types::AttributeValue::S(text);
-        let delete = service.deployment.dynamo().client().delete_item().table_name("headrace");
+        let delete = service.deployment.dynamo().delete_item().table_name("headrace");
         delete.key("pk", key(format!("TOKENKEY#{kid}"))).key("sk", key("TOKENKEY".to_owned())).send().await?;
         service.clock.advance(Duration::from_secs(300));
         assert_eq!(list().await?, 401, "the operator has removed the key");

@@ -141,6 +141,8 @@ pub(crate) fn kick_offs() -> Vec<Behaviour> {
         row("answers 200 instead of 202", &[(KICK_OFF, &[answer(200, "{}").with("Content-Location", "{BASE}/status")])], Complete),
         row("has a relative Content-Location", &[(KICK_OFF, &[answer(202, "").with("Content-Location", "../status")])], Complete),
         row("has no Content-Location", &[(KICK_OFF, &[answer(202, "")])], Fails(&["no Content-Location"])),
+        row("has an empty Content-Location: no second export is started", &[(KICK_OFF, &[answer(202, "").with("Content-Location", "")])], Fails(&["no Content-Location"])).requests(KICK_OFF, 1),
+        row("has its own URL as Content-Location: no second export is started", &[(KICK_OFF, &[answer(202, "").with("Content-Location", "{BASE}/fhir/$export?#")])], Fails(&["URL of the kick-off itself as Content-Location"])).requests(KICK_OFF, 1),
         row("has a Content-Location of another scheme", &[(KICK_OFF, &[answer(202, "").with("Content-Location", "file:///etc/passwd")])], Fails(&["file:///etc/passwd", "http://"])),
         row("is busy", &[(KICK_OFF, &[outcome(429, "throttled").with("Retry-After", "120"), accepted()])], Complete).pauses(&[120.0]),
         row("is overloaded for ever", &[(KICK_OFF, &[answer(503, "").with("Retry-After", "600")])], Fails(&["the kick-off was rejected with 503"])).requests(KICK_OFF, 7),
@@ -215,6 +217,7 @@ pub(crate) fn manifests() -> Vec<Behaviour> {
     let deleted = r#"{"resourceType":"Bundle","type":"transaction"}"#;
     let same_names = r#"{"transactionTime":"2026-01-01T00:00:00Z","output":[{"type":"Patient","url":"/output/Patient.ndjson"}],
         "deleted":[{"type":"Bundle","url":"/deleted/Patient.ndjson"}],"error":[{"type":"OperationOutcome","url":"/error/Patient.ndjson"}]}"#;
+    let deletions = r#"{"transactionTime":"2026-01-01T00:00:00Z","output":[],"deleted":[{"type":"Patient","url":"/deleted"}],"error":[]}"#;
     let warning = r#"{"resourceType":"OperationOutcome","issue":[]}"#;
     vec![
         row("has no files", &[(STATUS, &[manifest_of("")])], Files(Vec::new())),
@@ -225,6 +228,8 @@ pub(crate) fn manifests() -> Vec<Behaviour> {
         row("has files that end alike", &[(STATUS, &[manifest_of(r#"{"type":"Patient","url":"/files/Patient/1.ndjson"},{"type":"Patient","url":"/files/Observation/1.ndjson"}"#)]), ("GET /files/Patient/1.ndjson", &[file()]), ("GET /files/Observation/1.ndjson", &[file()])], Files(vec![patients_in("Patient-1.ndjson"), patients_in("Patient-2.ndjson")])),
         row("has files that differ in the query", &[(STATUS, &[manifest_of(r#"{"type":"Patient","url":"/export?page=1"},{"type":"Patient","url":"/export?page=2"}"#)]), ("GET /export?page=1", &[file()]), ("GET /export?page=2", &[file()])], Files(vec![patients_in("Patient-1.ndjson"), patients_in("Patient-2.ndjson")])),
         row("has a file of each list with the same name", &[(STATUS, &[answer(200, same_names)]), ("GET /output/Patient.ndjson", &[file()]), ("GET /deleted/Patient.ndjson", &[answer(200, deleted)]), ("GET /error/Patient.ndjson", &[answer(200, warning)])], Files(vec![patients_in("Patient-1.ndjson"), ("deleted/Bundle-1.ndjson", deleted.into()), ("error/OperationOutcome-1.ndjson", warning.into())])),
+        row("sends live resources as deletions", &[(STATUS, &[answer(200, deletions)]), ("GET /deleted", &[file()])], Fails(&["deleted/Patient-1.ndjson", "its line 1 is not a Bundle of type transaction with DELETE requests: a resource of type Patient"])),
+        row("sends a live resource among deletions", &[(STATUS, &[answer(200, deletions)]), ("GET /deleted", &[answer(200, format!("{deleted}\n{PATIENTS}"))])], Fails(&["deleted/Patient-1.ndjson", "its line 2 is not a Bundle"])),
         row("names a file outside of the folder", &[(STATUS, &[manifest_of(r#"{"url":"/..%2f..%2fetc%2fpasswd.ndjson"}"#)]), ("GET /..%2f..%2fetc%2fpasswd.ndjson", &[file()])], Files(vec![patients_in("file-1.ndjson")])),
         row("names a type outside of the folder", &[(STATUS, &[manifest_of(r#"{"type":"../Patient","url":"/files/1"}"#)])], Fails(&["`output[0]`.type is not a resource type: `../Patient`"])),
         row("lists a file twice", &[(STATUS, &[manifest_of(&format!("{file_1},{file_1}"))])], Complete).requests(FILE, 1),
@@ -288,6 +293,7 @@ pub(crate) fn files() -> Vec<Behaviour> {
         row("continues at another place", &[(FILE, &[cut(file_with_ranges()), answer(206, "x").with("Content-Range", "bytes 3-4/90").with("ETag", "\"v1\""), file()])], Complete),
         row("continues with another validator", &[(FILE, &[cut(file_with_ranges()), answer(206, "x").with("Content-Range", "bytes 50-50/90").with("ETag", "\"v2\""), file()])], Complete),
         row("says that the range does not exist (416)", &[(FILE, &[cut(file_with_ranges()), answer(416, ""), file()])], Complete),
+        row("is behind a proxy that changes the answer (203)", &[(FILE, &[answer(203, PATIENTS)])], Complete),
         row("sends a part that was not asked for", &[(FILE, &[answer(206, PATIENTS)])], Fails(&["206"])),
         row("cuts a file in chunks", &[(FILE, &[file().chunked().cut_after(50), file().chunked()])], Complete),
         row("ends a file without a length in the middle of a line", &[(FILE, &[file().until_close().cut_after(50), file()])], Complete),
@@ -327,6 +333,8 @@ pub(crate) fn peculiarities() -> Vec<Behaviour> {
         row("deletes with 200", &[(DELETE, &[answer(200, "{}")])], Complete),
         row("deletes with 204", &[(DELETE, &[answer(204, "")])], Complete),
         row("deletes at the second try", &[(DELETE, &[answer(503, ""), answer(202, "")])], Complete).pauses(&[1.0]),
+        row("is busy for ever when it is asked to delete", &[(DELETE, &[answer(503, "").with("Retry-After", "10")])], Fails(&["the deletion was rejected with 503"])).requests(DELETE, 3).pauses(&[10.0, 10.0]),
+        row("wants to delete in two hours", &[(DELETE, &[answer(503, "").with("Retry-After", "7200")])], Fails(&["the deletion was rejected with 503"])).requests(DELETE, 1),
         row("cannot delete", &[(DELETE, &[outcome(405, "not-supported")])], Fails(&["the deletion was rejected with 405"])).requests(DELETE, 1),
         row("moves the deletion (307)", &[(DELETE, &[answer(307, "").with("Location", "/jobs/1")]), ("DELETE /jobs/1", &[answer(202, "")])], Complete),
     ]

@@ -94,6 +94,36 @@ fn an_export_that_was_killed_while_polling_is_continued() -> Result<()> {
 }
 
 #[test]
+fn a_time_of_the_future_is_not_the_start_of_the_next_export() -> Result<()> {
+    run(async || {
+        let manifest = crate::exchange::MANIFEST.replace("2026-01-01", "2099-01-01");
+        let server = start(Routes::from([("GET /status".to_owned(), vec![answer(200, manifest)])])).await?;
+        let folder = tempfile::tempdir()?;
+        let (out, since) = (folder.path().join("out"), folder.path().join("last-export"));
+        let arguments = ["export", &format!("{}/fhir", server.origin), text(&out)?, "--since-file", text(&since)?];
+        let (code, _, error) = finish(headrace(&arguments)).await?;
+        assert_eq!(code, Some(0), "{error}");
+        assert!(error.contains("transactionTime 2099-01-01T00:00:00Z is in the future"), "{error}");
+        assert!(error.contains("last-export is not written") && !since.exists(), "{error}");
+        Ok(())
+    })
+}
+
+#[test]
+fn lines_that_no_lake_would_have_are_named() -> Result<()> {
+    run(async || {
+        let file = "{\"resourceType\":\"Patient\",\"id\":\"1\"}\n{\"resourceType\":\"Patient\"}\n";
+        let server = start(Routes::from([("GET /files/1".to_owned(), vec![answer(200, file)])])).await?;
+        let folder = tempfile::tempdir()?;
+        let (code, _, error) = finish(headrace(&["export", &format!("{}/fhir", server.origin), text(folder.path())?])).await?;
+        assert_eq!(code, Some(0), "{error}");
+        let words = "`Patient-1.ndjson`: 1 line is not a resource, which no lake would show; the first is line 2: no id";
+        assert!(error.contains(words), "{error}");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_continued_export_downloads_only_what_is_missing_or_changed() -> Result<()> {
     run(async || {
         let manifest = r#"{"transactionTime":"2026-01-01T00:00:00Z","requiresAccessToken":false,"output":[

@@ -291,7 +291,7 @@ async fn audit_partition(deployment: &AwsDeployment, record: &AuditRecord) -> Re
     use aws_sdk_dynamodb::types::AttributeValue;
     for partition in ["AUDIT", "AUDITUNKNOWN"] {
         let sort_key = format!("{:016}#{}", record.at.0, record.id);
-        let get = deployment.dynamo().client().get_item().table_name("headrace").key("pk", AttributeValue::S(partition.to_owned()));
+        let get = deployment.dynamo().get_item().table_name("headrace").key("pk", AttributeValue::S(partition.to_owned()));
         if get.key("sk", AttributeValue::S(sort_key)).send().await?.item.is_some() {
             return Ok(partition.to_owned());
         }

@@ -226,6 +226,17 @@ fn the_audit_commands_fail_with_a_reason_if_there_is_nothing_to_check() -> Resul
         assert!(code.is_some_and(|code| code != 0 && code != EXIT_BROKEN) && text.contains(words), "{verb} {arguments:?}: {code:?} {text}");
     }
     assert!(!absent.exists(), "a wrong path creates no state");
+    // A state folder whose first record is not sealed yet: records are there once the reaper has run.
+    let state = folder.path().join("state");
+    let added = headrace(&["schedules", "add", "x", "--every", "P1D", "--state"]).arg(&state).output()?;
+    assert!(added.status.success());
+    let of_state = |verb: &str| -> Result<(Option<i32>, String)> {
+        let output = headrace(&["audit", verb, "--state"]).arg(&state).output()?;
+        Ok((output.status.code(), String::from_utf8([output.stdout, output.stderr].concat())?))
+    };
+    let (code, text) = of_state("show")?;
+    assert!(code == Some(0) && text.starts_with("no record has been written yet"), "{text}");
+    assert_eq!(of_state("verify")?, (Some(0), "intact: no record has been sealed yet\n".to_owned()));
     let day = folder.path().join("2026-01-31");
     std::fs::create_dir(&day)?;
     std::fs::write(day.join("0000000001.ndjson"), "{}\n")?;

@@ -80,9 +80,14 @@ fn a_client_is_added_shown_disabled_rotated_and_removed() -> Result<()> {
     for words in ["lab", "https://fhir.example.org/r4/token", "system/Patient.rs", "headrace clients rotate"] {
         assert!(added.contains(words), "{words}: {added}");
     }
+    assert!(!added.contains("[base]"), "{added}");
     let repeated = cli.run(&add)?.unwrap_err();
     assert!(repeated.contains("`lab` is already registered"), "{repeated}");
     let random = cli.run(&["add", "--scope", "system/*.read", "--jwks-url", "https://study.example/jwks.json"])??;
+    assert!(random.contains("replace [base] by the URL of the server"), "{random}");
+    let table = cli.run(&["list"])??;
+    assert!(table.contains("system/Observation.rs?category=laboratory system/Patient.rs  only g-1  "), "{table}");
+    assert!(table.contains("system/*.r") && table.contains("  any  "), "{table}");
     let clients = cli.list()?;
     assert_eq!(clients.len(), 2);
     let generated_id = clients.iter().filter_map(|client| client["id"].as_str()).find(|id| *id != "lab").ok_or("no generated client id")?;

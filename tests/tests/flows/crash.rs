@@ -1,7 +1,7 @@
 //! Crashes at every port call: before the first call, and after each call that changes a store took effect but before the process
 //! received its result. As calls are sequential, the latter is also a crash before the next call, and a crash after a call that only
-//! reads leaves the same stores. A new process over the same stores must complete the export with the same files and counts, byte for
-//! byte, and without leftover files.
+//! reads leaves the same stores. A new process over the stores that the crash left must complete the export with the same files and
+//! counts, byte for byte, and without leftover files.
 //!
 //! The job table is in memory and outlives the processes, and files are in a folder. The queue is lost with its process, so that the
 //! job table alone is authoritative (rule P1). A kill in the middle of a call, between two system calls, is tested by
@@ -9,27 +9,27 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use headrace_core::ports::JobStore as _;
 use headrace_core::vocab::ids::JobId;
 use headrace_core::vocab::lake_settings::LakeVersions;
 use headrace_tests::flows::{
-    CompletedExport, Deployment as _, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, REAPER_INTERVAL, Result,
-    ServiceProcess, changing_calls, run, seed, set_next_job_number,
+    CompletedExport, Crash, CrashRecorder, Deployment as _, DeploymentSettings, FaultInjector, LocalDeployment, ManualClock,
+    REAPER_INTERVAL, Result, ServiceProcess, run, seed, set_next_job_number,
 };
 
+use super::faults::run_cases;
 use super::lake_model::{self, Line, deletion, version};
 
-/// Creates a local deployment with the small lake of the seed.
+/// Creates a local deployment with the small lake of the seed, whose job table can be copied.
 pub(crate) async fn seeded_deployment() -> Result<LocalDeployment> {
     deployment_with(&seed::lake_objects()).await
 }
 
-/// Creates a local deployment with this lake.
+/// Creates a local deployment with this lake, whose job table can be copied.
 async fn deployment_with(lake: &[(&'static str, Vec<u8>)]) -> Result<LocalDeployment> {
     let files: Vec<_> = lake.iter().map(|(object, bytes)| (*object, bytes.as_slice())).collect();
-    LocalDeployment::with_files(&files).await
+    LocalDeployment::with_files(&files).await?.on_model().await
 }
 
 /// Export that is crashed at every call.
@@ -89,37 +89,35 @@ async fn recover(deployment: &LocalDeployment, clock: &ManualClock, case: &Case)
     Ok(completed)
 }
 
-/// Runs the export without a crash. Returns the names of its calls, its number of rounds, and the completed export.
-async fn run_without_crash(case: &Case) -> Result<(Vec<&'static str>, u32, CompletedExport)> {
+/// Result of the export without a crash.
+struct Run {
+    /// Names of the calls, in order.
+    names: Vec<&'static str>,
+    /// Number of rounds.
+    rounds: u32,
+    /// Completed export.
+    expected: CompletedExport,
+    /// Every crash that the process could have had.
+    crashes: Vec<Crash>,
+}
+
+/// Runs the export without a crash, and records every crash that the process could have.
+async fn run_without_crash(case: &Case) -> Result<Run> {
     set_next_job_number(1);
     let (deployment, clock) = (deployment_with(&case.lake).await?, ManualClock::default());
     let service = case.start(&deployment, &clock, FaultInjector::none());
+    let recorder = CrashRecorder::start(&service.faults, &deployment, &clock);
     run_lifecycle(&service, case).await?;
-    let names = service.faults.call_names();
-    let job = deployment.job_store().job(&first_job()).await?.ok_or("no job")?;
-    Ok((names, job.round, recover(&deployment, &clock, case).await?))
-}
-
-/// Crashes the export at one call and completes it in a new process.
-async fn run_with_crash(case: &Case, number: usize, fault: Fault) -> Result<CompletedExport> {
-    set_next_job_number(1);
-    let (deployment, clock) = (deployment_with(&case.lake).await?, ManualClock::default());
-    let faults = FaultInjector::at_call(number, fault);
-    let service = case.start(&deployment, &clock, faults.clone());
-    match faults.until_crash(run_lifecycle(&service, case)).await {
-        Some(Ok(())) => return Err("the process did not crash".into()),
-        Some(Err(error)) => return Err(error),
-        None => {}
-    }
-    drop(service);
-    recover(&deployment, &clock, case).await
+    let (names, crashes) = (service.faults.call_names(), recorder.take()?);
+    let rounds = deployment.job_store().job(&first_job()).await?.ok_or("no job")?.round;
+    Ok(Run { names, rounds, expected: recover(&deployment, &clock, case).await?, crashes })
 }
 
 #[test]
 fn p1_to_p6_an_export_survives_a_crash_at_any_call() -> Result<()> {
     let case =
         Case { lake: seed::lake_objects(), settings: seed::settings(), query: "", loses_file_numbers: false, lists_objects_singly: false };
-    let (names, rounds, expected) = run(async || run_without_crash(&case).await)?;
+    let Run { names, rounds, expected, crashes } = run(async || run_without_crash(&case).await)?;
     let distinct: BTreeSet<_> = names.iter().collect();
     // The export must cover merging, promoted fragments, output files of full checkpoints, and an error file.
     assert!(
@@ -137,7 +135,7 @@ fn p1_to_p6_an_export_survives_a_crash_at_any_call() -> Result<()> {
     lines.sort();
     assert_eq!(expected.sorted_lines(), lines.iter().map(|line| line.as_bytes().to_vec()).collect::<Vec<_>>());
 
-    check_crash_at_every_call(&case, &names, &expected)
+    check_crashes(&case, &crashes, &expected)
 }
 
 #[test]
@@ -146,7 +144,7 @@ fn p1_to_p6_an_export_that_reads_its_lake_twice_survives_a_crash_at_any_call() -
         let objects = lake_with_changes();
         let lake = objects.iter().map(|(object, lines)| (*object, lake_model::lines(lines))).collect();
         let case = Case { lake, settings: settings(versions), query, loses_file_numbers: false, lists_objects_singly: false };
-        let (names, rounds, expected) = run(async || run_without_crash(&case).await)?;
+        let Run { rounds, expected, crashes, .. } = run(async || run_without_crash(&case).await)?;
         // The rounds resolve versions, read again and merge, and merge records and corrections before.
         assert!(rounds >= if versions == LakeVersions::Auto { 5 } else { 3 }, "{rounds}");
         if query.is_empty() {
@@ -155,7 +153,7 @@ fn p1_to_p6_an_export_that_reads_its_lake_twice_survives_a_crash_at_any_call() -
         } else {
             assert_eq!((expected.lines().len(), expected.deleted_references()?.len()), (4, 2));
         }
-        check_crash_at_every_call(&case, &names, &expected)?;
+        check_crashes(&case, &crashes, &expected)?;
     }
     Ok(())
 }
@@ -166,11 +164,11 @@ fn p7_a_plan_continues_its_listing_whatever_call_crashes() -> Result<()> {
     // The plan records its progress after every page.
     settings.worker.cursor_interval = std::time::Duration::ZERO;
     let case = Case { lake: seed::lake_objects(), settings, query: "", loses_file_numbers: false, lists_objects_singly: true };
-    let (names, _, expected) = run(async || run_without_crash(&case).await)?;
+    let Run { names, expected, crashes, .. } = run(async || run_without_crash(&case).await)?;
     let pages = case.lake.len();
     let count = |name: &str| names.iter().filter(|other| **other == name).count();
     assert_eq!((count("source.list"), count("tasks.update_task listed_up_to")), (pages, pages - 1));
-    check_crash_at_every_call(&case, &names, &expected)
+    check_crashes(&case, &crashes, &expected)
 }
 
 #[test]
@@ -180,10 +178,10 @@ fn p4_gaps_in_the_numbers_of_files_are_closed_whatever_call_crashes() -> Result<
     let seeded =
         Case { lake: seed::lake_objects(), settings: seed::settings(), query: "", loses_file_numbers: true, lists_objects_singly: false };
     for case in [seeded, reread] {
-        let (names, _, expected) = run(async || run_without_crash(&case).await)?;
+        let Run { names, expected, crashes, .. } = run(async || run_without_crash(&case).await)?;
         assert!(names.contains(&"output.renumber"), "{names:?}");
         // `complete` checks that the numbers have no gaps.
-        check_crash_at_every_call(&case, &names, &expected)?;
+        check_crashes(&case, &crashes, &expected)?;
     }
     Ok(())
 }
@@ -215,45 +213,32 @@ fn settings(versions: LakeVersions) -> DeploymentSettings {
     settings
 }
 
-/// Crashes the export at every call. It must always complete with the same files and manifest.
-fn check_crash_at_every_call(case: &Case, names: &[&'static str], expected: &CompletedExport) -> Result<()> {
-    let crashes: Vec<(usize, Fault)> = std::iter::once((1, Fault::CrashBefore))
-        .chain(changing_calls(names).into_iter().map(|number| (number, Fault::CrashAfter)))
-        .collect();
-    let next = AtomicUsize::new(0);
-    let work = || -> Result<Vec<String>> {
-        let mut failures = Vec::new();
-        loop {
-            let Some(&(number, fault)) = crashes.get(next.fetch_add(1, Ordering::SeqCst)) else { return Ok(failures) };
-            let name = names.get(number - 1).copied().unwrap_or_default();
-            let difference = match run(async || run_with_crash(case, number, fault).await) {
-                // The next attempt at a plan does not know the sizes of the first tasks and announces them in another order. So files may
-                // have other numbers.
-                Ok(completed) if case.lists_objects_singly => {
-                    let has_same_lines = completed.sorted_lines() == expected.sorted_lines();
-                    if has_same_lines && completed.file_counts_by_type() == expected.file_counts_by_type() {
-                        continue;
-                    }
-                    format!("different lines: {:?}", completed.manifest)
+/// Completes the export after each crash in a new process. It must always complete with the same files and manifest.
+fn check_crashes(case: &Case, crashes: &[Crash], expected: &CompletedExport) -> Result<()> {
+    let failures = run_cases(crashes.len(), |index| {
+        let Some(crash) = crashes.get(index) else { return Ok(()) };
+        let difference = match run(async || recover(&crash.deployment, &crash.clock, case).await) {
+            // The next attempt at a plan does not know the sizes of the first tasks and announces them in another order. So files may
+            // have other numbers.
+            Ok(completed) if case.lists_objects_singly => {
+                let has_same_lines = completed.sorted_lines() == expected.sorted_lines();
+                if has_same_lines && completed.file_counts_by_type() == expected.file_counts_by_type() {
+                    return Ok(());
                 }
-                Ok(completed) if completed.files != expected.files => format!("different files: {:?}", completed.manifest),
-                Ok(completed)
-                    if completed.manifest.output != expected.manifest.output || completed.manifest.error != expected.manifest.error =>
-                {
-                    format!("a different manifest: {:?}", completed.manifest)
-                }
-                Ok(_) => continue,
-                Err(error) => error.to_string(),
-            };
-            failures.push(format!("{fault:?} call {number}, {name}: {difference}"));
-        }
-    };
-    let failures = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect::<Result<Vec<_>>>()
+                format!("different lines: {:?}", completed.manifest)
+            }
+            Ok(completed) if completed.files != expected.files => format!("different files: {:?}", completed.manifest),
+            Ok(completed)
+                if completed.manifest.output != expected.manifest.output || completed.manifest.error != expected.manifest.error =>
+            {
+                format!("a different manifest: {:?}", completed.manifest)
+            }
+            Ok(_) => return Ok(()),
+            Err(error) => error.to_string(),
+        };
+        Err(format!("crashed after {:?}: {difference}", crash.after).into())
     })?;
-    let failures = failures.concat();
-    assert!(crashes.len() > 20 && next.into_inner() > crashes.len(), "{} crashes of {names:?}", crashes.len());
+    assert!(crashes.len() > 20, "{} crashes", crashes.len());
     assert!(failures.is_empty(), "of {} crashes:\n{}", crashes.len(), failures.join("\n"));
     Ok(())
 }

@@ -67,13 +67,19 @@ fn a_typo_in_a_configuration_stops_the_cli_until_the_remark_is_accepted_by_name(
     let stopped = export("out", &[])?;
     let complaint = String::from_utf8(stopped.stderr)?;
     assert_eq!(stopped.status.code(), Some(1), "{complaint}");
-    assert!(complaint.contains("selects-nothing:1") && complaint.contains("did you mean `name`?"), "{complaint}");
-    assert_eq!(std::fs::read_dir(path("out"))?.count(), 0, "nothing is written");
+    assert!(complaint.contains("--accept-remarks selects-nothing:1") && complaint.contains("did you mean `name`?"), "{complaint}");
+    assert!(complaint.contains("the configuration `typo.json` is not used, because of remarks about it:\n  error ["), "{complaint}");
+    assert_eq!(complaint.matches("selects-nothing:1").count(), 1, "each remark is printed once: {complaint}");
+    assert!(!complaint.contains("400") && !complaint.contains("kick-off"), "{complaint}");
+    assert!(!path("out").exists(), "nothing is written");
     let accepted = export("accepted", &["--accept-remarks", "selects-nothing:1"])?;
     let warned = String::from_utf8(accepted.stderr.clone())?;
     command_result(accepted)?;
     assert!(warned.contains("selects-nothing:1"), "{warned}");
     assert!(std::fs::read_to_string(path("accepted/Patient-1.ndjson"))?.contains("Mill"), "the operator has accepted that");
+    let manifest: Value = serde_json::from_slice(&std::fs::read(path("accepted/manifest.json"))?)?;
+    let request = manifest.pointer("/request").and_then(Value::as_str).unwrap_or_default();
+    assert!(request.starts_with("$export?_anonymizationConfig=") && request.ends_with("typo.json"), "{request}");
     Ok(())
 }
 
@@ -103,8 +109,27 @@ fn the_shipped_samples_have_no_remarks() -> Result<()> {
     for name in ["study.json", "safe-harbor.json"] {
         let sample = root().join("tests/samples/anonymization").join(name);
         let checked = command_result(headrace(&["deid", "check"]).arg(sample).output()?)?;
-        assert!(checked.ends_with("the configuration is valid\n"), "{name}: {checked}");
+        assert!(checked.contains("the configuration is valid. Valid does not mean safe: "), "{name}: {checked}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_valid_configuration_says_how_much_that_identifies_somebody_it_keeps() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let config = folder.path().join("config.json");
+    let rules = |paths: &[&str]| {
+        let rule = |path: &&str| serde_json::json!({ "path": path, "method": "redact" });
+        serde_json::json!({ "fhirPathRules": paths.iter().map(rule).collect::<Vec<_>>() }).to_string()
+    };
+    let check = |paths: &[&str]| -> Result<String> {
+        std::fs::write(&config, rules(paths))?;
+        Ok(command_result(headrace(&["deid", "check", "--type", "Patient"]).arg(&config).output()?)?)
+    };
+    let checked = check(&["Resource.id", "nodesByType('HumanName')", "nodesByType('Reference')"])?;
+    assert!(checked.contains("Valid does not mean safe: it keeps ") && checked.contains("such as Patient.address, "), "{checked}");
+    let checked = check(&["Patient"])?;
+    assert!(checked.contains("Valid does not mean safe: codes and dates"), "{checked}");
     Ok(())
 }
 
@@ -144,6 +169,7 @@ fn a_report_counts_what_each_rule_does_and_shows_no_value() -> Result<()> {
     let text = report(&[])?;
     let digest = json["sha256"].as_str().ok_or("no digest")?;
     assert!(text.contains(digest) && text.contains("3 of 2 types") && text.contains("(no rule)"), "{text}");
+    assert!(text.contains("\n1 line is not a resource and is not exported\n") && text.contains("\n1 deletion is in the lake"), "{text}");
     for value in ["anna", "Mill", "Hill", "1990", "secret", "carl"] {
         assert!(!text.contains(value) && !json.to_string().contains(value), "{value} in {text}");
     }

@@ -14,11 +14,13 @@ use headrace_tests::flows::{
     Deployment as _, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, REAPER_INTERVAL, Result, ServiceProcess, run,
     set_next_job_number,
 };
+use headrace_tests::lake;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::lake_model::{self, version};
+use super::process::{Server, command_result, headrace};
 
 /// A secret in the form of Standard Webhooks.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -321,4 +323,31 @@ fn every_event_is_delivered_at_least_once_and_in_order_whatever_call_crashes() -
         .collect();
     assert!(failures.is_empty(), "of {} calls:\n{}", names.len(), failures.join("\n"));
     Ok(())
+}
+
+#[test]
+fn a_replay_names_the_events_that_are_still_being_retried() -> Result<()> {
+    run(async || {
+        let folder = tempfile::tempdir()?;
+        let (secret, state) = (folder.path().join("secret"), folder.path().join("state"));
+        std::fs::write(&secret, SECRET)?;
+        std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        let secret = secret.to_str().ok_or("no text")?;
+        // Nothing listens on this port.
+        let webhook = ["--event-webhook-url", "http://127.0.0.1:1/hook", "--event-webhook-secret-file", secret];
+        let server = Server::start(&lake::sample_lake_dir(), &state, &webhook)?;
+        let request = reqwest::Client::new().get(format!("{}/$export?_type=Patient", server.base));
+        let response = request.header("accept", "application/fhir+json").header("prefer", "respond-async").send().await?;
+        assert_eq!(response.status(), 202);
+        let events = |arguments: &[&str]| -> Result<std::result::Result<String, String>> {
+            Ok(command_result(headrace(&["events"]).args(arguments).arg("--state").arg(&state).output()?))
+        };
+        let listed: Value = serde_json::from_str(&events(&["list", "--json"])??)?;
+        let id = listed.pointer("/0/id").and_then(Value::as_str).ok_or("no event")?;
+        let all = events(&["replay", "--all"])??;
+        assert!(all.contains("still being retried without a replay, next at 20"), "{all}");
+        let one = events(&["replay", id])?.unwrap_err();
+        assert!(one.contains(id) && one.contains("still being retried by itself, next at 20"), "{one}");
+        Ok(())
+    })
 }

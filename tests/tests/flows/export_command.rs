@@ -96,12 +96,56 @@ fn foreign_entries_are_not_read_and_broken_links_are_skipped_and_logged() -> Res
     assert_eq!(output.status.code(), Some(0), "{text}");
     assert!(started.elapsed() < AT_ONCE);
     assert_eq!(fs::read_to_string(folder.out().join("Patient-1.ndjson"))?.lines().count(), 2);
-    for (name, reason) in [("d/up", "circle"), ("gone.ndjson", "nowhere"), ("self.ndjson", "circle"), ("pipe.ndjson", "not a regular file")]
-    {
+    for (name, reason) in [
+        ("d/up", "leads back to itself"),
+        ("gone.ndjson", "does not exist"),
+        ("self.ndjson", "leads back to itself"),
+        ("pipe.ndjson", "not a regular file"),
+    ] {
         assert!(text.lines().any(|line| line.contains(name) && line.contains(reason)), "{name}: {text}");
     }
     assert!(!text.contains(".git") && !text.contains("lost+found"), "{text}");
     fs::set_permissions(folder.lake().join("lost+found"), Permissions::from_mode(0o700))?;
+    Ok(())
+}
+
+#[test]
+fn a_link_to_a_folder_that_contains_the_lake_is_not_followed() -> Result<()> {
+    let folder = TestFolder::new()?;
+    let beside = folder.0.path().join("beside");
+    fs::create_dir(&beside)?;
+    fs::write(beside.join("Patient.ndjson"), b"{\"resourceType\":\"Patient\",\"id\":\"foreign\"}\n")?;
+    symlink("..", folder.lake().join("up"))?;
+    symlink("/", folder.lake().join("all"))?;
+    let output = headrace(&["export", "--lake-versions", "one"]).arg(folder.lake()).arg(folder.out()).output()?;
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert_eq!(fs::read_to_string(folder.out().join("Patient-1.ndjson"))?, "{\"resourceType\":\"Patient\",\"id\":\"a\"}\n");
+    for name in ["up", "all"] {
+        let is_reported = |line: &str| line.contains(&format!("\"{name}\"")) && line.contains("contains the lake");
+        assert!(text.lines().any(is_reported), "{name}: {text}");
+    }
+    // A link to a folder beside the lake is followed.
+    fs::remove_file(folder.lake().join("up"))?;
+    fs::remove_file(folder.lake().join("all"))?;
+    symlink("../beside", folder.lake().join("beside"))?;
+    let output = headrace(&["export", "--overwrite"]).arg(folder.lake()).arg(folder.out()).output()?;
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(fs::read_to_string(folder.out().join("Patient-1.ndjson"))?.lines().count(), 2);
+    Ok(())
+}
+
+#[test]
+fn a_watermark_behind_a_link_without_a_target_is_refused() -> Result<()> {
+    for link in ["_headrace/watermark.json", "_headrace"] {
+        let folder = TestFolder::new()?;
+        fs::create_dir_all(folder.lake().join(link).parent().ok_or("no parent")?)?;
+        symlink("nowhere", folder.lake().join(link))?;
+        let output = folder.export()?;
+        let text = stderr(&output);
+        assert_eq!((output.status.code(), folder.out().exists()), (Some(1), false), "{link}: {text}");
+        assert!(text.contains("_headrace/watermark.json") && text.contains("must be a file"), "{text}");
+    }
     Ok(())
 }
 
@@ -176,6 +220,12 @@ fn a_rejected_export_leaves_no_output_directory_of_its_own() -> Result<()> {
     let output = export()?;
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("unknown") && !folder.out().exists(), "{}", stderr(&output));
+    let state = folder.0.path().join("state");
+    let server = Server::start(&folder.lake(), &state, &[])?;
+    let remote = headrace(&["export", &server.base, "--type-filter", "Patient?unknown=1"]).arg(folder.out()).output()?;
+    assert_eq!(remote.status.code(), Some(1));
+    assert!(stderr(&remote).contains("400 Bad Request") && !folder.out().exists(), "{}", stderr(&remote));
+    drop(server);
     // A folder that was there before belongs to the user.
     fs::create_dir(folder.out())?;
     assert_eq!(export()?.status.code(), Some(1));
@@ -310,6 +360,21 @@ fn a_damaged_or_later_state_folder_is_refused_with_a_reason() -> Result<()> {
     assert!(text.contains("format 2") && text.contains("version"), "{text}");
     let output = headrace(&["audit", "verify"]).arg(&state).output()?;
     assert!(stderr(&output).contains("is a state folder") && stderr(&output).contains("--state"), "{}", stderr(&output));
+    Ok(())
+}
+
+#[test]
+fn a_start_that_fails_leaves_the_state_folder_as_a_stopped_server_does() -> Result<()> {
+    let folder = TestFolder::new()?;
+    let (state, missing) = (folder.0.path().join("state"), folder.0.path().join("missing"));
+    // The first start creates the folder, and the second one finds that of a server that was killed.
+    for _ in 0..2 {
+        let text = failed_start(&missing, &state)?;
+        assert!(text.contains("missing") && text.contains("lake"), "{text}");
+        let server = Server::start(&folder.lake(), &state, &[])?;
+        assert!(server.base.starts_with("http://"), "{}", server.base);
+        server.kill()?;
+    }
     Ok(())
 }
 

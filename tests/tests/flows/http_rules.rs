@@ -296,7 +296,8 @@ fn the_methods_of_a_405_are_those_that_the_path_supports() -> Result<()> {
             }
         }
         // A path that does not exist has no methods.
-        for path in ["/Watermill", "/$import", "/Patient/$everything", "/nowhere/at/all", "/token"] {
+        for path in ["/Watermill", "/%2524export", "/Patient/%2524export", "/$import", "/Patient/$everything", "/nowhere/at/all", "/token"]
+        {
             for method in methods.into_iter().filter(|method| *method != "BREW") {
                 let (status, headers, _) = file.send(method, &url(path), &[]).await?;
                 assert_eq!((status.as_u16(), headers.get("allow")), (404, None), "{method} {path}");
@@ -363,6 +364,24 @@ fn a_client_that_excludes_plain_bytes_gets_gzip_or_406_on_every_route_and_nothin
         assert_eq!(file.send("POST", &url("/$export"), &kick_off).await?.0, 406);
         let list: serde_json::Value = serde_json::from_slice(&file.send("GET", &url("/_operations/export"), &[]).await?.2)?;
         assert_eq!(list["entry"].as_array().map(Vec::len), Some(1), "{list}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_patient_is_named_by_the_url_of_this_server_and_of_no_other() -> Result<()> {
+    run(async || {
+        let file = ExportedFile::create().await?;
+        let headers = [("accept", "application/fhir+json"), ("prefer", "respond-async, handling=lenient")];
+        for (patient, expected) in [
+            ("Patient/p-1".to_owned(), 202),
+            (format!("{}/Patient/p-1", file.base), 202),
+            ("http://evil.example/Patient/p-1".to_owned(), 400),
+            (format!("{}/x/Patient/p-1/_history/3", file.base), 400),
+        ] {
+            let (status, _, body) = file.send("GET", &format!("{}/Patient/$export?patient={patient}", file.base), &headers).await?;
+            assert_eq!(status, expected, "{patient}: {}", String::from_utf8_lossy(&body));
+        }
         Ok(())
     })
 }

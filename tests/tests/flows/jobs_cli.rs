@@ -57,16 +57,28 @@ fn exports_are_listed_shown_watched_and_cancelled() -> Result<()> {
         }
         assert_eq!(jobs(base, &["list", "--open", "--json"]).await??, "[]\n");
         let table = jobs(base, &["list"]).await??;
-        assert!(table.starts_with("EXPORT") && table.contains(&first) && table.contains("complete, 12 resources"), "{table}");
+        assert!(
+            table.starts_with("EXPORT") && table.contains(&first) && table.contains("12 resources  the whole system, _type=Patient"),
+            "{table}"
+        );
         let beginning = first.get(..8).ok_or("a short id")?;
         let shown = jobs(base, &["show", beginning]).await??;
-        for words in ["state        complete", "parameters   _type=Patient", "data up to   2", "output  Patient  1      12"] {
+        for words in [
+            "state        complete",
+            "parameters   _type=Patient",
+            "data up to   2",
+            "$export?_type=Patient\n",
+            "output  Patient  1      12",
+        ] {
             assert!(shown.contains(words), "{words}: {shown}");
         }
         let shown: Value = serde_json::from_str(&jobs(base, &["show", &format!("{base}/_operations/export/{first}"), "--json"]).await??)?;
         assert_eq!((shown["id"].as_str(), shown["output"][0]["count"].as_u64()), (Some(first.as_str()), Some(12)));
-        assert_eq!(jobs(base, &["cancel", beginning]).await??, format!("cancelled {beginning}; its files are deleted\n"));
-        let again = jobs(base, &["cancel", &first, &second]).await?.unwrap_err();
+        let refused = jobs(base, &["cancel", beginning]).await?.unwrap_err();
+        assert!(refused.contains("nothing was deleted") && refused.contains("--finished") && !refused.contains("schedule"), "{refused}");
+        assert!(jobs(base, &["list"]).await??.contains(&first));
+        assert_eq!(jobs(base, &["cancel", beginning, "--finished"]).await??, format!("deleted {beginning}; its files are deleted\n"));
+        let again = jobs(base, &["cancel", "--finished", &first, &second]).await?.unwrap_err();
         assert!(again.contains(&first) && again.contains("404") && !again.contains(&second), "{again}");
         assert_eq!(jobs(base, &["list"]).await??, "no exports\n");
         Ok(())

@@ -86,16 +86,21 @@ fn bundles_are_added_checked_and_exported_with_every_reference_to_a_resource() -
     fs::create_dir(folder.path("bundles"))?;
     let expected = synthea_bundles::write(&folder.path("bundles"), 20)?;
     let resources: BTreeMap<String, u64> = expected.resources.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
-    let add = ["lake", "add", "bundles", "lake", "--complete-up-to", "2026-11-29T10:00:00Z"];
+    let add = ["lake", "add", "bundles", "lake", "--complete-up-to", "2025-01-01T00:00:00Z"];
     let (status, added) = folder.report(&add)?;
     assert_eq!((status, &added["resources"]), (Some(0), &json!(resources)));
     assert_eq!(added["references"]["resolved"], expected.references);
     let (status, checked) = folder.report(&["lake", "check", "lake"])?;
     assert_eq!((status, &checked["findings"]), (Some(0), &json!([])));
+    let shown = String::from_utf8(folder.run(&["lake", "check", "lake"])?.stdout)?;
+    assert!(shown.contains(" resources have no valid meta.lastUpdated: every export contains them, whatever --since is"), "{shown}");
+    let increment = folder.run(&["export", "lake", "increment", "--since", "2026-01-01"])?;
+    let remarks = String::from_utf8(increment.stderr)?;
+    assert!(remarks.contains("note: resources without a meta.lastUpdated are in every export"), "{remarks}");
     let found: BTreeMap<&String, &Value> =
         checked["types"].as_object().ok_or("no types")?.iter().map(|(kind, counts)| (kind, &counts["ids"])).collect();
     assert_eq!(json!(found), json!(resources));
-    assert_eq!(checked["watermark"]["completeUpTo"], "2026-11-29T10:00:00.000Z");
+    assert_eq!(checked["watermark"]["completeUpTo"], "2025-01-01T00:00:00.000Z");
     let lines = folder.export(&[])?;
     let (counts, ids) = summarize(&lines)?;
     assert_eq!(counts, resources);
@@ -111,6 +116,81 @@ fn bundles_are_added_checked_and_exported_with_every_reference_to_a_resource() -
 }
 
 #[test]
+fn an_export_has_the_correction_although_later_inputs_contain_the_old_file() -> Result<()> {
+    let folder = Folder::new()?;
+    let write = |name: &str, resource: Value| -> Result<()> {
+        let bundle = json!({ "resourceType": "Bundle", "type": "collection", "entry": [{ "resource": resource }] });
+        fs::create_dir_all(folder.path(name).parent().ok_or("no folder")?)?;
+        Ok(fs::write(folder.path(name), bundle.to_string())?)
+    };
+    let patient = |family: &str| {
+        json!({
+            "resourceType": "Patient",
+            "id": "p",
+            "name": [{ "family": family }],
+            "generalPractitioner": [{ "reference": "Practitioner?identifier=9" }],
+        })
+    };
+    write("bundles/p.json", patient("Old"))?;
+    assert_eq!(folder.report(&["lake", "add", "bundles", "lake"])?.0, Some(3), "the practitioner is missing");
+    write("correction/p.json", patient("New"))?;
+    folder.report(&["lake", "add", "correction", "lake"])?;
+    write("bundles/x.json", json!({ "resourceType": "Practitioner", "id": "x", "identifier": [{ "value": "9" }] }))?;
+    let output = folder.run(&["lake", "add", "bundles", "lake"])?;
+    let report = String::from_utf8(output.stdout)?;
+    for line in [
+        "1 resource from 2 files, in 2 objects",
+        "1 file was added before, and was not added again",
+        "1 resource of the lake was written again: references in it are resolved now",
+    ] {
+        assert!(report.lines().any(|found| found == line), "{line}: {report}");
+    }
+    let lines = folder.export(&[])?;
+    let patient = lines.iter().find(|line| line.contains("\"Patient\"")).ok_or("no patient")?;
+    assert!(lines.len() == 2 && patient.contains("New") && patient.contains("\"Practitioner/x\""), "{lines:?}");
+    Ok(())
+}
+
+#[test]
+fn the_report_says_whether_the_watermark_moves_and_why_not() -> Result<()> {
+    let folder = Folder::new()?;
+    fs::create_dir(folder.path("day"))?;
+    fs::write(folder.path("day/Patient.ndjson"), "{\"resourceType\":\"Patient\",\"id\":\"p\"}\n")?;
+    let manifest = |query: &str| {
+        let output = json!([{ "type": "Patient", "url": "https://h/Patient.ndjson", "count": 1 }]);
+        json!({ "transactionTime": "2025-01-02T00:00:00Z", "request": format!("https://h/$export{query}"), "output": output }).to_string()
+    };
+    let remedy = "; if you know up to when the lake is complete, run the command again with --complete-up-to";
+    let repeat = "the same input was added before";
+    fs::write(folder.path("day/manifest.json"), manifest("?_since=2025-01-01T00:00:00Z"))?;
+    let output = folder.run(&["lake", "add", "day", "lake"])?;
+    let gap = format!(
+        "attention: watermark: none was written, because the changes of the input begin at 2025-01-01T00:00:00.000Z, and nothing says that the \
+         lake is complete up to then{remedy}\n"
+    );
+    let shown = String::from_utf8(output.stdout)?;
+    assert!(output.status.code() == Some(3) && shown.ends_with(&gap), "{shown}");
+    fs::write(folder.path("day/manifest.json"), manifest("?_type=Patient"))?;
+    let output = folder.run(&["lake", "add", "day", "lake"])?;
+    let expected = format!(
+        "nothing to do: {repeat}\nattention: no watermark was written: the export has only what its parameter _type selects{remedy}\n"
+    );
+    assert_eq!((output.status.code(), String::from_utf8(output.stdout)?), (Some(3), expected));
+    let output = folder.run(&["lake", "add", "day", "lake", "--complete-up-to", "2025-01-01T00:00:00Z"])?;
+    let expected = format!("nothing was added: {repeat}\nwatermark: complete up to 2025-01-01T00:00:00.000Z\n");
+    assert_eq!((output.status.code(), String::from_utf8(output.stdout)?), (Some(0), expected));
+    fs::write(folder.path("day/manifest.json"), manifest("?_since=2025-01-01T00:00:00Z"))?;
+    let (status, report) = folder.report(&["lake", "add", "day", "lake"])?;
+    let written = json!([{ "folder": "", "completeUpTo": "2025-01-02T00:00:00.000Z", "isWritten": true }]);
+    assert_eq!((status, &report["watermarks"]), (Some(0), &written));
+    fs::write(folder.path("day/manifest.json"), r#"{"transac"#)?;
+    let output = folder.run(&["lake", "add", "day", "lake"])?;
+    let complaint = String::from_utf8(output.stderr)?;
+    assert!(output.status.code() == Some(1) && complaint.contains("`manifest.json`"), "{complaint}");
+    Ok(())
+}
+
+#[test]
 fn the_check_names_each_line_that_an_export_leaves_out() -> Result<()> {
     let folder = Folder::new()?;
     fs::create_dir(folder.path("lake"))?;
@@ -119,17 +199,17 @@ fn the_check_names_each_line_that_an_export_leaves_out() -> Result<()> {
     let rejected = checked["findings"].as_array().ok_or("no findings")?.iter().find(|finding| finding["kind"] == "rejected-line");
     let rejected = rejected.ok_or("no rejected line")?;
     assert_eq!((status, &rejected["count"]), (Some(3), &json!(broken::bad_lines().len())));
-    let found: Vec<(String, u64)> = rejected["examples"]
+    let found: Vec<(String, u64, u64)> = rejected["examples"]
         .as_array()
         .ok_or("no examples")?
         .iter()
-        .filter_map(|example| Some((example["object"].as_str()?.to_owned(), example["line"].as_u64()?)))
+        .filter_map(|example| Some((example["object"].as_str()?.to_owned(), example["line"].as_u64()?, example["byte"].as_u64()?)))
         .collect();
     let mut expected = Vec::new();
     for bad in broken::bad_lines() {
         let text = fs::read(folder.path("lake").join(bad.file))?;
         let before = text.iter().take(usize::try_from(bad.offset)?).filter(|byte| **byte == b'\n').count() as u64;
-        expected.push((bad.file.to_owned(), before + 1));
+        expected.push((bad.file.to_owned(), before + 1, bad.offset));
     }
     expected.sort();
     expected.truncate(20);
@@ -164,6 +244,10 @@ fn exports_are_the_same_before_during_and_after_a_compaction() -> Result<()> {
     let (status, compacted) = folder.report(&["lake", "compact", "lake"])?;
     assert_eq!((status, &compacted["versions"]), (Some(0), &json!({ "before": 5, "after": 2 })));
     assert_eq!(compacted["waiting"]["objects"], 3);
+    let (status, checked) = folder.report(&["lake", "check", "lake"])?;
+    assert_eq!((status, &checked["waitingObjects"]["objects"]), (Some(0), &json!(3)));
+    let shown = String::from_utf8(folder.run(&["lake", "check", "lake"])?.stdout)?;
+    assert!(shown.contains("note: 3 objects (") && shown.contains(") wait for their removal, since newer ones replaced them"), "{shown}");
     for mode in ["auto", "many"] {
         assert_eq!(folder.export(&["--lake-versions", mode])?, before, "old and new objects are both there");
     }
@@ -191,6 +275,7 @@ fn a_failure_is_one_line_with_the_place_and_the_status_1() -> Result<()> {
         (&["lake", "check", "nowhere"], "`nowhere`"),
         (&["lake", "compact", "nowhere"], "`nowhere`"),
         (&["lake", "add", "input", "lake", "--complete-up-to", "2026-11-29T10:00:00"], "time zone"),
+        (&["lake", "add", "input", "lake", "--complete-up-to", "2999-01-01T00:00:00Z"], "no lake can be complete up to 2999-01-01"),
     ] {
         let output = folder.run(arguments)?;
         let complaint = String::from_utf8(output.stderr)?;

@@ -61,7 +61,7 @@ async fn job_and_store() -> Result<(Job, DynamoJobStore)> {
     let status = service.kick_off("").await?;
     let id = JobId::parse(status.rsplit('/').next().unwrap_or_default())?;
     let job = deployment.job_store().job(&id).await?.ok_or("the job is not recorded")?;
-    let config = deployment.dynamo().client().config().to_builder().interceptor(StillInProgress::default());
+    let config = deployment.dynamo().config().to_builder().interceptor(StillInProgress::default());
     let config = config.retry_config(aws_sdk_dynamodb::config::retry::RetryConfig::disabled()).build();
     let store = DynamoJobStore::new(aws_sdk_dynamodb::Client::from_conf(config), "headrace");
     Ok((job, store.with_patience(std::time::Duration::from_millis(50))))

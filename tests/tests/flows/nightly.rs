@@ -127,8 +127,15 @@ fn each_night_exports_what_changed_since_the_last_complete_one() -> Result<()> {
     let third = nightly.export_increment(&[])?;
     assert_eq!(third.status.code(), Some(3), "{}", stderr(&third));
     assert_eq!(ids(&nightly.out().join("Patient-1.ndjson"))?, ["new"]);
-    assert_eq!(fs::read_to_string(nightly.since_file())?, "2020-01-01\n", "an export with errors does not move the time");
-    assert!(stderr(&third).contains("keeps its time"), "{}", stderr(&third));
+    let time = nightly.manifest()?["transactionTime"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(fs::read_to_string(nightly.since_file())?.trim(), time, "a line that nobody repairs does not stop the increments");
+    for words in ["delete ", "last-export", "new meta.lastUpdated"] {
+        assert!(stderr(&third).contains(words), "{words}: {}", stderr(&third));
+    }
+
+    let fourth = nightly.export_increment(&[])?;
+    assert_eq!(fourth.status.code(), Some(3), "the line is reported until it is repaired: {}", stderr(&fourth));
+    assert_eq!(nightly.manifest()?["resources"], 0, "an increment, not everything again");
     Ok(())
 }
 
@@ -152,6 +159,39 @@ fn a_file_that_cannot_be_the_time_or_the_manifest_of_an_export_is_refused_and_ke
     let into_itself = headrace(&["export", "--overwrite"]).arg(nightly.lake()).arg(nightly.lake()).output()?;
     assert_eq!(into_itself.status.code(), Some(1));
     assert_eq!(ids(&nightly.lake().join("Patient.ndjson"))?, ["old", "new"]);
+    Ok(())
+}
+
+#[test]
+fn an_export_of_a_period_does_not_move_the_time_past_its_end() -> Result<()> {
+    let nightly = Nightly::new()?;
+    let refused = nightly.export_increment(&["--until", "2020-01-01"])?;
+    assert!(!refused.status.success() && stderr(&refused).contains("--until"), "{}", stderr(&refused));
+    assert!(!nightly.since_file().exists() && !nightly.out().exists());
+    let period = nightly.export(&["--until", "2020-01-01"])?;
+    assert_eq!(ids(&nightly.out().join("Patient-1.ndjson"))?, ["old"]);
+    assert!(stdout(&period).ends_with("next time: --since 2019-12-31T23:59:59.999Z\n"), "{}", stdout(&period));
+    let rest = nightly.export(&["--overwrite", "--since", "2019-12-31T23:59:59.999Z"])?;
+    assert_eq!(rest.status.code(), Some(0));
+    assert_eq!(ids(&nightly.out().join("Patient-1.ndjson"))?, ["new"]);
+    Ok(())
+}
+
+#[test]
+fn a_time_that_could_not_be_recorded_stops_the_export_before_it_begins() -> Result<()> {
+    let nightly = Nightly::new()?;
+    for (file, arguments) in [("none/last-export", &[][..]), ("none/last-export", &["--dry-run"])] {
+        let output = nightly.export(&[&["--since-file", file][..], arguments].concat())?;
+        assert_eq!((output.status.code(), nightly.out().exists()), (Some(1), false), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("its folder must exist") && stdout(&output).is_empty(), "{}", stderr(&output));
+    }
+    assert_eq!(nightly.export(&[])?.status.code(), Some(0));
+    let before = fs::read(nightly.out().join("manifest.json"))?;
+    let manifest = nightly.out().join("manifest.json");
+    let output = nightly.export(&["--overwrite", "--since-file", manifest.to_str().ok_or("not UTF-8")?])?;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("choose another name"), "{}", stderr(&output));
+    assert_eq!(fs::read(&manifest)?, before);
     Ok(())
 }
 
@@ -182,7 +222,10 @@ fn the_result_is_on_standard_output_and_everything_else_on_standard_error() -> R
     assert!(!result.contains("warning") && !result.contains("attention"), "{result}");
     let remarks = stderr(&output);
     assert!(remarks.contains("attention: 2 errors in error/OperationOutcome-1.ndjson: 2 structure."), "{remarks}");
-    assert!(remarks.contains("warning: 1 resource was left out, because it has a `meta.lastUpdated` that is later"), "{remarks}");
+    assert!(
+        remarks.contains("warning: 1 version of a resource was left out, because it has a `meta.lastUpdated` that is later"),
+        "{remarks}"
+    );
 
     let quiet = nightly.export(&["--overwrite", "--quiet"])?;
     assert_eq!((quiet.status.code(), stdout(&quiet).as_str()), (Some(3), ""));
@@ -211,7 +254,7 @@ fn times_that_are_not_instants_are_counted_once() -> Result<()> {
         let output = nightly.export(&["--overwrite", "--lake-versions", mode, "--since", "2020-06-01", "--lake-watermark", "now"])?;
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         assert!(
-            stderr(&output).contains("warning: 2 exported resources have a `meta.lastUpdated` that is not an instant"),
+            stderr(&output).contains("warning: 2 versions of resources in the lake have a `meta.lastUpdated` that is not an instant"),
             "{mode}: {}",
             stderr(&output)
         );
@@ -220,6 +263,23 @@ fn times_that_are_not_instants_are_counted_once() -> Result<()> {
         let mut exported = ids(&nightly.out().join("Patient-1.ndjson"))?;
         exported.sort();
         assert_eq!(exported, ["a", "b", "new"], "{mode}");
+    }
+    Ok(())
+}
+
+#[test]
+fn versions_with_odd_times_are_counted_as_versions_and_each_warning_is_printed_once() -> Result<()> {
+    let nightly = Nightly::new()?;
+    let ahead = patient("old", json!("2999-01-01T00:00:00Z"));
+    nightly.write("odd.ndjson", &(patient("old", json!("yesterday")).repeat(2) + &ahead.repeat(3)))?;
+    for arguments in [&["--overwrite"][..], &["--overwrite", "--quiet"]] {
+        let output = nightly.export(arguments)?;
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!(fs::read_to_string(nightly.out().join("Patient-1.ndjson"))?.lines().count(), 2);
+        let remarks = stderr(&output);
+        for text in ["2 versions of resources in the lake have a `meta.lastUpdated`", "3 versions of resources were left out"] {
+            assert_eq!(remarks.matches(text).count(), 1, "{text}: {remarks}");
+        }
     }
     Ok(())
 }
@@ -314,5 +374,49 @@ fn two_megabytes_of_garbage_make_a_small_error_file() -> Result<()> {
     });
     assert_eq!(reported.sum::<Result<u64>>()?, 1 << 20);
     assert!(errors.lines().last().is_some_and(|last| last.contains("the last at byte 2097150")), "{}", errors.len());
+    Ok(())
+}
+
+#[test]
+fn a_copied_lake_has_no_note_about_older_changes_and_one_that_grows_has() -> Result<()> {
+    let nightly = Nightly::new()?;
+    let copied = nightly.export(&["--since", "2020-01-01"])?;
+    assert_eq!((copied.status.code(), stderr(&copied).contains("left out")), (Some(0), false), "{}", stderr(&copied));
+    assert_eq!(ids(&nightly.out().join("Patient-1.ndjson"))?, ["new"]);
+    assert!(!nightly.out().join("error").exists(), "nothing is wrong");
+
+    nightly.write("first.ndjson", &patient("first", json!("2018-01-01T00:00:00Z")))?;
+    let arrived = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_550_000_000);
+    fs::File::options().write(true).open(nightly.lake().join("first.ndjson"))?.set_modified(arrived)?;
+    let growing = nightly.export(&["--overwrite", "--since", "2020-01-01"])?;
+    assert_eq!(growing.status.code(), Some(0));
+    for words in
+        ["note: 1 change was left out, because `meta.lastUpdated` is not after `--since`", "copied or rewritten", "--lake-watermark"]
+    {
+        assert!(stderr(&growing).contains(words), "{words}: {}", stderr(&growing));
+    }
+    Ok(())
+}
+
+#[test]
+fn errors_of_an_export_of_a_directory_are_said_once_in_the_words_of_the_command_line() -> Result<()> {
+    let nightly = Nightly::new()?;
+    let failure = |arguments: &[&str]| -> Result<String> {
+        let output = nightly.export(arguments)?;
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", stderr(&output));
+        let text = stderr(&output);
+        assert!(!["400", "500", "kick-off", "WARN", "ERROR", "server ("].iter().any(|word| text.contains(word)), "{arguments:?}: {text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+        Ok(text)
+    };
+    for (arguments, beginning) in [
+        (&["--since", "yesterday"][..], "headrace: --since is not a FHIR instant"),
+        (&["--since", "2020-01-01", "--until", "2019-01-01"], "headrace: --until is not later than --since"),
+        (&["--type-filter", "Patient?nothing=1"], "headrace: --type-filter: Patient has no search parameter `nothing`"),
+    ] {
+        assert!(failure(arguments)?.starts_with(beginning), "{}", failure(arguments)?);
+    }
+    nightly.write("broken.ndjson.gz", "this is not gzip")?;
+    assert!(failure(&[])?.starts_with("headrace: the export failed: the object `broken.ndjson.gz` of the lake cannot be read"));
     Ok(())
 }

@@ -264,6 +264,41 @@ fn one_base_url_is_in_every_url_whatever_the_headers_say() -> Result<()> {
 }
 
 #[test]
+fn a_base_url_without_tls_is_warned_of_if_clients_send_tokens_to_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for (number, arguments, warns) in [
+        (0, &["--base-url", "http://fhir.example.org/r4", "--access", "smart"][..], true),
+        (1, &["--base-url", "https://fhir.example.org/r4", "--access", "smart"][..], false),
+        (2, &["--base-url", "http://127.0.0.1:8080/fhir", "--access", "smart"][..], false),
+        (3, &["--base-url", "http://fhir.example.org/r4", "--access", "none"][..], false),
+    ] {
+        let (state, log) = (folder.path().join(format!("state-{number}")), folder.path().join(format!("log-{number}")));
+        drop(Server::start_logging(&lake::sample_lake_dir(), &state, arguments, &log)?);
+        let text = fs::read_to_string(&log)?;
+        assert_eq!(text.contains("cross the network in plain text"), warns, "{arguments:?}: {text}");
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn a_secret_of_the_webhook_that_others_can_read_is_warned_of() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir()?;
+    let secret = folder.path().join("webhook.secret");
+    fs::write(&secret, format!("whsec_{}", "A".repeat(44)))?;
+    for (mode, warns) in [(0o644, true), (0o600, false)] {
+        fs::set_permissions(&secret, fs::Permissions::from_mode(mode))?;
+        let (state, log) = (folder.path().join(format!("state-{mode}")), folder.path().join(format!("log-{mode}")));
+        let webhook = ["--event-webhook-url", "https://hooks.example.org/x", "--event-webhook-secret-file", text(&secret)?];
+        drop(Server::start_logging(&lake::sample_lake_dir(), &state, &webhook, &log)?);
+        let logged = fs::read_to_string(&log)?;
+        assert_eq!(logged.contains("chmod 600"), warns, "{logged}");
+    }
+    Ok(())
+}
+
+#[test]
 fn open_access_on_the_network_names_the_options_that_it_needs() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let state = text(folder.path())?.to_owned();

@@ -1,17 +1,18 @@
 //! Exports with `organizeOutputBy=Patient`: files of blocks. Each block holds the data of one patient.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use headrace_core::ports::JobStore as _;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::JobId;
 use headrace_tests::flows::{
-    AwsDeployment, CompletedExport, Deployment, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, REAPER_INTERVAL,
-    Result, ServiceProcess, changing_calls, run, set_next_job_number,
+    AwsDeployment, CompletedExport, Crash, CrashRecorder, Deployment, DeploymentSettings, LocalDeployment, ManualClock, REAPER_INTERVAL,
+    Result, ServiceProcess, run, set_next_job_number,
 };
 use serde_json::Value;
+
+use super::faults::run_cases;
 
 /// Lines of the blocks of an export without their headers, by patient id.
 type BlockLines = BTreeMap<String, Vec<String>>;
@@ -152,6 +153,26 @@ fn a_block_holds_the_patient_and_then_its_compartment_sorted_by_type() -> Result
         let (aws, local) = deployments(&small_lake()).await?;
         check(&aws).await?;
         check(&local).await
+    })
+}
+
+#[test]
+fn a_provenance_is_in_the_block_of_a_single_patient_and_counted_as_left_out_of_others() -> Result<()> {
+    const PROVENANCE: &str = r#"{"resourceType":"Provenance","id":"p","target":[{"reference":"Observation/2"}]}"#;
+    run(async || {
+        let mut lake = small_lake().to_vec();
+        lake.push(("provenance.ndjson", format!("{PROVENANCE}\n")));
+        let (_, deployment) = deployments(&lake).await?;
+        let (completed, blocks) = export(&deployment, DeploymentSettings::default(), "/Patient/a/$export?organizeOutputBy=Patient").await?;
+        assert_eq!(blocks, block_lines(&[("a", &[PATIENT_A, OF_A_FIRST, OF_A, OF_BOTH, PATIENT_B, PROVENANCE])]));
+        let issues = reported_issues(&completed)?;
+        assert!(issues.iter().all(|text| !text.contains("Provenance")), "{issues:?}");
+        let (completed, blocks) = export(&deployment, DeploymentSettings::default(), "/Patient/$export?organizeOutputBy=Patient").await?;
+        assert!(blocks.values().flatten().all(|line| !line.contains("Provenance")), "{blocks:?}");
+        let issues = reported_issues(&completed)?;
+        let left_out = issues.iter().filter(|text| text.contains("1 Provenance resource is left out, because only a target"));
+        assert_eq!(left_out.count(), 1, "{issues:?}");
+        Ok(())
     })
 }
 
@@ -387,35 +408,32 @@ fn check_crashes(max_unsorted_ranges: u64, stride: usize) -> Result<()> {
         service.reap_after(3 * REAPER_INTERVAL).await?;
         Ok(())
     }
-    /// Crashes the export at one call and completes it in a new process.
-    async fn run_with_crash(ranges: u64, number: usize, fault: Fault) -> Result<(Vec<&'static str>, CompletedExport)> {
+    /// Runs the export without a crash. Returns it and the crashes that its process could have had.
+    async fn run_without_crash(ranges: u64) -> Result<(CompletedExport, Vec<Crash>)> {
         set_next_job_number(1);
         let ((_, deployment), clock) = (deployments(&small_lake()).await?, ManualClock::default());
-        let faults = FaultInjector::at_call(number, fault);
-        let service = ServiceProcess::start_with_faults(&deployment, &clock, settings(ranges), faults.clone());
-        faults.until_crash(run_lifecycle(&service)).await.transpose()?;
-        drop(service);
-        Ok((faults.call_names(), recover(&deployment, &clock, ranges).await?))
+        let deployment = deployment.on_model().await?;
+        let service = ServiceProcess::start(&deployment, &clock, settings(ranges));
+        let recorder = CrashRecorder::start(&service.faults, &deployment, &clock);
+        run_lifecycle(&service).await?;
+        let crashes = recorder.take()?;
+        Ok((recover(&deployment, &clock, ranges).await?, crashes))
     }
-    let (names, expected) = run(async || run_with_crash(max_unsorted_ranges, usize::MAX, Fault::None).await)?;
+    let (expected, crashes) = run(async || run_without_crash(max_unsorted_ranges).await)?;
     assert!(expected.manifest.output.len() > 1 && expected.manifest.error.len() == 1, "{:?}", expected.manifest);
     assert_eq!(reported_issues(&expected)?.len(), 2);
-    let crashes = changing_calls(&names);
-    assert!(crashes.len() > 20, "{} crashes of {names:?}", crashes.len());
-    let next = AtomicUsize::new(0);
-    let work = || -> Result<()> {
-        loop {
-            let Some(&number) = crashes.get(next.fetch_add(stride, Ordering::SeqCst)) else { return Ok(()) };
-            let name = names.get(number - 1).copied().unwrap_or_default();
-            let (_, completed) = run(async || run_with_crash(max_unsorted_ranges, number, Fault::CrashAfter).await)
-                .map_err(|error| format!("crashed after call {number}, {name}: {error}"))?;
-            if completed.files != expected.files {
-                return Err(format!("crashed after call {number}, {name}: different files, {:?}", completed.manifest).into());
-            }
+    assert!(crashes.len() > 20, "{} crashes", crashes.len());
+    let crashes: Vec<&Crash> = crashes.iter().step_by(stride).collect();
+    let failures = run_cases(crashes.len(), |index| {
+        let Some(crash) = crashes.get(index) else { return Ok(()) };
+        let completed = run(async || recover(&crash.deployment, &crash.clock, max_unsorted_ranges).await)
+            .map_err(|error| format!("crashed after {:?}: {error}", crash.after))?;
+        if completed.files == expected.files {
+            Ok(())
+        } else {
+            Err(format!("crashed after {:?}: different files, {:?}", crash.after, completed.manifest).into())
         }
-    };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })
+    })?;
+    assert!(failures.is_empty(), "of {} crashes:\n{}", crashes.len(), failures.join("\n"));
+    Ok(())
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use headrace_core::job::Quotas;
 use headrace_tests::flows::{
-    ANN, AwsDeployment, BEN, Deployment, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, REAPER_INTERVAL, Result,
-    ServiceProcess, TestRequest, TestResponse, run, seed, set_next_job_number,
+    ANN, AwsDeployment, BEN, Crash, CrashRecorder, Deployment, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock,
+    REAPER_INTERVAL, Result, ServiceProcess, TestRequest, TestResponse, run, seed, set_next_job_number,
 };
+
+use super::faults::run_cases;
 
 /// Returns settings with these quotas.
 fn settings(quotas: Quotas) -> DeploymentSettings {
@@ -208,16 +210,11 @@ async fn run_lifecycle(service: &ServiceProcess<LocalDeployment>) -> Result<()> 
     Ok(())
 }
 
-/// Crashes after this call, then completes the exports in a new process and checks that every slot is free.
-async fn recover_from_crash_after(number: usize) -> Result<()> {
-    set_next_job_number(1);
-    let (deployment, clock) = (small_deployment().await?, ManualClock::default());
-    let faults = FaultInjector::at_call(number, Fault::CrashAfter);
-    let crashing = ServiceProcess::start_with_faults(&deployment, &clock, one_per_caller(true), faults.clone());
-    if let Some(result) = faults.until_crash(run_lifecycle(&crashing)).await {
-        return Err(format!("the process did not crash: {result:?}").into());
-    }
-    let service = ServiceProcess::start(&deployment, &clock, one_per_caller(true));
+/// Completes the exports after a crash in a new process and checks that every slot is free.
+async fn recover(crash: &Crash) -> Result<()> {
+    set_next_job_number(3);
+    let Crash { deployment, clock, .. } = crash;
+    let service = ServiceProcess::start(deployment, clock, one_per_caller(true));
     let mut recovered = 0;
     for id in ["01", "02"] {
         let status = format!("/_operations/export/{}{id}", "0".repeat(30));
@@ -228,7 +225,7 @@ async fn recover_from_crash_after(number: usize) -> Result<()> {
         }
     }
     // All slots are free again, so exactly one more export can start.
-    let strict = ServiceProcess::start(&deployment, &clock, one_per_caller(false));
+    let strict = ServiceProcess::start(deployment, clock, one_per_caller(false));
     kick_off(&strict, ANN).await?;
     let rejected = strict.request("GET", "/$export").await?.status;
     if rejected != 429 {
@@ -240,15 +237,20 @@ async fn recover_from_crash_after(number: usize) -> Result<()> {
 
 #[test]
 fn a_crash_at_any_call_loses_no_queued_export_and_no_slot() -> Result<()> {
-    let calls = run(async || {
+    let crashes = run(async || {
         set_next_job_number(1);
-        let service = ServiceProcess::start(&small_deployment().await?, &ManualClock::default(), one_per_caller(true));
+        let (deployment, clock) = (small_deployment().await?.on_model().await?, ManualClock::default());
+        let service = ServiceProcess::start(&deployment, &clock, one_per_caller(true));
+        let recorder = CrashRecorder::start(&service.faults, &deployment, &clock);
         run_lifecycle(&service).await?;
         let names = service.faults.call_names();
         assert!(names.iter().filter(|name| **name == "jobs.start_queued").count() >= 2, "{names:?}");
-        Ok(names)
+        recorder.take()
     })?;
-    let failures = crate::faults::run_cases(calls.len(), |index| run(async || recover_from_crash_after(index + 1).await))?;
-    assert!(failures.is_empty(), "of {} calls:\n{}", calls.len(), failures.join("\n"));
+    let failures = run_cases(crashes.len(), |index| {
+        let Some(crash) = crashes.get(index) else { return Ok(()) };
+        run(async || recover(crash).await).map_err(|error| format!("crashed after {:?}: {error}", crash.after).into())
+    })?;
+    assert!(failures.is_empty(), "of {} crashes:\n{}", crashes.len(), failures.join("\n"));
     Ok(())
 }

@@ -16,11 +16,12 @@ use headrace_core::vocab::level::Level;
 use headrace_core::vocab::schedule_key::{ScheduleKey, ScheduleName};
 use headrace_fhir::instant::Instant;
 use headrace_tests::flows::{
-    AwsDeployment, Deployment, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, REAPER_INTERVAL, Result,
-    ServiceProcess, run, set_next_job_number, unsealed_audit_records,
+    AwsDeployment, Crash, CrashRecorder, Deployment, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock,
+    REAPER_INTERVAL, Result, ServiceProcess, run, set_next_job_number, unsealed_audit_records,
 };
 use serde_json::Value;
 
+use super::faults::run_cases;
 use super::lake_model::{self, version};
 use super::scopes::{ann, register};
 
@@ -395,7 +396,7 @@ async fn run_two_days(service: &ServiceProcess<LocalDeployment>) -> Result<()> {
 /// Creates the deployment of the crash test. The retention is long, so that only the schedule deletes results.
 async fn crash_setup(faults: FaultInjector) -> Result<(LocalDeployment, Arc<ServiceProcess<LocalDeployment>>)> {
     set_next_job_number(1);
-    let (deployment, clock) = (local().await?, ManualClock::default());
+    let (deployment, clock) = (local().await?.on_model().await?, ManualClock::default());
     let mut schedule = daily("nightly", start())?;
     schedule.definition.keep = Some(1);
     deployment.job_store().put_schedule(&schedule, None).await?;
@@ -409,16 +410,10 @@ fn crash_settings() -> DeploymentSettings {
     DeploymentSettings { job, ..DeploymentSettings::default() }
 }
 
-/// Crashes the process at one call and continues in another. Returns a description of what differs from a run without a crash.
-async fn run_with_crash(number: usize, fault: Fault) -> Result<()> {
-    let faults = FaultInjector::at_call(number, fault);
-    let (deployment, service) = crash_setup(faults.clone()).await?;
-    if faults.until_crash(run_two_days(&service)).await.is_some() {
-        return Err("the process did not crash".into());
-    }
-    let clock = service.clock.clone();
-    drop(service);
-    let service = ServiceProcess::start(&deployment, &clock, crash_settings());
+/// Continues after a crash in another process. Returns a description of what differs from a run without a crash.
+async fn recover(crash: &Crash) -> Result<()> {
+    let Crash { deployment, clock, .. } = crash;
+    let service = ServiceProcess::start(deployment, clock, crash_settings());
     let second_run = start() + UNTIL_FIRST_RUN + DAY;
     let first_run = start() + UNTIL_FIRST_RUN;
     for due in [first_run, second_run, second_run + REAPER_INTERVAL] {
@@ -440,7 +435,7 @@ async fn run_with_crash(number: usize, fault: Fault) -> Result<()> {
     if second.request.since != Instant::parse(&time).ok() {
         return Err(format!("the second run exports since {:?}", second.request.since).into());
     }
-    let complete = stored(&deployment, "nightly").await?.complete_run.ok_or("no complete run")?;
+    let complete = stored(deployment, "nightly").await?.complete_run.ok_or("no complete run")?;
     if complete.job != second.id {
         return Err(format!("the last complete run is {}", complete.job).into());
     }
@@ -450,27 +445,19 @@ async fn run_with_crash(number: usize, fault: Fault) -> Result<()> {
 
 #[test]
 fn p5_a_run_is_started_once_and_its_result_recorded_once_whatever_call_crashes() -> Result<()> {
-    let names = run(async || {
-        let (_, service) = crash_setup(FaultInjector::none()).await?;
+    let (names, crashes) = run(async || {
+        let (deployment, service) = crash_setup(FaultInjector::none()).await?;
+        let recorder = CrashRecorder::start(&service.faults, &deployment, &service.clock);
         run_two_days(&service).await?;
-        Ok(service.faults.call_names())
+        Ok((service.faults.call_names(), recorder.take()?))
     })?;
     for name in ["schedules.put_schedule", "jobs.record_job", "tasks.complete_task", "output.delete_all_except"] {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
-    let crashes: Vec<(usize, Fault)> =
-        std::iter::once((1, Fault::CrashBefore)).chain((1..=names.len()).map(|number| (number, Fault::CrashAfter))).collect();
-    let check = |part: usize| {
-        let failures = crashes.iter().skip(part).step_by(4).filter_map(|(number, fault)| {
-            let error = run(async || run_with_crash(*number, *fault).await).err()?;
-            Some(format!("{fault:?} call {number}, {}: {error}", names.get(number - 1).unwrap_or(&"?")))
-        });
-        failures.collect::<Vec<_>>()
-    };
-    let failures: Vec<String> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4).map(|part| scope.spawn(move || check(part))).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    });
-    assert!(failures.is_empty(), "of {} calls:\n{}", names.len(), failures.join("\n"));
+    let failures = run_cases(crashes.len(), |index| {
+        let Some(crash) = crashes.get(index) else { return Ok(()) };
+        run(async || recover(crash).await).map_err(|error| format!("crashed after {:?}: {error}", crash.after).into())
+    })?;
+    assert!(failures.is_empty(), "of {} crashes:\n{}", crashes.len(), failures.join("\n"));
     Ok(())
 }

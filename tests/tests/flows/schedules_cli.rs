@@ -76,11 +76,12 @@ fn a_schedule_that_could_never_run_is_rejected_when_it_is_added() -> Result<()> 
         (&["--every", "cron(0 2 * * *)", "--zone", "Mars/Olympus"], "Mars/Olympus"),
         (&["--every", "PT30S"], "a minute"),
         (&["--every", "cron(0 * 2 * * *)"], "five fields"),
-        (&["--every", "P1D", "--type", "Nothing"], "_type"),
-        (&["--every", "P1D", "--type-filter", "Patient?nothing=1"], "_typeFilter"),
+        (&["--every", "P1D", "--type", "Nothing"], "--type"),
+        (&["--every", "P1D", "--type-filter", "Patient?nothing=1"], "--type-filter"),
         (&["--every", "P1D", "--client", "unknown"], "no client `unknown` is registered"),
-        (&["--every", "P1D", "--container", "../etc"], "_container"),
+        (&["--every", "P1D", "--container", "../etc"], "--container"),
         (&["--every", "P1D", "--incremental", "--since", "2026-01-01"], "--since"),
+        (&["--every", "P1D", "--incremental", "--until", "2026-01-01"], "--until"),
         (&["--every", "P1D", "--keep", "0"], "--keep"),
     ] {
         let error = cli.run(&[&["add", "x"][..], arguments].concat())?.unwrap_err();
@@ -94,6 +95,10 @@ fn a_schedule_that_could_never_run_is_rejected_when_it_is_added() -> Result<()> 
     let error = cli.run(&["add", "x", "--every", "P1D", "--client", "lab", "--type", "Patient"])?.unwrap_err();
     assert!(error.contains("Patient"), "{error}");
     cli.run(&["add", "x", "--every", "P1D", "--client", "lab", "--type", "Observation"])??;
+    // A server that runs without access control has no clients.
+    let server = Server::start(&lake::sample_lake_dir(), &cli.state(), &["--access", "none"])?;
+    cli.run(&["add", "open", "--every", "P1D"])??;
+    drop(server);
     Ok(())
 }
 
@@ -113,6 +118,40 @@ fn a_server_starts_a_requested_run() -> Result<()> {
     let files = cli.state().join("files/nightly");
     assert_eq!(std::fs::read_dir(&files)?.count(), 1, "one export");
     assert!(cli.run(&["show", "nightly"])??.contains("incremental      since 20"));
-    drop(server);
+    let job = shown["complete_run"]["job"].as_str().ok_or("no job")?;
+    let cancel = |options: &[&str]| -> Result<std::result::Result<String, String>> {
+        Ok(command_result(headrace(&["jobs", "cancel", "--url", &server.base, job]).args(options).output()?))
+    };
+    let refused = cancel(&[])?.unwrap_err();
+    assert!(refused.contains("--finished") && refused.contains("schedule nightly"), "{refused}");
+    assert!(cli.run(&["list"])??.contains("complete\n"), "nothing was deleted");
+    assert!(cancel(&["--finished"])??.contains("deleted"));
+    assert!(cli.run(&["list"])??.contains("complete, deleted\n"));
+    let shown = cli.run(&["show", "nightly"])??;
+    assert!(shown.contains("attention        the files of the last complete run were deleted"), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn a_run_that_leaves_out_lines_says_so_and_moves_the_time() -> Result<()> {
+    let cli = SchedulesCli::new()?;
+    let lake = tempfile::tempdir()?;
+    std::fs::write(lake.path().join("1.ndjson"), "{\"resourceType\":\"Patient\",\"id\":\"1\"}\nnot a resource\n")?;
+    cli.run(&["add", "nightly", "--every", "P1D", "--incremental"])??;
+    cli.run(&["run", "nightly"])??;
+    let _server = Server::start(lake.path(), &cli.state(), &[])?;
+    let started = Instant::now();
+    while cli.show("nightly")?["result"] != "complete" {
+        assert!(started.elapsed() < PATIENCE, "{}", cli.run(&["show", "nightly"])??);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(cli.run(&["list"])??.contains("complete, 1 line left out\n"));
+    let shown = cli.run(&["show", "nightly"])??;
+    for words in
+        ["incremental      since 20", "attention        1 line of the lake is not a resource and was left out", "new meta.lastUpdated"]
+    {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    assert_eq!(cli.show("nightly")?["lines_rejected"], 1);
     Ok(())
 }

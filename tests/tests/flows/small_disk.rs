@@ -15,18 +15,23 @@ use headrace_tests::lake;
 use crate::process::{Server, headrace};
 
 /// Longest time that a command may take that must end at once. It is long because the machine may be busy.
-const AT_ONCE: Duration = Duration::from_secs(60);
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(60);
 
 /// Returns a command that runs the program with a tmpfs of `megabytes` on a folder.
 pub(crate) fn on_small_disk(folder: &Path, megabytes: u32) -> Command {
+    on_disk_of(folder, &format!("{megabytes}m"))
+}
+
+/// Returns a command that runs the program with a tmpfs of this size, such as `200k`, on a folder.
+pub(crate) fn on_disk_of(folder: &Path, size: &str) -> Command {
     let mut command = Command::new("unshare");
-    let script = format!("mount -t tmpfs -o mode=700,size={megabytes}m none \"$1\" && shift && exec \"$@\"");
+    let script = format!("mount -t tmpfs -o mode=700,size={size} none \"$1\" && shift && exec \"$@\"");
     command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script, "sh"]).arg(folder).arg(headrace(&[]).get_program());
     command
 }
 
 /// Returns true if this machine allows a tmpfs.
-fn has_small_disks(folder: &Path) -> bool {
+pub(crate) fn has_small_disks(folder: &Path) -> bool {
     let probe = on_small_disk(folder, 1).arg("--version").stdout(Stdio::null()).status();
     let is_possible = probe.is_ok_and(|status| status.success());
     if !is_possible {
@@ -51,6 +56,57 @@ fn an_export_onto_a_full_disk_ends_at_once_and_says_where() -> Result<()> {
         assert_eq!(output.status.code(), Some(1), "{megabytes}: {text}");
         assert!(text.contains("no space left in") && text.contains(&*out.path().to_string_lossy()), "{megabytes}: {text}");
         assert!(text.lines().count() < 20 && started.elapsed() < AT_ONCE, "{megabytes}: {text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_below_the_since_file_is_not_taken_for_one_below_the_output() -> Result<()> {
+    let (folder, full) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    if !has_small_disks(full.path()) {
+        return Ok(());
+    }
+    let (lake_dir, out) = (folder.path().join("lake"), folder.path().join("out"));
+    fs::create_dir(&lake_dir)?;
+    fs::write(lake_dir.join("Patient.ndjson"), "{\"resourceType\":\"Patient\",\"id\":\"a\"}\n")?;
+    let script = "mount -t tmpfs -o mode=700,size=8k none \"$1\" && head -c 8192 /dev/zero > \"$1/fill\" \
+                  && exec \"$2\" export \"$3\" \"$4\" --since-file \"$1/since\"";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]).arg(full.path());
+    let output = command.arg(headrace(&[]).get_program()).arg(&lake_dir).arg(&out).output()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let words =
+        format!("`{}`, the file of --since-file, cannot be written; the export itself is complete", full.path().join("since").display());
+    assert!(text.contains(&words) && text.contains("No space left on device"), "{text}");
+    assert!(out.join("Patient-1.ndjson").is_file() && out.join("manifest.json").is_file());
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_result_that_cannot_be_printed_is_an_error_and_a_closed_pipe_is_none() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::create_dir(folder.path().join("lake"))?;
+    fs::write(folder.path().join("lake/Patient.ndjson"), "{\"resourceType\":\"Patient\",\"id\":\"a\"}\n")?;
+    let commands: [&[&str]; 4] = [
+        &["lake", "check", "lake", "--json"],
+        &["export", "lake", "out", "--overwrite", "--json", "--quiet"],
+        &["export", "lake", "out", "--dry-run"],
+        &["completions", "bash"],
+    ];
+    for arguments in commands {
+        let mut command = headrace(arguments);
+        command.current_dir(folder.path()).stdin(Stdio::null()).stderr(Stdio::piped());
+        let output = command.stdout(fs::OpenOptions::new().write(true).open("/dev/full")?).spawn()?.wait_with_output()?;
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+        let fault = "headrace: standard output cannot be written: No space left on device";
+        assert_eq!(stderr.lines().filter(|line| line.starts_with(fault)).count(), 1, "{arguments:?}: {stderr}");
+        let mut reader = command.stdout(Stdio::piped()).spawn()?;
+        drop(reader.stdout.take());
+        let output = reader.wait_with_output()?;
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
     Ok(())
 }

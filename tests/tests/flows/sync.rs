@@ -1,6 +1,7 @@
 //! Synchronizations of a lake with FHIR servers that behave like well-known ones, and like none should.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use headrace_core::job::sync::SyncRequest;
@@ -163,6 +164,24 @@ fn a_server_without_a_search_by_time_is_read_anew_each_time_and_the_report_says_
 }
 
 #[test]
+fn a_busy_server_is_left_alone_as_long_as_it_demands() -> Result<()> {
+    run(async || {
+        // Longer than an attempt at a page has patience.
+        let (every, retry_after) = (30, Duration::from_secs(7_200));
+        let behavior = ServerBehavior { busy_every: Some(30), retry_after, ..ServerBehavior::default() };
+        let scenario = Scenario::new(behavior).await?;
+        let times = Arc::new(Mutex::new(Vec::new()));
+        let (seen, clock) = (times.clone(), scenario.clock.clone());
+        scenario.server.change_while_read(move |_, _| seen.lock().unwrap_or_else(PoisonError::into_inner).push(clock.now()));
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        let times = times.lock().unwrap_or_else(PoisonError::into_inner);
+        let pauses: Vec<Duration> = times.windows(2).skip(every - 1).step_by(every).map(|pair| pair[1].since(pair[0])).collect();
+        assert!(!pauses.is_empty() && pauses.iter().all(|pause| *pause >= retry_after), "{pauses:?}");
+        scenario.check_equal().await
+    })
+}
+
+#[test]
 fn windows_are_divided_by_the_servers_counts() -> Result<()> {
     run(async || {
         let scenario = Scenario::new(ServerBehavior::default()).await?;
@@ -216,6 +235,36 @@ fn a_hostile_server_is_refused_by_name_and_nothing_of_it_becomes_visible() -> Re
         })?;
     }
     Ok(())
+}
+
+#[test]
+fn resources_that_the_server_calls_incomplete_are_not_added_and_its_reason_is_reported() -> Result<()> {
+    for severity in ["error", "fatal"] {
+        run(async || {
+            let message = Some((severity, "shard 3 did not answer"));
+            let scenario = Scenario::new(ServerBehavior { message, ..ServerBehavior::default() }).await?;
+            let report = scenario.sync(small_request()).await?;
+            let faults: Vec<_> = report.types.iter().flat_map(|one| one.faults.clone()).collect();
+            assert!(!report.is_complete && faults.iter().all(|fault| fault.contains("shard 3 did not answer")), "{faults:?}");
+            assert_eq!((lake_objects(scenario.deployment.lake()).len(), watermark(scenario.deployment.lake())?), (0, None));
+            scenario.server.stop_changes();
+            assert!(scenario.sync(small_request()).await?.is_complete);
+            scenario.check_equal().await
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_warning_of_the_server_is_a_remark_of_the_report() -> Result<()> {
+    run(async || {
+        let message = Some(("warning", "results may be old"));
+        let scenario = Scenario::new(ServerBehavior { message, ..ServerBehavior::default() }).await?;
+        let report = scenario.sync(small_request()).await?;
+        let remarks: Vec<_> = report.types.iter().filter(|one| one.is_covered).map(|one| one.remark.clone().unwrap_or_default()).collect();
+        assert!(report.is_complete && remarks.iter().all(|remark| remark == "the server warns: results may be old"), "{remarks:?}");
+        scenario.check_equal().await
+    })
 }
 
 #[test]

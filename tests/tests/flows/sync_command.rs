@@ -1,5 +1,6 @@
 //! `headrace sync` and `headrace export URL` as programs, with FHIR servers over HTTP on loopback.
 
+use std::io::BufRead as _;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::process;
+use super::small_disk::{AT_ONCE, has_small_disks, on_disk_of};
 
 /// Starts a server with 30 Patients of the last hour.
 async fn start(behavior: ServerBehavior) -> Result<(FhirServer, HttpFhirServer, TempDir)> {
@@ -64,6 +66,49 @@ fn a_lake_is_filled_and_exported_by_the_program() -> Result<()> {
         assert_eq!(manifest["transactionTime"], report["completeUpTo"], "{stdout}");
         let text = std::fs::read_to_string(folder.path().join("out/Patient-1.ndjson"))?;
         assert!(text.lines().count() == 30 && text.contains(r#""valueDecimal":2.10"#), "{text}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_synchronization_onto_a_full_disk_ends_at_once_and_says_where() -> Result<()> {
+    run(async || {
+        let (_server, http, folder) = start(ServerBehavior::default()).await?;
+        if !has_small_disks(folder.path()) {
+            return Ok(());
+        }
+        // The disk is full at the start, while the plan is made, and while windows are recorded.
+        for size in ["100k", "200k", "300k", "400k", "500k"] {
+            let (started, lake) = (std::time::Instant::now(), folder.path().join("lake"));
+            let mut command = on_disk_of(folder.path(), size);
+            command.args(["sync", &http.base]).arg(&lake).stdin(Stdio::null());
+            let output = tokio::task::spawn_blocking(move || command.output()).await??;
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{size}: {stderr}");
+            assert!(stderr.contains(&format!("no space left in `{}", lake.display())), "{size}: {stderr}");
+            assert!(started.elapsed() < AT_ONCE, "{size}: {stderr}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn the_progress_says_how_long_a_busy_server_is_left_alone() -> Result<()> {
+    run(async || {
+        let retry_after = std::time::Duration::from_secs(7_200);
+        let (server, http, folder) = start(ServerBehavior { busy_every: Some(3), retry_after, ..ServerBehavior::default() }).await?;
+        let mut command = process::headrace(&["sync", &http.base, "lake"]);
+        let mut child = command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let stderr = child.stderr.take().ok_or("the error output is not piped")?;
+        let line = tokio::task::spawn_blocking(move || {
+            std::io::BufReader::new(stderr).lines().map_while(std::result::Result::ok).find(|line| line.contains("next request at"))
+        });
+        let line = line.await?.unwrap_or_default();
+        let requests = server.queries().len();
+        child.kill()?;
+        child.wait()?;
+        assert!(line.contains("the server is busy, next request at 20"), "{line}");
+        assert_eq!(requests, 3, "the third request was answered with 429");
         Ok(())
     })
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use headrace_core::job::{Counters, ExportTime, FailureKind, FailureReason, OmittedSubjects, Planned, ReadMode, Watermark};
-use headrace_core::request::{AssociatedData, EncryptionKey};
+use headrace_core::request::{AnonymizationConfig, AssociatedData, ConfigName, EncryptionKey};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::container::Container;
 use headrace_core::vocab::ids::{Caller, JobId};
@@ -72,6 +72,9 @@ fn every_state_maps_to_a_task_status() {
         let task = task(&job(state));
         assert_eq!((&task["status"], &task["businessStatus"]["text"]), (&json!(status), &json!(business_status)));
     }
+    let mut left_out = job(JobState::Complete);
+    left_out.counters = Counters { resources: 1, lines_rejected: 2, ..Counters::default() };
+    assert_eq!(task(&left_out)["businessStatus"]["text"], "complete, 1 resource, 2 lines left out");
     assert_eq!(task(&job(JobState::Complete))["output"][0]["type"]["text"], "manifest");
 }
 
@@ -106,6 +109,7 @@ fn the_parameters_are_listed_without_patient_data() {
         associated_data: BTreeSet::from([AssociatedData::LatestProvenanceResources, AssociatedData::History]),
         is_organized_by_patient: true,
         container: Container::parse("my-place"),
+        anonymization: Some(AnonymizationConfig { name: ConfigName::parse("study.json").unwrap(), etag: None, resolved: None }),
         encryption_key: Some(EncryptionKey { name: "trial".into(), arn: "arn:aws:kms:CANARY".into() }),
         ..ExportRequest::default()
     };
@@ -122,8 +126,9 @@ fn the_parameters_are_listed_without_patient_data() {
         input("includeAssociatedData", "valueString", "LatestProvenanceResources,_history"),
         input("organizeOutputBy", "valueString", "Patient"),
         input("_container", "valueString", "my-place"),
+        input("_anonymizationConfig", "valueString", "study.json"),
         input("_encryptionKey", "valueString", "trial"),
-        input("_typeFilter", "valueString", "Observation?subject&code:in"),
+        input("_typeFilter", "valueString", "Observation?subject=…&code:in=…"),
         input("_typeFilter", "valueString", "Patient"),
     ];
     assert_eq!(task["input"], json!(expected));

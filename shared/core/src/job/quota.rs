@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{IdempotencyKey, Job};
 use crate::schedule::ScheduleFiring;
+use crate::vocab::plural::counted;
 use crate::vocab::setting::Setting;
 
 /// The quotas of concurrent exports.
@@ -47,13 +48,15 @@ impl fmt::Display for Quota {
         match self {
             Self::PerCaller(maximum) => write!(
                 f,
-                "{maximum} of your exports are running, the maximum that this server allows you ({}, or your registration); \
+                "{maximum} of your exports {} running, the maximum that this server allows you ({}, or your registration); \
                  try again when one has ended, or cancel one with DELETE on its status URL",
+                if *maximum == 1 { "is" } else { "are" },
                 Setting::MaxExportsPerClient
             ),
             Self::Global(maximum) => write!(
                 f,
-                "{maximum} exports are running, the maximum that this server allows all clients together ({}); try again later",
+                "{} running, the maximum that this server allows all clients together ({}); try again later",
+                counted(u64::from(*maximum), "export is", "exports are"),
                 Setting::MaxConcurrentExports
             ),
         }

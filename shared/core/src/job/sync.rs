@@ -112,6 +112,9 @@ pub struct SyncRecord {
     /// A remark about what the synchronization could not determine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remark: Option<String>,
+    /// The first warning that the server sent with the resources.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 impl SyncRecord {
@@ -128,6 +131,7 @@ impl SyncRecord {
             deletions: None,
             fault: None,
             remark: None,
+            warning: None,
         }
     }
 }

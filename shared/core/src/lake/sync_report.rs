@@ -11,6 +11,9 @@ pub const SYNC_REPORT_OBJECT: &str = "_headrace/sync.json";
 /// The largest number of faults that are reported of a type. The others are counted.
 const FAULTS_PER_TYPE: usize = 3;
 
+/// The length of a remark to which no further one is added, in bytes.
+const REMARK_BYTES: usize = 1_000;
+
 /// The report of a synchronization.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -108,8 +111,19 @@ impl TypeReport {
             Some(_) => self.further_faults += 1,
             None => {}
         }
-        if self.remark.is_none() {
-            self.remark.clone_from(&record.remark);
+        self.add_remark(record.remark.as_deref());
+        self.add_remark(record.warning.as_deref());
+    }
+
+    /// Adds a remark, unless the report has it.
+    fn add_remark(&mut self, remark: Option<&str>) {
+        let Some(remark) = remark else { return };
+        let known = self.remark.get_or_insert_default();
+        if known.len() < REMARK_BYTES && !known.contains(remark) {
+            if !known.is_empty() {
+                known.push_str("; ");
+            }
+            known.push_str(remark);
         }
     }
 }

@@ -18,7 +18,7 @@ pub const WATERMARK_OBJECT: &str = "_headrace/watermark.json";
 
 /// The time by which the clock of the ingestion pipeline may be ahead. A watermark further in the future is not the time of a clock that is
 /// slightly wrong, but local time written as UTC or a slip: exports would claim changes that are not in the lake yet.
-const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(300);
+pub const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(300);
 
 /// The content of the watermark object. Other members belong to the ingestion pipeline.
 #[derive(Deserialize)]
@@ -91,13 +91,18 @@ fn parse_content(object: &MetadataObject, now: Millis) -> Result<Millis, String>
         Some(_) => return Err("has a member `completeUpTo` that is not a string".to_owned()),
         None => return Err("has no member `completeUpTo`".to_owned()),
     };
-    let instant = Instant::parse(&complete_up_to).ok().filter(|_| has_zone(&complete_up_to));
+    let instant = parse_zoned_instant(&complete_up_to);
     let instant = instant.ok_or("has a `completeUpTo` that is not an instant with a time zone")?;
     let time = Millis::from_instant(instant).ok_or("has a `completeUpTo` before 1970")?;
     if time > now + MAX_CLOCK_DIFFERENCE {
         return Err(format!("has a `completeUpTo` in the future ({instant}; it is {now}), but no lake can be complete up to then"));
     }
     Ok(time)
+}
+
+/// Parses an instant with a time zone.
+pub fn parse_zoned_instant(text: &str) -> Option<Instant> {
+    Instant::parse(text).ok().filter(|_| has_zone(text))
 }
 
 /// Describes a JSON error by its position, and not by the content.

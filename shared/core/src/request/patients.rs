@@ -36,6 +36,7 @@ pub(super) fn patients(
         handling.ignore_or_reject(error(400, IssueCode::NotSupported, text.to_owned()))?;
         return Ok(None);
     }
+    let bases = &bases.named_and(None);
     let (mut ids, mut bytes) = (BTreeSet::new(), 0);
     let references = raw.values(Parameter::Patient).iter().flat_map(|value| value.split(','));
     for (index, reference) in references.map(str::trim).enumerate() {
@@ -55,7 +56,7 @@ pub(super) fn patients(
     Ok(Some(ids.into_iter().map(str::to_owned).collect()))
 }
 
-/// Returns the id of a reference: `Patient/[id]`, an absolute reference to a Patient of the lake, or the id alone.
+/// Returns the id of a reference: `Patient/[id]`, an absolute reference below one of `bases`, or the id alone.
 fn patient_id<'a>(reference: &'a str, bases: &BaseUrls) -> Option<&'a str> {
     let id = match LocalReference::parse(reference, bases) {
         Some(target) if target.resource_type == ResourceType::PATIENT => target.id,

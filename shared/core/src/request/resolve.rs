@@ -31,7 +31,8 @@ pub struct RawKickOff {
 pub struct ExportPolicy {
     /// The FHIR version of the lake.
     pub version: FhirVersion,
-    /// The base URLs whose absolute references point into the lake.
+    /// The base URLs whose absolute references point into the lake. Those of a request need a base URL that is named here, even if any
+    /// other is one of the lake's own resources.
     pub bases: BaseUrls,
     /// The containers that `_container` may name. `None` allows every valid name.
     pub containers: Option<BTreeSet<Container>>,

@@ -173,6 +173,8 @@ pub(super) fn parse_absolute_url(setting: Setting, text: &str) -> Result<String,
     let base = text.trim_end_matches('/');
     // The text itself is compared and sent, so it must not need the repairs that a URL parser makes.
     let is_plain = base.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'@' | b'"' | b'<' | b'>' | b'\\'));
+    // A client would ask for another path than the one in the text.
+    let has_dots = base.split('/').any(|segment| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | ".."));
     let is_base = |url: &Url| {
         let authority = base.strip_prefix(url.scheme()).and_then(|rest| rest.strip_prefix("://"));
         matches!(url.scheme(), "http" | "https")
@@ -180,7 +182,7 @@ pub(super) fn parse_absolute_url(setting: Setting, text: &str) -> Result<String,
             && url.query().is_none()
             && url.fragment().is_none()
     };
-    if is_plain && Url::parse(base).is_ok_and(|url| is_base(&url)) {
+    if is_plain && !has_dots && Url::parse(base).is_ok_and(|url| is_base(&url)) {
         return Ok(base.to_owned());
     }
     let problem = format!("is `{text}`: set an absolute URL such as https://fhir.example.org/r4, without query or user");

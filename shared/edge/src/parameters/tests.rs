@@ -64,12 +64,19 @@ fn an_empty_body_and_an_empty_resource_have_no_parameters() {
 }
 
 #[test]
-fn only_fhir_json_and_json_are_accepted_with_any_charset() {
+fn only_fhir_json_and_json_are_accepted_in_utf_8() {
     let body = Body::from(r#"{"resourceType":"Parameters"}"#);
-    for media in ["application/fhir+json", "application/json", "Application/FHIR+JSON; charset=UTF-8", "application/json;fhirVersion=4.0"] {
+    for media in [
+        "application/fhir+json",
+        "application/json",
+        "Application/FHIR+JSON; charset=UTF-8",
+        "application/json; charset=\"utf-8\"",
+        "application/json;fhirVersion=4.0",
+    ] {
         assert!(parse_parameters_body(&headers(media), &body).is_ok(), "{media}");
     }
-    for media in ["application/x-www-form-urlencoded", "application/fhir+xml", "text/plain", "*/*", ""] {
+    let others = ["application/x-www-form-urlencoded", "application/fhir+xml", "text/plain", "*/*", ""];
+    for media in others.into_iter().chain(["application/fhir+json; charset=iso-8859-1", "application/json;Charset=\"UTF-16\""]) {
         assert_eq!(parse_parameters_body(&headers(media), &body).unwrap_err().status, 415, "{media}");
     }
     assert_eq!(parse_parameters_body(&HeaderMap::new(), &body).unwrap_err().status, 415);
@@ -95,6 +102,9 @@ fn a_body_that_is_not_a_parameters_resource_is_rejected() {
         assert_eq!(rejection(body), (400, expression.to_owned()), "{body}");
     }
     assert_eq!(parse_parameters_body(&headers("application/json"), &Body::from(b"{\"\xff\":1}".to_vec())).unwrap_err().status, 400);
+    // Also where the string does not matter.
+    let text = b"{\"resourceType\":\"Parameters\",\"language\":\"\xff\"}".to_vec();
+    assert!(parse_parameters_body(&headers("application/json"), &Body::from(text)).unwrap_err().text.contains("not UTF-8"));
 }
 
 #[test]

@@ -36,6 +36,12 @@ impl BaseUrls {
         Self(Some(base_urls.into_iter().map(|url| url.trim_end_matches('/').to_owned()).collect()))
     }
 
+    /// Returns only the base URLs that are named, and `own`. A request must not reach a resource by the URL of any system.
+    pub fn named_and(&self, own: Option<&str>) -> Self {
+        let own = own.filter(|own| !own.is_empty()).map(str::to_owned);
+        Self::only(self.0.iter().flatten().cloned().chain(own))
+    }
+
     /// Returns true if `base_url` is accepted.
     fn contains(&self, base_url: &str) -> bool {
         match &self.0 {

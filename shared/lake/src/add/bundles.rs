@@ -1,4 +1,5 @@
-//! Adds Bundles. The first reading collects the names of resources, the second one resolves references and writes lines.
+//! Adds Bundles. The first reading collects the names and versions of resources, of the input and of the lake. The second one resolves
+//! references and writes lines.
 
 use std::borrow::Cow;
 use std::io;
@@ -7,16 +8,18 @@ use std::sync::{Arc, Mutex};
 use headrace_core::lake::ndjson::LINE_LIMIT_BYTES;
 use headrace_fhir::bundle::{BundleEntry, BundleHeader, BundlePart, BundleSplitter};
 use headrace_fhir::definitions::ResourceType;
+use headrace_fhir::head::ResourceHead;
 use headrace_fhir::instant::Instant;
-use headrace_fhir::json::JsonValue;
 use headrace_fhir::semantics::deletion::deletion_bundle;
 use headrace_fhir::semantics::reference::{BaseUrls, LocalReference, rewrite_references};
 
 use super::entry::{EntryContent, EntryResource, is_usable_id};
 use super::format::is_manifest;
-use super::index::{IndexReader, Lookup, NameIndex, NamedTarget};
-use super::input::{ContentHash, FileContent, InputFile, InputReader, LargeResourcePermit, read_chunks};
-use super::names::{BundleNumber, ConditionalReference, NameHasher, identifier_values, is_urn};
+use super::index::{IndexReader, Lookup, NamedTarget};
+use super::input::{ContentHash, FileContent, InputFile, InputReader, LargeResourcePermit, list_objects, read_chunks};
+use super::known_versions::{KnownVersion, RepeatedEntry, VersionDecider, VersionPosition};
+use super::lake_objects::{LakeReader, read_object};
+use super::names::{BundleNumber, ConditionalReference, NameHasher, is_urn, urn_uuid};
 use super::report::{Counts, InputPosition, LeftOutReason, ReferenceCounts};
 use super::{AddError, AddReport, Addition, in_order};
 use crate::pool::for_each_item;
@@ -43,20 +46,26 @@ impl Addition<'_> {
         if files.is_empty() {
             return Err(AddError::NoFiles(self.from.to_owned()));
         }
+        let objects = list_objects(lake.root())?;
         // Both readings.
         files.iter().for_each(|file| self.progress.expect(2 * file.size));
         let names = NameHasher::new(&self.settings.rewrite.seed);
-        let (hashes, index) = self.index_names(&files, names)?;
-        let (mut receipt, mut report) = self.identify_run(&hashes, "bundles");
+        let FirstReading { hashes, full_urls, mut versions } = self.read_names(&files, objects.len(), names)?;
+        let (receipt, mut report) = self.identify_run(&hashes, "bundles");
         report.files_without_data = (self.files.len() - files.len()) as u64;
+        let watermarks = self.operator_statement();
         if report.is_repeat {
-            return Ok(report);
+            return self.publish_repeat(lake, &receipt, &watermarks, report);
         }
+        let is_new = self.new_files(&hashes);
+        versions.extend(self.read_lake(&objects, names)?);
+        let decider = VersionDecider::new(objects.len(), &is_new, &self.settings.rewrite.temp_folder, self.sort_bytes());
+        let decisions =
+            RecordSorter::finish(versions).and_then(|versions| decider.decide(versions, full_urls)).map_err(self.temporary())?;
         let staging = Staging::begin(lake, &receipt.run)?;
         let lines = LakeLines::new(&staging);
         let sinks = self.settings.rewrite.sinks(&lines)?;
-        let writers = sinks.into_iter().map(|sink| BundleWriter::new(names, IndexReader::new(&index), sink)).collect();
-        let is_new = self.new_files(&hashes);
+        let writers = sinks.into_iter().map(|sink| BundleWriter::new(names, IndexReader::new(&decisions.index), sink)).collect();
         let (progress, large_resources) = (self.progress, &self.large_resources);
         let temporary = self.temporary();
         let writers = for_each_item(&files, writers, |writer, number, file| {
@@ -64,49 +73,79 @@ impl Addition<'_> {
             if !is_added {
                 return Ok(());
             }
-            let hash = writer.add_file((number, file), progress, large_resources, &temporary)?;
+            let repeated = decisions.repeated.of_group(objects.len() + number);
+            let hash = writer.add_file((number, file), repeated, progress, large_resources, &temporary)?;
             file.check_content(hashes.get(number), hash)
+        })?;
+        let writers = for_each_item(&objects, writers, |writer, number, object| {
+            writer.resolve_in_lake(object, decisions.open.of_group(number), progress, large_resources, &temporary)
         })?;
         for mut writer in writers {
             writer.sink.flush()?;
-            for (number, unresolved) in writer.unresolved {
-                if let Some(file) = receipt.files.get_mut(number) {
-                    file.1 = unresolved;
-                }
-            }
             report.merge(writer.counts);
         }
+        report.replaced = decisions.replaced;
         report.files_added_before = is_new.iter().filter(|is_new| !**is_new).count() as u64;
         let objects = lines.finish(self.settings.rewrite.now)?;
-        let watermarks: Vec<_> = self.settings.complete_up_to.map(|time| (String::new(), time)).into_iter().collect();
         self.publish(staging, objects, &receipt, &watermarks, &mut report)?;
         Ok(report)
     }
 
-    /// Reads all files for the first time. Returns their hashes, and the index of the names of resources.
-    fn index_names(&self, files: &[InputFile], names: NameHasher) -> Result<(Vec<ContentHash>, NameIndex), AddError> {
+    /// Returns the memory for each kind of records: full URLs, versions of the input, those of the lake, and decisions.
+    fn sort_bytes(&self) -> usize {
+        self.settings.rewrite.sort_bytes / 4
+    }
+
+    /// Reads all files for the first time.
+    ///
+    /// * `objects`: the number of objects in the lake.
+    fn read_names(&self, files: &[InputFile], objects: usize, names: NameHasher) -> Result<FirstReading, AddError> {
         let workers = self.settings.rewrite.workers();
         let folder = &self.settings.rewrite.temp_folder;
         let collectors = (0..workers).map(|_| NameCollector {
             names,
-            sorter: RecordSorter::new(folder, self.settings.rewrite.sort_bytes / workers),
+            full_urls: RecordSorter::new(folder, self.sort_bytes() / workers),
+            versions: RecordSorter::new(folder, self.sort_bytes() / workers),
             hashes: Vec::new(),
         });
         let (progress, large_resources, temporary) = (self.progress, &self.large_resources, self.temporary());
         let collectors = for_each_item(files, collectors.collect(), |collector, number, file| {
-            let reader = read_bundles(file, progress, large_resources, |bundle, part| collector.add(number, bundle, part, &temporary))?;
+            let source = (objects + number) as u64;
+            let reader =
+                read_bundles(file, progress, large_resources, |bundle, part| collector.add((number, bundle), source, part, &temporary))?;
             let hash = reader.into_content_hash().map_err(|cause| file.read_error(cause))?;
             collector.hashes.push((number, hash));
             Ok::<_, AddError>(())
         })?;
-        let (mut hashes, mut sorters) = (Vec::new(), Vec::new());
+        let (mut hashes, mut full_urls, mut versions) = (Vec::new(), Vec::new(), Vec::new());
         for collector in collectors {
             hashes.extend(collector.hashes);
-            sorters.push(collector.sorter);
+            full_urls.push(collector.full_urls);
+            versions.push(collector.versions);
         }
-        let index = RecordSorter::finish(sorters).and_then(|records| NameIndex::build(records, folder)).map_err(self.temporary())?;
-        Ok((in_order(hashes), index))
+        Ok(FirstReading { hashes: in_order(hashes), full_urls, versions })
     }
+
+    /// Reads the versions in the lake.
+    fn read_lake(&self, objects: &[InputFile], names: NameHasher) -> Result<Vec<RecordSorter<KnownVersion>>, AddError> {
+        objects.iter().for_each(|object| self.progress.expect(object.size));
+        let workers = self.settings.rewrite.workers();
+        let reader = || LakeReader { names, sorter: RecordSorter::new(&self.settings.rewrite.temp_folder, self.sort_bytes() / workers) };
+        let (progress, large_resources, temporary) = (self.progress, &self.large_resources, self.temporary());
+        let readers = for_each_item(objects, (0..workers).map(|_| reader()).collect(), |reader, number, object| {
+            read_object(object, progress, large_resources, |offset, line| {
+                reader.add_line(VersionPosition { source: number as u64, offset }, line).map_err(&temporary)
+            })
+        })?;
+        Ok(readers.into_iter().map(|reader| reader.sorter).collect())
+    }
+}
+
+/// The result of the first reading of the input.
+struct FirstReading {
+    hashes: Vec<ContentHash>,
+    full_urls: Vec<RecordSorter<NamedTarget>>,
+    versions: Vec<RecordSorter<KnownVersion>>,
 }
 
 /// A part of a Bundle that was read.
@@ -147,27 +186,36 @@ fn read_bundles(
     Ok(reader)
 }
 
-/// A collector of the names of resources.
+/// A collector of the names and versions of resources.
 struct NameCollector {
     names: NameHasher,
-    sorter: RecordSorter<NamedTarget>,
+    full_urls: RecordSorter<NamedTarget>,
+    versions: RecordSorter<KnownVersion>,
     /// The hash of each file, by its number.
     hashes: Vec<(usize, ContentHash)>,
 }
 
 impl NameCollector {
     /// Adds the names of an entry's resource.
-    fn add(&mut self, file: usize, bundle: u64, part: ReadPart<'_>, temporary: &impl Fn(io::Error) -> AddError) -> Result<(), AddError> {
-        let ReadPart::Entry(_, entry) = part else { return Ok(()) };
+    ///
+    /// * `source`: the number of the file behind the objects of the lake.
+    fn add(
+        &mut self,
+        bundle: BundleNumber,
+        source: u64,
+        part: ReadPart<'_>,
+        temporary: &impl Fn(io::Error) -> AddError,
+    ) -> Result<(), AddError> {
+        let ReadPart::Entry(offset, entry) = part else { return Ok(()) };
         let EntryContent::Resource(resource) = EntryContent::from_entry(&entry) else { return Ok(()) };
         let target = format!("{}/{}", resource.kind, resource.id);
-        let mut names = Vec::new();
         if let Some(url) = entry.full_url.as_deref().filter(|url| needs_name(url, &target)) {
-            names.extend([self.names.url(url), self.names.url_in_bundle((file, bundle), url)]);
+            for name in [self.names.url(url), self.names.url_in_bundle(bundle, url)] {
+                self.full_urls.push(NamedTarget { name, target: target.clone() }).map_err(temporary)?;
+            }
         }
-        let values = identifier_values(JsonValue::from_valid(&resource.text));
-        names.extend(values.iter().map(|value| self.names.identifier(resource.kind, value)));
-        names.into_iter().try_for_each(|name| self.sorter.push(NamedTarget { name, target: target.clone() })).map_err(temporary)
+        let version = KnownVersion::from_resource(&self.names, &resource.text, VersionPosition { source, offset });
+        version.map_or(Ok(()), |version| self.versions.push(version)).map_err(temporary)
     }
 }
 
@@ -182,8 +230,6 @@ struct BundleWriter<'i, 'l> {
     resolver: ReferenceResolver<'i>,
     sink: LineSink<'l>,
     counts: Counts,
-    /// The number of references of each file that are not resolved.
-    unresolved: Vec<(usize, u64)>,
     /// A line that is made.
     line: Vec<u8>,
     /// The deletions of the current Bundle that have no time of their own.
@@ -193,30 +239,87 @@ struct BundleWriter<'i, 'l> {
 impl<'i, 'l> BundleWriter<'i, 'l> {
     /// Creates a writer.
     fn new(names: NameHasher, index: IndexReader<'i>, sink: LineSink<'l>) -> Self {
-        let resolver = ReferenceResolver { names, index, bundle: (0, 0), counts: ReferenceCounts::default(), failure: None };
-        Self { resolver, sink, counts: Counts::default(), unresolved: Vec::new(), line: Vec::new(), waiting: Vec::new() }
+        let resolver = ReferenceResolver { names, index, bundle: None, counts: ReferenceCounts::default(), failure: None };
+        Self { resolver, sink, counts: Counts::default(), line: Vec::new(), waiting: Vec::new() }
     }
 
     /// Adds a file. Returns the hash of its content.
+    ///
+    /// * `repeated`: the entries that are left out.
     fn add_file(
         &mut self,
         (number, file): (usize, &InputFile),
+        mut repeated: impl Iterator<Item = io::Result<RepeatedEntry>>,
         progress: &Arc<Progress>,
         large_resources: &Mutex<()>,
         temporary: &impl Fn(io::Error) -> AddError,
     ) -> Result<ContentHash, AddError> {
         self.resolver.counts = ReferenceCounts::default();
+        let mut next = repeated.next().transpose().map_err(temporary)?;
         let reader = read_bundles(file, progress, large_resources, |bundle, part| {
-            self.resolver.bundle = (number, bundle);
+            self.resolver.bundle = Some((number, bundle));
             match part {
+                ReadPart::Entry(offset, _) if next.is_some_and(|entry| entry.position.offset == offset) => {
+                    let is_conflict = next.is_some_and(|entry| entry.has_other_content);
+                    let reason = if is_conflict { LeftOutReason::Conflicting } else { LeftOutReason::Repeated };
+                    next = repeated.next().transpose().map_err(temporary)?;
+                    self.counts.leave_out(reason, &file.name, InputPosition::Byte(offset), String::new());
+                    Ok(())
+                }
                 ReadPart::Entry(offset, entry) => self.add_entry(file, offset, &entry, temporary),
                 ReadPart::End(header) => self.add_waiting_deletions(&header),
             }
         })?;
-        let counts = self.resolver.counts;
-        self.unresolved.push((number, counts.unresolved()));
-        self.counts.references.merge(&counts);
+        self.counts.references.merge(&self.resolver.counts);
         reader.into_content_hash().map_err(|cause| file.read_error(cause))
+    }
+
+    /// Writes the lines of an object again in which references can be resolved now.
+    ///
+    /// * `open`: the lines with open references that are the newest versions of their resources.
+    fn resolve_in_lake(
+        &mut self,
+        object: &InputFile,
+        mut open: impl Iterator<Item = io::Result<VersionPosition>>,
+        progress: &Arc<Progress>,
+        large_resources: &Mutex<()>,
+        temporary: &impl Fn(io::Error) -> AddError,
+    ) -> Result<(), AddError> {
+        let mut next = open.next().transpose().map_err(temporary)?;
+        if next.is_none() {
+            return Ok(());
+        }
+        progress.expect(object.size);
+        self.resolver.bundle = None;
+        read_object(object, progress, large_resources, |offset, line| {
+            if next.is_none_or(|position| position.offset != offset) {
+                return Ok(());
+            }
+            next = open.next().transpose().map_err(temporary)?;
+            self.resolve_line(line, temporary)
+        })
+    }
+
+    /// Writes a line of the lake again if a reference in it can be resolved. Its time and version id stay, so that an export takes the
+    /// later one of both lines.
+    fn resolve_line(&mut self, line: &[u8], temporary: &impl Fn(io::Error) -> AddError) -> Result<(), AddError> {
+        let (Ok(text), Ok(head)) = (std::str::from_utf8(line), ResourceHead::parse(line)) else { return Ok(()) };
+        self.resolver.counts = ReferenceCounts::default();
+        self.rewrite(text, temporary)?;
+        if self.resolver.counts.resolved > 0 {
+            self.sink.add("", head.resource_type, &self.line)?;
+            self.counts.rewritten += 1;
+        }
+        self.line.shrink_to(LINE_CAPACITY_BYTES);
+        Ok(())
+    }
+
+    /// Makes the line of a resource, with references that are resolved.
+    fn rewrite(&mut self, text: &str, temporary: &impl Fn(io::Error) -> AddError) -> Result<(), AddError> {
+        self.line.clear();
+        let resolver = &mut self.resolver;
+        rewrite_references(text, &mut self.line, &mut |reference| resolver.resolve(reference));
+        self.resolver.failure.take().map_or(Ok(()), |cause| Err(temporary(cause)))
     }
 
     /// Adds an entry.
@@ -239,12 +342,7 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
 
     /// Adds a resource.
     fn add_resource(&mut self, resource: &EntryResource<'_>, temporary: &impl Fn(io::Error) -> AddError) -> Result<(), AddError> {
-        self.line.clear();
-        let resolver = &mut self.resolver;
-        rewrite_references(&resource.text, &mut self.line, &mut |text| resolver.resolve(text));
-        if let Some(cause) = self.resolver.failure.take() {
-            return Err(temporary(cause));
-        }
+        self.rewrite(&resource.text, temporary)?;
         self.sink.add("", resource.kind, &self.line)?;
         self.counts.add_resource("", resource.kind);
         // A long line must not keep its memory.
@@ -297,16 +395,17 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
     /// Writes a deletion in the form that exports read.
     fn write_deletion(&mut self, kind: ResourceType, id: &str, time: Option<Instant>) -> Result<(), AddError> {
         self.counts.deletions += 1;
+        self.counts.deletions_without_time += u64::from(time.is_none());
         Ok(self.sink.add("", ResourceType::BUNDLE, deletion_bundle(kind, id, time).as_bytes())?)
     }
 }
 
-/// A resolver of references to resources of the input.
+/// A resolver of references to resources of the input and of the lake.
 struct ReferenceResolver<'i> {
     names: NameHasher,
     index: IndexReader<'i>,
-    /// The current Bundle. Its own names come first.
-    bundle: BundleNumber,
+    /// The current Bundle, whose own names come first. `None` for a line of the lake.
+    bundle: Option<BundleNumber>,
     counts: ReferenceCounts,
     /// The error of a lookup.
     failure: Option<io::Error>,
@@ -355,11 +454,20 @@ impl ReferenceResolver<'_> {
         self.index.look_up(self.names.identifier(resource_type, &value)).map(Some)
     }
 
-    /// Looks up a full URL, first in the Bundle itself.
+    /// Looks up a full URL: first in the Bundle itself, then in the input, and then among the ids that are UUIDs.
     fn find_by_url(&mut self, url: &str) -> io::Result<Option<Lookup>> {
-        match self.index.look_up(self.names.url_in_bundle(self.bundle, url))? {
-            Lookup::Absent => self.index.look_up(self.names.url(url)).map(Some),
-            found @ (Lookup::Found(_) | Lookup::Ambiguous) => Ok(Some(found)),
+        let uuid = urn_uuid(url);
+        let mut names = Vec::new();
+        names.extend(self.bundle.map(|bundle| self.names.url_in_bundle(bundle, url)));
+        // In a line of the lake, a name that is no UUID may mean a resource of its own Bundle that was not added.
+        names.extend((self.bundle.is_some() || uuid.is_some()).then(|| self.names.url(url)));
+        names.extend(uuid.map(|uuid| self.names.uuid(uuid)));
+        for name in names {
+            let found = self.index.look_up(name)?;
+            if found != Lookup::Absent {
+                return Ok(Some(found));
+            }
         }
+        Ok(Some(Lookup::Absent))
     }
 }

@@ -12,12 +12,12 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use headrace_core::lake::ndjson::{LineSplitter, Segment, lines};
-use headrace_core::vocab::clock::Millis;
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::ResourceHead;
 use headrace_fhir::instant::Instant;
 use headrace_fhir::semantics::deletion::deletion_bundle;
 
+use super::completeness::Completeness;
 use super::input::{ContentHash, InputFile, LargeResourcePermit, read_chunks};
 use super::names::NameHasher;
 use super::report::{Counts, InputPosition, LeftOutReason};
@@ -54,7 +54,8 @@ impl Addition<'_> {
         let (receipt, mut report) = self.identify_run(&hashes, &options);
         report.files = export.files.len() as u64;
         if report.is_repeat {
-            return Ok(report);
+            let watermarks = self.table_watermarks(&export, &tenants, self.added.lost(&receipt.run), &mut report);
+            return self.publish_repeat(lake, &receipt, &watermarks, report);
         }
         let staging = Staging::begin(lake, &receipt.run)?;
         let (decisions, decided) = decide(sorters, &export.files, self.settings).map_err(self.temporary())?;
@@ -82,15 +83,32 @@ impl Addition<'_> {
             report.merge(writer.counts);
         }
         let objects = lake_lines.finish(self.settings.rewrite.now)?;
-        let complete_up_to = self.settings.complete_up_to.or(export.complete_up_to);
-        if complete_up_to.is_none() {
-            report.watermark_problem = Some("the summary of the table's export has no exportTime that is an instant".to_owned());
-        }
-        let watermarks: Vec<(String, Millis)> = complete_up_to
-            .map(|time| tenants.into_iter().map(|tenant| (folder_of(&tenant, is_one_lake), time)).collect())
-            .unwrap_or_default();
+        let watermarks = self.table_watermarks(&export, &tenants, Some(report.lost()), &mut report);
         self.publish(staging, objects, &receipt, &watermarks, &mut report)?;
         Ok(report)
+    }
+
+    /// Returns for the folder of each tenant the statement up to when it is complete: that of the operator, else that of the export.
+    ///
+    /// * `lost`: the number of resources that were left out although they belong to the lake, if it is known.
+    fn table_watermarks(
+        &self,
+        export: &TableExport,
+        tenants: &BTreeSet<String>,
+        lost: Option<u64>,
+        report: &mut AddReport,
+    ) -> Vec<(String, Completeness)> {
+        let of_export = || export.period.clone().and_then(|period| period.check_time(self.settings.rewrite.now)?.check_losses(lost));
+        match self.settings.complete_up_to.map_or_else(of_export, |time| Ok(Completeness::Stated(time))) {
+            Ok(completeness) => {
+                let is_one_lake = self.settings.tenant.is_some();
+                tenants.iter().map(|tenant| (folder_of(tenant, is_one_lake), completeness)).collect()
+            }
+            Err(problem) => {
+                report.watermark_problem = Some(problem);
+                Vec::new()
+            }
+        }
     }
 
     /// Reads all files for the first time.

@@ -71,12 +71,15 @@ fn starts_with_bundle(file: &InputFile) -> Result<Option<bool>, AddError> {
     Ok(Some(kind.is_some_and(|kind| kind == "Bundle")))
 }
 
-/// Returns true if a JSON file is the manifest of an export and not a Bundle.
+/// Returns true if a JSON file is the manifest of an export and not a Bundle. Its time may come behind the start of the file, after a long
+/// list of files.
 pub(super) fn is_manifest(file: &InputFile) -> Result<bool, AddError> {
     let text = read_start(file)?;
     let is_bundle = |(name, value): (std::borrow::Cow<'_, str>, JsonValue<'_>)| name == "resourceType" && value.as_str() == "\"Bundle\"";
     let members = || JsonValue::from_valid(text.trim_start_matches('\u{feff}')).members();
-    Ok(!members().any(is_bundle) && members().any(|(name, _)| name == "transactionTime"))
+    let has = |expected: &str| members().any(|(name, _)| name == expected);
+    let has_other_members = || !has("resourceType") && (has("request") || has("requiresAccessToken"));
+    Ok(!members().any(is_bundle) && (has("transactionTime") || has_other_members()))
 }
 
 /// Reads the start of a file as text.

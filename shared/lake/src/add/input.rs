@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use headrace_core::job::task::Encoding;
-use headrace_core::lake::slices::is_foreign;
+use headrace_core::lake::slices::{encoding_from_name, is_foreign};
 use sha2::{Digest as _, Sha256};
 use walkdir::WalkDir;
 
@@ -116,6 +116,33 @@ pub(super) fn list_files(from: &Path) -> Result<Vec<InputFile>, AddError> {
         files.extend(InputFile::from_path(from, entry.path(), metadata.len()));
     }
     Ok(files)
+}
+
+/// Lists the objects of a lake in the order in which exports compare equal versions: by name.
+pub(super) fn list_objects(lake: &Path) -> Result<Vec<InputFile>, AddError> {
+    let is_read = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().to_str().is_some_and(is_foreign);
+    let failed = |error: walkdir::Error| AddError::Listing { folder: lake.to_owned(), cause: error.into() };
+    let mut objects = Vec::new();
+    for entry in WalkDir::new(lake).follow_links(true).into_iter().filter_entry(is_read) {
+        let entry = match entry {
+            Ok(entry) => entry,
+            // Exports skip links that lead nowhere, too.
+            Err(error) if error.depth() > 0 && leads_nowhere(&error) => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        if entry.file_type().is_file() {
+            let size = entry.metadata().map_err(failed)?.len();
+            objects.extend(InputFile::from_path(lake, entry.path(), size));
+        }
+    }
+    objects.retain(|object| object.size > 0 && encoding_from_name(&object.name).is_some());
+    objects.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(objects)
+}
+
+/// Returns true for an error about a link without a target, or to a folder that it is in.
+fn leads_nowhere(error: &walkdir::Error) -> bool {
+    error.loop_ancestor().is_some() || error.io_error().is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound)
 }
 
 /// A file that is read, with the hash of what was read so far.

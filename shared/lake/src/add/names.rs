@@ -4,6 +4,7 @@ use std::hash::Hasher as _;
 
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::json::JsonValue;
+use headrace_fhir::semantics::reference::rewrite_references;
 use percent_encoding::percent_decode_str;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
@@ -35,9 +36,22 @@ impl NameHasher {
         self.hash(&["identifier", kind.as_str(), value])
     }
 
+    /// Returns the hash of a UUID that is the id of a resource.
+    pub(super) fn uuid(&self, uuid: &str) -> u128 {
+        self.hash(&["uuid", &uuid.to_ascii_lowercase()])
+    }
+
     /// Returns the hash of a resource of a tenant.
     pub(super) fn resource(&self, tenant: &str, kind: ResourceType, id: &str) -> u128 {
         self.hash(&["resource", tenant, kind.as_str(), id])
+    }
+
+    /// Returns the hash of a resource without its references: those of one resource differ from Bundle to Bundle, and in the lake they are
+    /// resolved.
+    pub(super) fn content(&self, text: &str) -> u128 {
+        let mut without_references = Vec::with_capacity(text.len());
+        rewrite_references(text, &mut without_references, &mut |_| Some(String::new()));
+        self.hash(&["content", &String::from_utf8_lossy(&without_references)])
     }
 
     /// Returns the hash of the name of a file.
@@ -60,6 +74,22 @@ impl NameHasher {
 pub(super) fn is_urn(url: &str) -> bool {
     let has_prefix = |prefix: &str| url.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     has_prefix("urn:uuid:") || has_prefix("urn:oid:")
+}
+
+/// Returns the UUID of a `urn:uuid:`. `None` for other URLs, and for names that are not a UUID: they need not be the only ones.
+pub(super) fn urn_uuid(url: &str) -> Option<&str> {
+    url.rsplit(':').next().filter(|uuid| is_urn(url) && is_uuid(uuid))
+}
+
+/// Returns true if a text has the form of a UUID.
+pub(super) fn is_uuid(text: &str) -> bool {
+    let is_right = |(index, byte): (usize, u8)| if matches!(index, 8 | 13 | 18 | 23) { byte == b'-' } else { byte.is_ascii_hexdigit() };
+    text.len() == 36 && text.bytes().enumerate().all(is_right)
+}
+
+/// Returns true if a later addition may resolve this reference: it searches for one identifier, or is a UUID.
+pub(super) fn may_be_resolved_later(reference: &str) -> bool {
+    ConditionalReference::parse(reference).is_some() || urn_uuid(reference).is_some()
 }
 
 /// Returns the form of a URL that is compared: UUIDs in lower case, because case does not matter.
@@ -130,11 +160,26 @@ mod tests {
             names.identifier(ResourceType::PATIENT, "a"),
             names.identifier(ResourceType::PRACTITIONER, "a"),
             names.file("a"),
+            names.uuid("a"),
         ];
         let distinct: std::collections::BTreeSet<u128> = hashes.into_iter().collect();
         assert_eq!(distinct.len(), hashes.len());
         assert_eq!(names.url("urn:uuid:AB"), names.url("URN:uuid:ab"));
         assert_ne!(names.url("http://h/A"), names.url("http://h/a"));
+    }
+
+    #[test]
+    fn only_names_that_mean_the_same_everywhere_are_resolved_later() {
+        for reference in [
+            "urn:uuid:53FEFA32-fcbb-4ff8-8a92-55ee120877b7",
+            "URN:uuid:53fefa32-fcbb-4ff8-8a92-55ee120877b7",
+            "Practitioner?identifier=s|1",
+        ] {
+            assert!(may_be_resolved_later(reference), "{reference}");
+        }
+        for reference in ["urn:uuid:p", "urn:oid:1.2.3", "Patient/1", "Patient?name=x", "53fefa32-fcbb-4ff8-8a92-55ee120877b7", "#c"] {
+            assert!(!may_be_resolved_later(reference), "{reference}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The record of what was added to a lake, so that nothing is added twice, and the watermark.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
@@ -9,10 +9,11 @@ use bytes::Bytes;
 use headrace_core::lake::watermark::{WATERMARK_OBJECT, parse_watermark};
 use headrace_core::ports::{METADATA_LIMIT_BYTES, MetadataObject};
 use headrace_core::vocab::clock::Millis;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::AddError;
+use super::completeness::{BEGINNING, Completeness};
 use super::input::ContentHash;
 use super::report::WatermarkChange;
 use crate::writing::{LakeLock, OWN_FOLDER, WriteError};
@@ -20,13 +21,17 @@ use crate::writing::{LakeLock, OWN_FOLDER, WriteError};
 /// The folder of receipts, below the internal folder.
 const RECEIPT_FOLDER: &str = "added";
 
-/// A file that was added.
-#[derive(Debug, Serialize, Deserialize)]
+/// The member of the watermark object with the watermark.
+const COMPLETE_UP_TO: &str = "completeUpTo";
+
+/// A line of a receipt: the first is about the run, the others are about the files that were added.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct ReceiptLine {
-    /// The hash of its content.
-    file: String,
-    /// The number of its references that were not resolved. Resources that are added later may resolve them.
-    unresolved: u64,
+    /// The number of resources of the input that were left out although they belong to the lake.
+    lost: Option<u64>,
+    /// The hash of the content of a file.
+    file: Option<String>,
 }
 
 /// The record of a run that has added files to the lake.
@@ -34,8 +39,8 @@ struct ReceiptLine {
 pub(super) struct Receipt {
     /// The identity of the run.
     pub(super) run: String,
-    /// The hash of each file, and the number of its references that are not resolved.
-    pub(super) files: Vec<(ContentHash, u64)>,
+    /// The hash of each file.
+    files: Vec<ContentHash>,
 }
 
 impl Receipt {
@@ -48,14 +53,16 @@ impl Receipt {
         sorted.iter().for_each(|hash| hasher.update(hash.to_be_bytes()));
         let digest = hasher.finalize();
         let run = hex::encode(digest.get(..size_of::<ContentHash>()).unwrap_or_default());
-        Self { run, files: hashes.iter().map(|hash| (*hash, 0)).collect() }
+        Self { run, files: hashes.to_vec() }
     }
 
     /// Returns the content of the receipt.
-    pub(super) fn to_lines(&self, now: Millis) -> String {
-        let mut lines = format!("{{\"addedAt\":\"{}\"}}\n", now.instant());
-        for (hash, unresolved) in &self.files {
-            lines += &format!("{{\"file\":\"{hash:032x}\",\"unresolved\":{unresolved}}}\n");
+    ///
+    /// * `lost`: the number of resources that were left out although they belong to the lake.
+    pub(super) fn to_lines(&self, now: Millis, lost: u64) -> String {
+        let mut lines = format!("{{\"addedAt\":\"{}\",\"lost\":{lost}}}\n", now.instant());
+        for hash in &self.files {
+            lines += &format!("{{\"file\":\"{hash:032x}\"}}\n");
         }
         lines
     }
@@ -64,8 +71,8 @@ impl Receipt {
 /// The files that were added before.
 #[derive(Clone, Debug, Default)]
 pub(super) struct AddedFiles {
-    runs: HashSet<String>,
-    /// The files that need not be added again.
+    /// The number of resources that each run has left out although they belong to the lake, if its receipt says so.
+    runs: HashMap<String, Option<u64>>,
     files: HashSet<ContentHash>,
 }
 
@@ -74,21 +81,23 @@ impl AddedFiles {
     pub(super) fn read(lake: &LakeLock) -> Result<Self, AddError> {
         let mut added = Self::default();
         for path in lake.own_entries(RECEIPT_FOLDER)? {
+            let lost = added.read_receipt(&path).map_err(WriteError::at(&path))?;
             if let Some(run) = path.file_stem().and_then(|run| run.to_str()) {
-                added.runs.insert(run.to_owned());
+                added.runs.insert(run.to_owned(), lost);
             }
-            added.read_receipt(&path).map_err(WriteError::at(&path))?;
         }
         Ok(added)
     }
 
-    /// Reads one receipt. Lines that are not about a file are skipped.
-    fn read_receipt(&mut self, path: &Path) -> io::Result<()> {
+    /// Reads one receipt. Returns the number of resources that the run has left out. Lines that cannot be read are skipped.
+    fn read_receipt(&mut self, path: &Path) -> io::Result<Option<u64>> {
+        let mut lost = None;
         for line in BufReader::new(File::open(path)?).lines() {
-            let parsed = serde_json::from_str::<ReceiptLine>(&line?).ok().filter(|line| line.unresolved == 0);
-            self.files.extend(parsed.and_then(|line| ContentHash::from_str_radix(&line.file, 16).ok()));
+            let Ok(parsed) = serde_json::from_str::<ReceiptLine>(&line?) else { continue };
+            lost = lost.or(parsed.lost);
+            self.files.extend(parsed.file.and_then(|file| ContentHash::from_str_radix(&file, 16).ok()));
         }
-        Ok(())
+        Ok(lost)
     }
 
     /// Returns the name of a receipt below the root of the lake.
@@ -98,10 +107,15 @@ impl AddedFiles {
 
     /// Returns true if the same input was added before.
     pub(super) fn has_run(&self, run: &str) -> bool {
-        self.runs.contains(run)
+        self.runs.contains_key(run)
     }
 
-    /// Returns true if a file need not be added again.
+    /// Returns the number of resources that a run has left out although they belong to the lake. `None` if that is not known.
+    pub(super) fn lost(&self, run: &str) -> Option<u64> {
+        self.runs.get(run).copied().flatten()
+    }
+
+    /// Returns true if a file with this content was added before.
     pub(super) fn has_file(&self, hash: ContentHash) -> bool {
         self.files.contains(&hash)
     }
@@ -118,22 +132,53 @@ pub(super) struct WatermarkFile {
     pub(super) change: WatermarkChange,
 }
 
-/// Returns the new content of the watermark object in a folder of the lake, for completeness up to `complete_up_to`. Keeps an object
-/// whose watermark is later or invalid, and the members that other programs have written.
-pub(super) fn watermark_file(root: &Path, folder: &str, complete_up_to: Millis) -> WatermarkFile {
-    let existing = fs::read(root.join(watermark_name(folder))).ok();
+impl WatermarkFile {
+    /// Creates the result for an object that stays as it is.
+    fn kept(change: WatermarkChange) -> Self {
+        Self { content: None, change }
+    }
+}
+
+/// Returns the new content of the watermark object in a folder of the lake.
+///
+/// An object stays if its watermark is not earlier, or if it is not valid: somebody else's mistake is not hidden by writing over it. What the
+/// input says of itself does not move the watermark over a gap, and not the object of another pipeline, which knows of other sources. The
+/// operator can do both. Members that other programs have written are kept.
+pub(super) fn watermark_file(root: &Path, folder: &str, completeness: Completeness, now: Millis) -> WatermarkFile {
+    let up_to = completeness.up_to();
+    let Ok(existing) = read_object(&root.join(watermark_name(folder))) else { return WatermarkFile::kept(WatermarkChange::KeptInvalid) };
     let mut members = serde_json::Map::new();
-    if let Some(bytes) = existing {
-        let size = bytes.len() as u64;
-        let object = MetadataObject { size, bytes: if size > METADATA_LIMIT_BYTES { Bytes::new() } else { bytes.clone().into() } };
-        match parse_watermark(&object, Millis(u64::MAX / 2)) {
-            Ok(before) if before >= complete_up_to => return WatermarkFile { content: None, change: WatermarkChange::KeptLater(before) },
-            Ok(_) => members = serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes)).unwrap_or_default(),
-            // Somebody else's mistake is not hidden by writing over it.
-            Err(_) => return WatermarkFile { content: None, change: WatermarkChange::KeptInvalid },
+    let mut before = None;
+    if let Some(object) = existing {
+        let Ok(time) = parse_watermark(&object, now) else { return WatermarkFile::kept(WatermarkChange::KeptInvalid) };
+        if time >= up_to {
+            return WatermarkFile::kept(WatermarkChange::KeptLater(time));
+        }
+        before = Some(time);
+        members = serde_json::from_slice(object.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&object.bytes)).unwrap_or_default();
+    }
+    if let Completeness::Period { after, .. } = completeness {
+        if members.keys().any(|name| name != COMPLETE_UP_TO) {
+            return WatermarkFile::kept(WatermarkChange::KeptOfOthers);
+        }
+        if before.unwrap_or(BEGINNING) < after {
+            return WatermarkFile::kept(WatermarkChange::KeptBeforeGap { before, after });
         }
     }
-    members.insert("completeUpTo".to_owned(), complete_up_to.instant().into());
+    members.insert(COMPLETE_UP_TO.to_owned(), up_to.instant().into());
     let content = format!("{}\n", serde_json::Value::Object(members));
-    WatermarkFile { content: Some(content), change: WatermarkChange::Written(complete_up_to) }
+    WatermarkFile { content: Some(content), change: WatermarkChange::Written(up_to) }
+}
+
+/// Reads the watermark object. `None` if there is none. A link that leads nowhere is one that cannot be read.
+fn read_object(path: &Path) -> io::Result<Option<MetadataObject>> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+        Ok(_) => {}
+    }
+    let size = fs::metadata(path)
+        .and_then(|metadata| if metadata.is_file() { Ok(metadata.len()) } else { Err(io::ErrorKind::InvalidData.into()) })?;
+    let bytes = if size > METADATA_LIMIT_BYTES { Bytes::new() } else { fs::read(path)?.into() };
+    Ok(Some(MetadataObject { size, bytes }))
 }

@@ -21,7 +21,7 @@ pub struct AddReport {
     pub is_repeat: bool,
     /// The number of files of the input.
     pub files: u64,
-    /// The number of files that were added before, and are not added again.
+    /// The number of files that were added before, and were not added again.
     pub files_added_before: u64,
     /// The number of files that have nothing to add, such as manifests.
     pub files_without_data: u64,
@@ -31,10 +31,16 @@ pub struct AddReport {
     pub resources: BTreeMap<(String, ResourceType), u64>,
     /// The number of deletions that came in.
     pub deletions: u64,
+    /// The number of deletions among them that have no time. Each hides its resource for ever.
+    pub deletions_without_time: u64,
     /// Resources and entries that were left out, by reason.
     pub left_out: BTreeMap<LeftOutReason, LeftOut>,
     /// The references of the resources that came in.
     pub references: ReferenceCounts,
+    /// The number of resources of the lake that were written again, because references in them are resolved now.
+    pub rewritten: u64,
+    /// The number of resources of the lake that the input replaces by other content with the same time and version id, or without both.
+    pub replaced: u64,
     /// The watermark of each folder of the lake.
     pub watermarks: Vec<(String, WatermarkChange)>,
     /// The reason why the input's own watermark was not taken.
@@ -50,6 +56,27 @@ pub enum WatermarkChange {
     KeptLater(Millis),
     /// The watermark of the lake is not valid, and was not changed.
     KeptInvalid,
+    /// The watermark object belongs to another pipeline, and was not changed.
+    KeptOfOthers,
+    /// The input begins later than the lake ends, and the watermark was not changed.
+    KeptBeforeGap {
+        /// The moment up to which the lake is complete, if it says so.
+        before: Option<Millis>,
+        /// The moment at which the changes of the input begin.
+        after: Millis,
+    },
+}
+
+impl WatermarkChange {
+    /// Returns the reason why the watermark stands still, for programs.
+    pub fn problem(self) -> Option<&'static str> {
+        match self {
+            Self::Written(_) | Self::KeptLater(_) => None,
+            Self::KeptInvalid => Some("invalid"),
+            Self::KeptOfOthers => Some("other-pipeline"),
+            Self::KeptBeforeGap { .. } => Some("gap"),
+        }
+    }
 }
 
 /// References that are not `Type/id`.
@@ -57,11 +84,11 @@ pub enum WatermarkChange {
 pub struct ReferenceCounts {
     /// References to full URLs and identifiers that became `Type/id`.
     pub resolved: u64,
-    /// References to a `urn:uuid:` or `urn:oid:` that no resource of the input has.
+    /// References to a `urn:uuid:` or `urn:oid:` that no resource of the input or of the lake has.
     pub unknown_urls: u64,
-    /// References by a search for an identifier that no resource of the input has.
+    /// References by a search for an identifier that no resource of the input or of the lake has.
     pub unknown_identifiers: u64,
-    /// References to a name or identifier that several resources of the input have.
+    /// References to a name or identifier that several resources of the input and of the lake have.
     pub ambiguous: u64,
     /// References by a search for something other than one identifier.
     pub other_searches: u64,
@@ -117,10 +144,14 @@ pub enum LeftOutReason {
     BinaryNotFound,
     /// The data of a Binary is too long for a line.
     BinaryTooLarge,
+    /// The input has the resource again later with other content, and with the same time and version id.
+    Conflicting,
     /// The entry describes a search.
     SearchOutcome,
     /// The entry has no resource.
     NoResource,
+    /// The input has the resource again later, with the same time and version id.
+    Repeated,
     /// The version is not the current one.
     OldVersion,
     /// The version was not committed.
@@ -142,8 +173,10 @@ impl LeftOutReason {
             Self::RemovedItem => "removed-item",
             Self::BinaryNotFound => "binary-not-found",
             Self::BinaryTooLarge => "binary-too-large",
+            Self::Conflicting => "conflicting",
             Self::SearchOutcome => "search-outcome",
             Self::NoResource => "no-resource",
+            Self::Repeated => "repeated",
             Self::OldVersion => "old-version",
             Self::PendingVersion => "pending-version",
             Self::OtherTenant => "other-tenant",
@@ -162,8 +195,12 @@ impl LeftOutReason {
             Self::RemovedItem => "removed from the table without a deletion",
             Self::BinaryNotFound => "a Binary whose data is not in the folder of --binaries",
             Self::BinaryTooLarge => "a Binary with more data than fits into a line",
+            Self::Conflicting => {
+                "an id that comes again later in the input with other content, and with the same lastUpdated and versionId or without both"
+            }
             Self::SearchOutcome => "an outcome of a search",
             Self::NoResource => "an entry without a resource",
+            Self::Repeated => "again later in the input, with the same lastUpdated and versionId or without both",
             Self::OldVersion => "an older version",
             Self::PendingVersion => "a version that was not committed",
             Self::OtherTenant => "of another tenant",
@@ -181,8 +218,9 @@ impl LeftOutReason {
             | Self::InvalidItem
             | Self::RemovedItem
             | Self::BinaryNotFound
-            | Self::BinaryTooLarge => true,
-            Self::SearchOutcome | Self::NoResource | Self::OldVersion | Self::PendingVersion | Self::OtherTenant => false,
+            | Self::BinaryTooLarge
+            | Self::Conflicting => true,
+            Self::SearchOutcome | Self::NoResource | Self::Repeated | Self::OldVersion | Self::PendingVersion | Self::OtherTenant => false,
         }
     }
 }
@@ -204,10 +242,15 @@ impl ReferenceCounts {
 }
 
 impl AddReport {
-    /// Returns true if nothing that belongs to a lake was left out, every reference was resolved, and no watermark is missing.
+    /// Returns true if nothing that belongs to a lake was left out, every reference was resolved, and no watermark stands still.
     pub fn is_complete(&self) -> bool {
-        let has_loss = self.left_out.iter().any(|(reason, left_out)| reason.is_loss() && left_out.count > 0);
-        !has_loss && self.references.unresolved() == 0 && self.watermark_problem.is_none()
+        let has_watermarks = self.watermark_problem.is_none() && self.watermarks.iter().all(|(_, change)| change.problem().is_none());
+        has_watermarks && self.lost() == 0 && self.references.unresolved() == 0
+    }
+
+    /// Returns the number of resources and entries that were left out although they belong to a lake.
+    pub(super) fn lost(&self) -> u64 {
+        self.left_out.iter().filter(|(reason, _)| reason.is_loss()).map(|(_, left_out)| left_out.count).sum()
     }
 
     /// Returns the number of resources that were added.
@@ -221,7 +264,9 @@ impl AddReport {
             *self.resources.entry(key).or_default() += count;
         }
         self.deletions += counts.deletions;
+        self.deletions_without_time += counts.deletions_without_time;
         self.references.merge(&counts.references);
+        self.rewritten += counts.rewritten;
         for (reason, (count, examples)) in counts.left_out {
             let left_out = self.left_out.entry(reason).or_default();
             left_out.count += count;
@@ -237,7 +282,10 @@ impl AddReport {
 pub(super) struct Counts {
     pub(super) resources: BTreeMap<(String, ResourceType), u64>,
     pub(super) deletions: u64,
+    pub(super) deletions_without_time: u64,
     pub(super) references: ReferenceCounts,
+    /// The number of resources of the lake that were written again.
+    pub(super) rewritten: u64,
     left_out: BTreeMap<LeftOutReason, (u64, BTreeSet<LeftOutExample>)>,
 }
 

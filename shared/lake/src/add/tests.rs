@@ -2,7 +2,9 @@ mod bundles;
 mod export_files;
 mod hostile;
 mod interrupted;
+mod later;
 mod tables;
+mod watermark;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -80,6 +82,40 @@ impl Folder {
         add(&self.input(), &self.lake(), settings, &Arc::new(Progress::default()))
     }
 
+    /// Adds a part of the input at a time.
+    fn add_part(&self, part: &str, now: u64) -> AddReport {
+        let settings = self.settings();
+        let settings = AddSettings { rewrite: RewriteSettings { now: Millis(now), ..settings.rewrite.clone() }, ..settings };
+        add(&self.input().join(part), &self.lake(), &settings, &Arc::new(Progress::default())).unwrap()
+    }
+
+    /// Returns the newest version of each resource, by the rule of exports: the latest `meta.lastUpdated`, and of equal ones the last in
+    /// the order of names and lines.
+    fn newest(&self) -> BTreeMap<String, Value> {
+        let mut newest = BTreeMap::<String, Value>::new();
+        for name in self.objects() {
+            for line in self.lines_of(&name) {
+                let resource: Value = serde_json::from_str(&line).unwrap();
+                let time = |resource: &Value| resource["meta"]["lastUpdated"].as_str().unwrap_or_default().to_owned();
+                // A Bundle of deletions has no id.
+                let Some(id) = resource["id"].as_str() else { continue };
+                let key = format!("{}/{id}", resource["resourceType"].as_str().unwrap());
+                if newest.get(&key).is_none_or(|before| time(&resource) >= time(before)) {
+                    newest.insert(key, resource);
+                }
+            }
+        }
+        newest
+    }
+
+    /// Returns the lines of an object.
+    fn lines_of(&self, name: &str) -> Vec<String> {
+        let mut text = String::new();
+        let file = fs::File::open(self.lake().join(name)).unwrap();
+        zstd::stream::read::Decoder::new(file).unwrap().read_to_string(&mut text).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
     /// Returns the names of the objects that exports read.
     fn objects(&self) -> Vec<String> {
         let files = WalkDir::new(self.lake()).into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_file());
@@ -93,11 +129,8 @@ impl Folder {
     fn lines(&self) -> Vec<(String, String)> {
         let mut lines = Vec::new();
         for name in self.objects() {
-            let mut text = String::new();
-            let file = fs::File::open(self.lake().join(&name)).unwrap();
-            zstd::stream::read::Decoder::new(file).unwrap().read_to_string(&mut text).unwrap();
             let folder = Path::new(&name).parent().unwrap().to_str().unwrap();
-            lines.extend(text.lines().map(|line| (folder.to_owned(), line.to_owned())));
+            lines.extend(self.lines_of(&name).into_iter().map(|line| (folder.to_owned(), line)));
         }
         lines.sort();
         lines

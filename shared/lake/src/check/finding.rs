@@ -28,13 +28,15 @@ pub enum FindingKind {
     OtherType,
     /// A resource has a `meta.lastUpdated` that is not an instant.
     UnreadableTime,
+    /// Versions of a resource with other content have the same time and version id, or neither.
+    ConflictingVersions,
     /// A resource has an id that breaks the rules of FHIR.
     IrregularId,
 }
 
 impl FindingKind {
     /// Every kind, the gravest first.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::WatermarkInvalid,
         Self::Archived,
         Self::Unreadable,
@@ -45,6 +47,7 @@ impl FindingKind {
         Self::NearMiss,
         Self::OtherType,
         Self::UnreadableTime,
+        Self::ConflictingVersions,
         Self::IrregularId,
     ];
 
@@ -61,6 +64,7 @@ impl FindingKind {
             Self::NearMiss => "near-miss",
             Self::OtherType => "other-type",
             Self::UnreadableTime => "unreadable-time",
+            Self::ConflictingVersions => "conflicting-versions",
             Self::IrregularId => "irregular-id",
         }
     }
@@ -82,6 +86,10 @@ impl FindingKind {
             Self::UnreadableTime => {
                 ("resource with a meta.lastUpdated that is not an instant", "resources with a meta.lastUpdated that is not an instant")
             }
+            Self::ConflictingVersions => (
+                "id with different content and the same or no meta.lastUpdated and versionId",
+                "ids with different content and the same or no meta.lastUpdated and versionId",
+            ),
             Self::IrregularId => ("resource with an id that breaks FHIR's rules", "resources with an id that breaks FHIR's rules"),
         }
     }
@@ -98,6 +106,7 @@ impl FindingKind {
             Self::NearMiss => "skipped by exports",
             Self::OtherType => "exported, but --trust-object-names with --type may miss some",
             Self::UnreadableTime => "always exported, whatever _since is, with a warning",
+            Self::ConflictingVersions => "the last one in the order of objects is exported; two persons may have one id",
             Self::IrregularId => "exported unchanged; readers may refuse such ids",
         }
     }
@@ -123,6 +132,8 @@ pub struct FindingExample {
     pub(super) slice_start: u64,
     /// The number of the line, from 1.
     pub line: Option<u64>,
+    /// The offset of the line in the object, in decompressed bytes, as the error files of exports have it.
+    pub offset: Option<u64>,
     /// The reason, or empty.
     pub detail: String,
 }
@@ -144,6 +155,13 @@ impl Findings {
         let (count, examples) = self.0.entry(kind).or_default();
         *count += 1;
         keep_first(examples, [example]);
+    }
+
+    /// Counts findings without examples.
+    pub(super) fn add_count(&mut self, kind: FindingKind, more: u64) {
+        if more > 0 {
+            self.0.entry(kind).or_default().0 += more;
+        }
     }
 
     /// Counts a finding. Makes the example only if it may be kept, for findings that may occur in each line.

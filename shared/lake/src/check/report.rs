@@ -47,6 +47,10 @@ pub struct TypeReport {
     pub deletions: u64,
     /// The number of ids whose versions are all deleted.
     pub deleted: u64,
+    /// The number of ids whose newest versions have different content and the same time and version id, or neither.
+    pub conflicting: u64,
+    /// The number of deletions without a time.
+    pub deletions_without_time: u64,
     /// The earliest `meta.lastUpdated`.
     pub oldest: Option<Instant>,
     /// The latest `meta.lastUpdated`.
@@ -97,6 +101,7 @@ impl LakeReport {
             report.stored_bytes += share(slice.stored_bytes, tally.line_bytes, all_bytes);
             report.resources += tally.resources;
             report.deletions += tally.deletions;
+            report.deletions_without_time += tally.deletions_without_time;
             report.oldest = [report.oldest, tally.oldest].into_iter().flatten().min();
             report.newest = report.newest.max(tally.newest);
             report.without_time += tally.without_time;

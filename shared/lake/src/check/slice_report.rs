@@ -8,13 +8,14 @@ use headrace_core::lake::line::{LakeLine, has_time};
 use headrace_core::lake::ndjson::LINE_LIMIT_BYTES;
 use headrace_core::lake::slices::type_from_name;
 use headrace_core::versions::key::ResourceKeyHasher;
-use headrace_core::versions::record::{change_time, deletion_time};
+use headrace_core::versions::record::{change_time, deletion_time, version_rank};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::SourceError;
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::{MemberIndex, Resource, ResourceHead, ResourceIdentity};
 use headrace_fhir::instant::Instant;
 use headrace_fhir::semantics::id::is_id;
+use headrace_fhir::semantics::reference::rewrite_references;
 
 use super::finding::{FindingExample, FindingKind, Findings};
 use super::versions::SeenVersion;
@@ -33,6 +34,14 @@ impl LineRules {
     /// Creates rules without a watermark.
     pub(super) fn new(keys: ResourceKeyHasher, now: Millis) -> Self {
         Self { keys, now: Instant::from_millis(now.0), watermark: None }
+    }
+
+    /// Returns the hash of a resource without its references: an addition may have resolved them in a second version.
+    fn content_hash(&self, kind: ResourceType, text: &[u8]) -> u128 {
+        let mut without_references = Vec::with_capacity(text.len());
+        let text = std::str::from_utf8(text).unwrap_or_default();
+        rewrite_references(text, &mut without_references, &mut |_| Some(String::new()));
+        self.keys.key(kind, &without_references).0
     }
 
     /// Sets the watermark of the lake.
@@ -63,6 +72,7 @@ pub(super) struct TypeTally {
     /// The bytes of lines, decompressed.
     pub(super) line_bytes: u64,
     pub(super) deletions: u64,
+    pub(super) deletions_without_time: u64,
     pub(super) oldest: Option<Instant>,
     pub(super) newest: Option<Instant>,
     pub(super) without_time: u64,
@@ -93,7 +103,7 @@ impl SliceReport {
     /// Adds a line.
     pub(super) fn add_line(&mut self, rules: &LineRules, line: SliceLine<'_>, sorter: &mut RecordSorter<SeenVersion>) -> io::Result<()> {
         let Some(text) = line.text else {
-            self.find(FindingKind::OverlongLine, line.index, || format!("longer than {} MiB", LINE_LIMIT_BYTES >> 20));
+            self.find(FindingKind::OverlongLine, line, || format!("longer than {} MiB", LINE_LIMIT_BYTES >> 20));
             return Ok(());
         };
         if text.trim_ascii().is_empty() {
@@ -102,15 +112,17 @@ impl SliceReport {
         match LakeLine::parse(text) {
             LakeLine::Outcome => Ok(()),
             LakeLine::Rejected(reason) => {
-                self.find(FindingKind::RejectedLine, line.index, || reason.to_string());
+                self.find(FindingKind::RejectedLine, line, || reason.to_string());
                 Ok(())
             }
             LakeLine::Deletions(deletions) => deletions.iter().try_for_each(|deletion| {
-                self.types.entry(deletion.resource_type).or_default().deletions += 1;
+                let tally = self.types.entry(deletion.resource_type).or_default();
+                tally.deletions += 1;
+                tally.deletions_without_time += u64::from(deletion.deleted_at.is_none());
                 let key = rules.keys.key(deletion.resource_type, deletion.id.as_bytes());
-                sorter.push(SeenVersion::new(deletion.resource_type, key, deletion_time(deletion.deleted_at), true))
+                sorter.push(SeenVersion::from_deletion(deletion.resource_type, key, deletion_time(deletion.deleted_at)))
             }),
-            LakeLine::Resource(head, identity) => self.add_resource(rules, (line.index, text), head, identity, sorter),
+            LakeLine::Resource(head, identity) => self.add_resource(rules, (line, text), head, identity, sorter),
         }
     }
 
@@ -118,7 +130,7 @@ impl SliceReport {
     fn add_resource(
         &mut self,
         rules: &LineRules,
-        (index, text): (u64, &[u8]),
+        (line, text): (SliceLine<'_>, &[u8]),
         head: ResourceHead,
         identity: Option<ResourceIdentity<'_>>,
         sorter: &mut RecordSorter<SeenVersion>,
@@ -129,28 +141,37 @@ impl SliceReport {
         tally.line_bytes += text.len() as u64 + 1;
         tally.add_time(head.last_updated, rules.watermark);
         if head.last_updated.is_some_and(|changed| changed > rules.now) {
-            self.find(FindingKind::AheadOfClock, index, String::new);
+            self.find(FindingKind::AheadOfClock, line, String::new);
         }
         if head.last_updated.is_none() && has_time(text) {
-            self.find(FindingKind::UnreadableTime, index, String::new);
+            self.find(FindingKind::UnreadableTime, line, String::new);
         }
         if let Some(expected) = self.name_type.filter(|expected| *expected != kind) {
-            self.find(FindingKind::OtherType, index, || format!("{kind} instead of {expected}"));
+            self.find(FindingKind::OtherType, line, || format!("{kind} instead of {expected}"));
         }
         let mut members = MemberIndex::default();
         // The fast parser of heads does not read every valid line.
-        let parsed = if identity.is_none() { Resource::parse(text, &mut members).ok().map(|resource| resource.id()) } else { None };
-        let id = identity.map(|identity| identity.id).or(parsed.as_deref()).unwrap_or_default();
+        let parsed = if identity.is_none() { Resource::parse(text, &mut members).ok() } else { None };
+        let parsed = parsed.map(|resource| (resource.id(), version_rank(resource.version_id().as_deref())));
+        let own = identity.map(|identity| (identity.id, version_rank(identity.version_id)));
+        let (id, rank) = own.or(parsed.as_ref().map(|(id, rank)| (id.as_ref(), *rank))).unwrap_or_default();
         if !id.is_empty() && !is_id(id) {
-            self.find(FindingKind::IrregularId, index, || format!("{kind}"));
+            self.find(FindingKind::IrregularId, line, || format!("{kind}"));
         }
-        sorter.push(SeenVersion::new(kind, rules.keys.key(kind, id.as_bytes()), change_time(head.last_updated), false))
+        let (key, content) = (rules.keys.key(kind, id.as_bytes()), rules.content_hash(kind, text));
+        sorter.push(SeenVersion::from_resource(kind, key, change_time(head.last_updated), rank, content))
     }
 
     /// Adds a finding about a line.
-    fn find(&mut self, kind: FindingKind, index: u64, detail: impl FnOnce() -> String) {
+    fn find(&mut self, kind: FindingKind, line: SliceLine<'_>, detail: impl FnOnce() -> String) {
         let Self { object, start, findings, .. } = self;
-        findings.add_line(kind, || FindingExample { object: object.clone(), slice_start: *start, line: Some(index + 1), detail: detail() });
+        findings.add_line(kind, || FindingExample {
+            object: object.clone(),
+            slice_start: *start,
+            line: Some(line.index + 1),
+            offset: Some(line.offset),
+            detail: detail(),
+        });
     }
 }
 

@@ -77,6 +77,48 @@ fn an_empty_lake_is_a_finding_and_a_lake_without_faults_is_clean() {
     assert!(check(&folder, 100).is_clean());
 }
 
+#[test]
+fn different_content_under_one_id_is_found_where_nothing_says_which_is_newer() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = TestLake(folder.path().to_owned());
+    let line = |id: &str, family: &str, meta: Option<(&str, &str)>, reference: &str| {
+        let mut resource = json!({ "resourceType": "Patient", "id": id, "name": [{ "family": family }] });
+        resource["managingOrganization"] = json!({ "reference": reference });
+        if let Some((time, version)) = meta {
+            resource["meta"] = json!({ "lastUpdated": format!("2026-01-{time}T00:00:00Z"), "versionId": version });
+        }
+        format!("{resource}\n")
+    };
+    let base = [
+        line("no-time", "Anna", None, "Organization/o"),
+        line("same-time", "Anna", Some(("02", "1")), "Organization/o"),
+        line("other-time", "Anna", Some(("02", "1")), "Organization/o"),
+        line("other-version", "Anna", Some(("02", "1")), "Organization/o"),
+        line("resolved", "Anna", None, "Organization?identifier=1"),
+        line("settled", "Anna", Some(("02", "1")), "Organization/o"),
+        line("settled", "Bert", Some(("02", "1")), "Organization/o"),
+        line("equal", "Anna", None, "Organization/o"),
+    ];
+    let later = [
+        line("no-time", "Bert", None, "Organization/o"),
+        line("same-time", "Bert", Some(("02", "1")), "Organization/o"),
+        line("other-time", "Bert", Some(("03", "1")), "Organization/o"),
+        line("other-version", "Bert", Some(("02", "2")), "Organization/o"),
+        line("resolved", "Anna", None, "Organization/o"),
+        line("settled", "Carl", Some(("03", "1")), "Organization/o"),
+        line("equal", "Anna", None, "Organization/o"),
+    ];
+    lake.write("base.ndjson", base.concat().as_bytes());
+    lake.write("later.ndjson", later.concat().as_bytes());
+    let deletion = json!({ "request": { "method": "DELETE", "url": "Patient/gone" } });
+    let deletions = json!({ "resourceType": "Bundle", "type": "transaction", "entry": [deletion] }).to_string();
+    lake.write("deleted.ndjson", deletions.as_bytes());
+    let report = check(&folder, 64 << 20);
+    assert_eq!(findings(&report), [("conflicting-versions", 2, Vec::new())]);
+    let counts: Vec<_> = report.types.values().map(|counts| (counts.conflicting, counts.deletions_without_time)).collect();
+    assert_eq!(counts, [(2, 1)]);
+}
+
 /// A line of a generated lake.
 #[derive(Clone, Debug)]
 enum SampleLine {

@@ -15,13 +15,22 @@ pub(super) struct SeenVersion {
     key: u128,
     /// The time of the change, in the order of the exporter's version records.
     changed: i64,
+    /// The rank of the version id.
+    rank: u64,
+    /// The hash of the content without references.
+    content: u128,
     is_deletion: bool,
 }
 
 impl SeenVersion {
-    /// Creates a record.
-    pub(super) fn new(kind: ResourceType, key: ResourceKey, changed: i64, is_deletion: bool) -> Self {
-        Self { kind: kind.to_byte(), key: key.0, changed, is_deletion }
+    /// Creates a record of a version.
+    pub(super) fn from_resource(kind: ResourceType, key: ResourceKey, changed: i64, rank: u64, content: u128) -> Self {
+        Self { kind: kind.to_byte(), key: key.0, changed, rank, content, is_deletion: false }
+    }
+
+    /// Creates a record of a deletion.
+    pub(super) fn from_deletion(kind: ResourceType, key: ResourceKey, changed: i64) -> Self {
+        Self { kind: kind.to_byte(), key: key.0, changed, rank: 0, content: 0, is_deletion: true }
     }
 }
 
@@ -30,15 +39,27 @@ impl SortRecord for SeenVersion {
         to.push(self.kind);
         to.extend_from_slice(&self.key.to_be_bytes());
         to.extend_from_slice(&self.changed.to_be_bytes());
+        to.extend_from_slice(&self.rank.to_be_bytes());
+        to.extend_from_slice(&self.content.to_be_bytes());
         to.push(u8::from(self.is_deletion));
     }
 
     fn read(from: &mut impl Read) -> io::Result<Option<Self>> {
         let Some([kind]) = read_array(from)? else { return Ok(None) };
-        let (Some(key), Some(changed), Some([is_deletion])) = (read_array(from)?, read_array(from)?, read_array(from)?) else {
+        let (Some(key), Some(changed), Some(rank)) = (read_array(from)?, read_array(from)?, read_array(from)?) else {
             return Err(io::ErrorKind::UnexpectedEof.into());
         };
-        Ok(Some(Self { kind, key: u128::from_be_bytes(key), changed: i64::from_be_bytes(changed), is_deletion: is_deletion != 0 }))
+        let (Some(content), Some([is_deletion])) = (read_array(from)?, read_array(from)?) else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
+        Ok(Some(Self {
+            kind,
+            key: u128::from_be_bytes(key),
+            changed: i64::from_be_bytes(changed),
+            rank: u64::from_be_bytes(rank),
+            content: u128::from_be_bytes(content),
+            is_deletion: is_deletion != 0,
+        }))
     }
 }
 
@@ -48,6 +69,20 @@ struct ResourceVersions {
     versions: u64,
     newest: Option<i64>,
     deleted: Option<i64>,
+    /// The last version: its time, its rank and its content.
+    last: Option<(i64, u64, u128)>,
+    /// True if the newest versions have the same time and version id, and different content.
+    has_conflict: bool,
+}
+
+impl ResourceVersions {
+    /// Compares the content of the next version with that of the last one. They come in the order of times and version ids, so that a newer
+    /// version ends a conflict of older ones.
+    fn compare_content(&mut self, next: &SeenVersion) {
+        let last = self.last.replace((next.changed, next.rank, next.content));
+        let content = last.filter(|(changed, rank, _)| (*changed, *rank) == (next.changed, next.rank)).map(|(.., content)| content);
+        self.has_conflict = content.is_some_and(|content| self.has_conflict || content != next.content);
+    }
 }
 
 /// Counts the resources, older versions and deleted resources of each type.
@@ -68,6 +103,7 @@ pub(super) fn count_versions(sorters: Vec<RecordSorter<SeenVersion>>, report: &m
         } else {
             versions.versions += 1;
             versions.newest = versions.newest.max(Some(record.changed));
+            versions.compare_content(&record);
         }
     }
     if let Some(((kind, _), versions)) = current {
@@ -84,4 +120,5 @@ fn add_resource(kind: u8, versions: &ResourceVersions, report: &mut LakeReport) 
     counts.ids += u64::from(versions.versions > 0);
     counts.older_versions += versions.versions.saturating_sub(1);
     counts.deleted += u64::from(is_deleted && versions.versions > 0);
+    counts.conflicting += u64::from(versions.has_conflict && !is_deleted);
 }

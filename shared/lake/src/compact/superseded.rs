@@ -10,8 +10,8 @@ use headrace_core::lake::slices::encoding_from_name;
 use headrace_core::vocab::clock::Millis;
 use serde::{Deserialize, Serialize};
 
-use super::{CompactReport, CompactSettings};
-use crate::writing::{LakeLock, OWN_FOLDER, Staging, WriteError};
+use super::{CompactReport, CompactSettings, ObjectCount};
+use crate::writing::{LakeLock, OWN_FOLDER, Staging, WriteError, entries};
 
 /// The folder of markers, below the internal folder.
 const MARKER_FOLDER: &str = "superseded";
@@ -93,6 +93,22 @@ impl SupersededObjects {
         }
         Ok(())
     }
+}
+
+/// Returns the old objects of the lake in the directory `root` that wait for their removal, and when the last of them was replaced.
+pub fn waiting_objects(root: &Path) -> io::Result<(ObjectCount, Option<Millis>)> {
+    let mut superseded = SupersededObjects::default();
+    for path in entries(&root.join(OWN_FOLDER).join(MARKER_FOLDER))? {
+        superseded.read_marker(&path)?;
+    }
+    let (mut count, mut replaced_at) = (ObjectCount::default(), None);
+    for object in superseded.objects.values() {
+        if let Ok(metadata) = fs::metadata(root.join(&object.object)) {
+            count.add(metadata.len());
+            replaced_at = replaced_at.max(Some(Millis(object.since)));
+        }
+    }
+    Ok((count, replaced_at))
 }
 
 /// Removes a file that may not exist.

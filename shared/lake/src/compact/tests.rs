@@ -14,6 +14,7 @@ fn settings(now: Millis, removes_now: bool) -> CompactSettings {
     CompactSettings {
         export_deadline: Duration::from_secs(3_600),
         removes_now,
+        watermark: LakeWatermark::Auto,
         rewrite: RewriteSettings {
             temp_folder: std::env::temp_dir(),
             workers: 2,
@@ -98,6 +99,28 @@ proptest! {
 }
 
 #[test]
+fn a_version_or_deletion_that_exports_leave_out_replaces_nothing() {
+    let january = |day: u64| Millis(1_767_225_600_000 + (day - 1) * 86_400_000);
+    let lag = LakeWatermark::Lag(Duration::from_secs(86_400));
+    for (versions, watermark, now, expected) in [
+        // The clock is at day 8: the versions of day 9 are ahead of it.
+        ([(0, 3, false), (0, 9, false)], LakeWatermark::Auto, january(8), 2),
+        ([(0, 3, false), (0, 9, true)], LakeWatermark::Auto, january(8), 2),
+        ([(0, 3, false), (0, 9, false)], LakeWatermark::Now, january(8), 2),
+        ([(0, 3, false), (0, 9, false)], LakeWatermark::Auto, january(9), 1),
+        // The rule of exports is a delay of a day.
+        ([(0, 3, false), (0, 9, false)], lag, january(9), 2),
+        ([(0, 3, false), (0, 9, false)], lag, january(10), 1),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = TestLake(folder.path().to_owned());
+        write(&lake, &versions.map(|version| vec![version]), None);
+        compact_lake(&lake, &CompactSettings { watermark, ..settings(now, true) });
+        assert_eq!(lake.lines().len(), expected, "{versions:?} {watermark:?} {now}");
+    }
+}
+
+#[test]
 fn old_objects_stay_until_the_exports_that_read_them_have_ended() {
     let folder = tempfile::tempdir().unwrap();
     let lake = TestLake(folder.path().to_owned());
@@ -106,6 +129,7 @@ fn old_objects_stay_until_the_exports_that_read_them_have_ended() {
     let report = compact_lake(&lake, &settings(NOW, false));
     assert_eq!((report.versions_before, report.versions_after, report.replaced.objects, report.written.objects), (3, 2, 2, 1));
     assert_eq!((report.waiting.objects, report.removable_at), (2, Some(Millis(NOW.0 + 3_600_000))));
+    assert_eq!(waiting_objects(&lake.0).unwrap(), (report.waiting, Some(NOW)), "whoever checks the lake is told");
     let mut both = [old, vec![line((0, 2, false)), line((2, 1, false))]].concat();
     both.sort();
     assert_eq!(lake.lines(), both, "an export that lists the lake now finds both");
@@ -114,7 +138,32 @@ fn old_objects_stay_until_the_exports_that_read_them_have_ended() {
     let late = compact_lake(&lake, &settings(Millis(NOW.0 + 3_600_000), false));
     assert_eq!((late.removed.objects, late.waiting.objects), (2, 0));
     assert_eq!(lake.lines(), [line((0, 2, false)), line((2, 1, false))]);
+    assert_eq!(waiting_objects(&lake.0).unwrap(), (ObjectCount::default(), None));
     assert!(lake.files().iter().all(|name| !name.contains("superseded") && !name.contains("day-")), "{:?}", lake.files());
+}
+
+#[cfg(unix)]
+#[test]
+fn objects_that_are_reached_through_a_link_stay() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let [shared, lake] = ["shared", "lake"].map(|name| TestLake(folder.path().join(name)));
+    write(&lake, &[vec![(0, 1, false)], vec![(0, 2, false)], vec![(0, 3, false)]], None);
+    shared.write("below/x.ndjson", format!("{}\n", line((0, 9, false))).as_bytes());
+    shared.write("one.ndjson", format!("{}\n", line((2, 1, false))).as_bytes());
+    symlink("../shared", lake.0.join("outside")).unwrap();
+    symlink("day-2", lake.0.join("inside")).unwrap();
+    // A marker of another program cannot have it removed either.
+    let pins = tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(lake.list(None)).unwrap().objects;
+    let linked = pins.iter().map(|listed| &listed.pin).find(|pin| pin.object == "outside/below/x.ndjson").unwrap();
+    let marker = format!("{}\n", json!({ "object": linked.object, "etag": linked.etag, "since": 0 }));
+    lake.write("_headrace/superseded/x.ndjson", marker.as_bytes());
+    let report = compact_lake(&lake, &settings(NOW, true));
+    assert_eq!((report.linked_objects, report.replaced.objects, report.removed.objects), (3, 3, 3));
+    assert_eq!(shared.lines(), [line((0, 9, false)), line((2, 1, false))], "the files of others are there");
+    let mut expected = vec![line((0, 3, false)), line((0, 9, false)), line((2, 1, false))];
+    expected.sort();
+    assert_eq!(lake.lines(), expected, "the version in the lake stays, although a linked one is newer");
 }
 
 #[test]

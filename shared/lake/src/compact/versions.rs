@@ -135,18 +135,18 @@ impl VersionReader {
 
 /// Returns the lines that are kept, and the number of those that are dropped.
 ///
-/// * Up to the watermark, the newest version of each resource is kept, or the newest deletion if there is no newer version. An export
-///   up to the watermark finds what it found before.
-/// * Everything later is kept. Without a watermark, everything is up to it.
+/// * Up to `complete_up_to`, the newest version of each resource is kept, or the newest deletion if there is no newer version. An export
+///   up to then finds what it found before.
+/// * Everything later is kept.
 /// * `kept_objects` stay as they are: their lines are compared, and not written again.
 pub(super) fn keep_newest(
     sorters: Vec<RecordSorter<CompactedVersion>>,
     kept_objects: &BTreeSet<usize>,
     settings: &CompactSettings,
-    watermark: Option<Millis>,
+    complete_up_to: Millis,
     report: &mut CompactReport,
 ) -> io::Result<(SortedRecords<KeptLine>, u64)> {
-    let watermark = watermark.map_or(i64::MAX, |time| Instant::from_millis(time.0).nanos());
+    let watermark = Instant::from_millis(complete_up_to.0).nanos();
     let mut kept = RecordSorter::new(&settings.rewrite.temp_folder, settings.rewrite.sort_bytes);
     let mut dropped = 0;
     let mut resource: Vec<CompactedVersion> = Vec::new();

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use headrace_core::vocab::clock::Millis;
 use headrace_fhir::definitions::ResourceType;
 
+use super::lock::entries;
 use super::{Staging, WriteError};
 
 /// The size at which an object is closed and the next one begins, in stored bytes.
@@ -18,6 +20,9 @@ const FRAME_BYTES: usize = 512 << 10;
 
 /// The level of compression: the default of `zstd`.
 const LEVEL: i32 = 3;
+
+/// The number from which names no longer sort by their numbers.
+const MAX_NUMBER: u64 = 1_000_000;
 
 /// The folder in the lake, empty or ending in `/`, and the type of lines.
 type LineKey = (String, ResourceType);
@@ -36,6 +41,37 @@ struct Objects {
     /// The staged names of closed objects.
     closed: Vec<(LineKey, String)>,
     created: u64,
+}
+
+/// The name of an object that a run writes: its time, and its number among those of this time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct RunName {
+    time: String,
+    number: u64,
+}
+
+impl RunName {
+    /// Returns the first name of a run that sorts behind all those in a folder. Exports take the last of versions that nothing else
+    /// distinguishes, so the order of names is that of runs, also within a second, and if the clock was set back.
+    fn behind_all(folder: &Path, time: Millis) -> io::Result<Self> {
+        let mut first = Self { time: time.compact(), number: 1 };
+        for path in entries(folder)? {
+            let found = path.file_name().and_then(|name| name.to_str()).and_then(Self::parse);
+            if let Some(found) = found.filter(|found| *found >= first) {
+                first = Self { number: found.number + 1, ..found };
+            }
+        }
+        Ok(first)
+    }
+
+    /// Parses the name of an object. `None` if no run has written it.
+    fn parse(name: &str) -> Option<Self> {
+        let (time, number) = name.strip_suffix(".ndjson.zst")?.split_once('-')?;
+        let is_right = |(index, byte): (usize, u8)| if index == 8 { byte == b'T' } else { byte.is_ascii_digit() };
+        let is_time = time.len() == 15 && time.bytes().enumerate().all(is_right);
+        let number = number.parse::<u64>().ok().filter(|number| *number < MAX_NUMBER)?;
+        is_time.then(|| Self { time: time.to_owned(), number })
+    }
 }
 
 /// An object to which lines are appended.
@@ -60,25 +96,27 @@ impl<'s> LakeLines<'s> {
         Ok(LineSink { lines: self, compressor, buffers: HashMap::new(), buffered: 0, memory_bytes })
     }
 
-    /// Closes all objects. Returns their staged and final names: `<Type>/<time>-<n>.ndjson.zst`.
+    /// Closes all objects. Returns their staged and final names: `<Type>/<time>-<number>.ndjson.zst`. In its folder each sorts behind all
+    /// names that earlier runs have written.
     pub(crate) fn finish(self, time: Millis) -> Result<Vec<(String, String)>, WriteError> {
+        let staging = self.staging;
         let mut objects = self.objects.into_inner().unwrap_or_else(PoisonError::into_inner);
         while let Some((key, object)) = objects.open.pop_first() {
-            objects.close(self.staging, key, object)?;
+            objects.close(staging, key, object)?;
         }
-        let mut numbers = BTreeMap::<LineKey, u64>::new();
+        let mut next = BTreeMap::<LineKey, RunName>::new();
         let mut names = Vec::new();
-        for ((folder, kind), staged) in objects.closed {
-            let number = numbers.entry((folder.clone(), kind)).or_default();
-            let name = loop {
-                *number += 1;
-                let name = format!("{folder}{kind}/{}-{number}.ndjson.zst", time.compact());
-                // A run of the same second may have written it.
-                if !self.staging.lake().root().join(&name).exists() {
-                    break name;
+        for (key, staged) in objects.closed {
+            let (folder, kind) = &key;
+            let name = match next.remove(&key) {
+                Some(name) => name,
+                None => {
+                    let path = staging.lake().root().join(format!("{folder}{kind}"));
+                    RunName::behind_all(&path, time).map_err(WriteError::at(&path))?
                 }
             };
-            names.push((staged, name));
+            names.push((staged, format!("{folder}{kind}/{}-{:06}.ndjson.zst", name.time, name.number)));
+            next.insert(key, RunName { number: name.number + 1, ..name });
         }
         names.sort_by(|one, other| one.1.cmp(&other.1));
         Ok(names)

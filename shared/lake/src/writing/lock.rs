@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::private::create_folder;
+use super::private::{create_folder, open_file};
 use super::{FaultPoint, OWN_FOLDER, WriteError};
 
 /// A lake in a directory that only this process writes. The system releases the lock with the process.
@@ -26,7 +26,7 @@ impl LakeLock {
         let folder = root.join(OWN_FOLDER);
         create_folder(&folder).map_err(WriteError::at(&folder))?;
         let path = folder.join("lock");
-        let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(WriteError::at(&path))?;
+        let lock = open_file(&path).map_err(WriteError::at(&path))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { root: root.to_owned(), fault, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(WriteError::Locked(root.to_owned())),
@@ -57,7 +57,7 @@ impl LakeLock {
 }
 
 /// Returns the paths in a folder, which need not exist.
-pub(super) fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(folder) {
         Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path())).collect(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

@@ -25,7 +25,7 @@ pub enum AuditCommand {
     ///
     /// Exit status: 0 intact, 1 not verified, 3 broken; the file and line of the first break are printed.
     #[command(
-        after_long_help = "Examples:\n  headrace audit verify .headrace/audit --state .headrace\n  headrace audit verify s3://records-bucket/audit --table headrace-jobs"
+        after_long_help = "Examples:\n  headrace audit verify --state .headrace\n  headrace audit verify s3://records-bucket/audit --table headrace-jobs"
     )]
     Verify(VerifyArgs),
     /// List records as a table, one per line
@@ -33,7 +33,7 @@ pub enum AuditCommand {
     /// Does not verify the files; `headrace audit verify` does. A record appears once it is sealed, a minute or two after the
     /// event.
     #[command(
-        after_long_help = "Examples:\n  headrace audit show --state .headrace --day 2026-01-31\n  headrace audit show s3://records-bucket/audit --client lab\n  headrace audit show .headrace/audit --job 0123456789abcdef0123456789abcdef\n\nExit status: 0 done, 1 failed."
+        after_long_help = "Examples:\n  headrace audit show --day 2026-01-31\n  headrace audit show s3://records-bucket/audit --client lab\n  headrace audit show .headrace/audit --job 0123456789abcdef0123456789abcdef\n\nExit status: 0 done, 1 failed."
     )]
     Show(ShowRecordsArgs),
 }
@@ -75,9 +75,10 @@ impl FromStr for AuditLocation {
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// The location of the records: a directory (on one machine: audit in the state folder), or s3://bucket/prefix
-    #[arg(value_name = "FILES")]
-    pub files: AuditLocation,
-    /// The state folder of the server that wrote the records: also verifies the end of the chain against its job table
+    #[arg(value_name = "FILES", required_unless_present = "state")]
+    pub files: Option<AuditLocation>,
+    /// The state folder of the server that wrote the records, which are in its folder audit unless FILES is given: also verifies the end
+    /// of the chain against its job table
     #[arg(long, value_name = "DIR", conflicts_with = "table")]
     pub state: Option<PathBuf>,
     /// The job table of the AWS deployment that wrote the records: also verifies the end of the chain against it
@@ -89,11 +90,12 @@ pub struct VerifyArgs {
 #[derive(Debug, Args)]
 pub struct ShowRecordsArgs {
     /// The location of the records: a directory (on one machine: audit in the state folder), or s3://bucket/prefix
-    #[arg(value_name = "FILES", required_unless_present = "state", conflicts_with = "state")]
+    /// [default: audit in the state folder]
+    #[arg(value_name = "FILES")]
     pub files: Option<AuditLocation>,
-    /// The state folder of a server on one machine: shows the records in its folder audit
-    #[arg(long, value_name = "DIR")]
-    pub state: Option<PathBuf>,
+    /// The state folder of `headrace serve`
+    #[arg(long, env = "HEADRACE_STATE", default_value = ".headrace", value_name = "DIR")]
+    pub state: PathBuf,
     /// Show only events of this day in UTC, such as 2026-01-31
     #[arg(long, value_name = "DAY", value_parser = parse_day)]
     pub day: Option<Day>,

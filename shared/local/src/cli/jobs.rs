@@ -38,9 +38,9 @@ pub enum JobsCommand {
         after_long_help = "Examples:\n  headrace jobs watch\n  headrace jobs watch 4f9a1c 77b0e2\n  headrace jobs watch 4f9a1c --json\n\nExit status: 0 all exports are complete, 1 an export has failed or cannot be followed."
     )]
     Watch(WatchJobsArgs),
-    /// Cancel exports, or delete finished ones. Their files are deleted
+    /// Cancel exports and delete their files. Finished exports need --finished
     #[command(
-        after_long_help = "Examples:\n  headrace jobs cancel 4f9a1c\n  headrace jobs cancel 4f9a1c 77b0e2 --url https://fhir.example.org/r4 --client-id lab --client-key private.jwk\n\nExit status: 0 all are cancelled, 1 at least one is not."
+        after_long_help = "Examples:\n  headrace jobs cancel 4f9a1c\n  headrace jobs cancel 4f9a1c --finished\n  headrace jobs cancel 4f9a1c 77b0e2 --url https://fhir.example.org/r4 --client-id lab --client-key private.jwk\n\nExit status: 0 all are cancelled, 1 at least one is not."
     )]
     Cancel(CancelJobsArgs),
 }
@@ -107,6 +107,9 @@ pub struct CancelJobsArgs {
     /// The ids of exports, their beginnings, or status URLs
     #[arg(value_name = "EXPORT", required = true)]
     pub exports: Vec<String>,
+    /// Delete finished exports too, with their files. This cannot be undone
+    #[arg(long)]
+    pub finished: bool,
     #[command(flatten, next_help_heading = "Server")]
     /// Server of the exports.
     pub server: ServerOptions,

@@ -36,11 +36,12 @@ pub enum LakeCommand {
     /// Add Bundles, the export of another server, or a table of FHIR Works on AWS to a lake
     ///
     /// Bundles: .json files of one Bundle, or files of one Bundle a line. References to a urn:uuid, a urn:oid or an identifier of
-    /// another resource of the input become Type/id. The export of another server: NDJSON files, and its manifest if there is one.
+    /// another resource of the input or of the lake become Type/id. The export of another server: NDJSON files, and its manifest if there is one.
     /// A table: its export to S3, full or incremental, downloaded to a directory. The kind of input is detected, unless
     /// --format names it.
     ///
-    /// Adds everything or nothing. The same input is added only once, so a run that was interrupted can be repeated.
+    /// Adds everything or nothing. A file is added only once, so a run that was interrupted can be repeated, and new files can be added
+    /// alone or together with earlier ones.
     ///
     /// Exit status: 0 everything was added, 1 nothing was added, 3 added except for what is reported.
     #[command(
@@ -53,7 +54,7 @@ pub enum LakeCommand {
     /// with --now, removes them. In between an export reads each resource twice and exports it once. With HEADRACE_LAKE_VERSIONS=one
     /// it would export it twice, so this command then does nothing without --now.
     ///
-    /// Exit status: 0 done or nothing to do, 1 not compacted, 3 compacted except for objects with lines that are not valid.
+    /// Exit status: 0 done or nothing to do, 1 not compacted, 3 compacted except for objects that must stay, which it counts.
     #[command(after_long_help = "Examples:\n  headrace lake compact lake\n  headrace lake compact lake --now")]
     Compact(CompactLakeArgs),
 }
@@ -141,8 +142,8 @@ pub struct AddToLakeArgs {
     /// The format of the input [default: found out]
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<AddedFormat>,
-    /// The moment up to which the lake is complete with this input; writes the watermark. Exports of servers and tables say it
-    /// themselves
+    /// The moment up to which the lake is complete with this input; writes the watermark, also for an input that was added before. Exports
+    /// of servers and tables say it themselves
     #[arg(long, value_name = "INSTANT")]
     pub complete_up_to: Option<CompleteUpTo>,
     /// The versions of a table that are added
@@ -177,6 +178,9 @@ pub struct CompactLakeArgs {
     /// Versions of a resource that exports of this lake expect: one, auto or many [default: auto]
     #[arg(long, env = "HEADRACE_LAKE_VERSIONS", value_name = "MODE")]
     pub lake_versions: Option<String>,
+    /// The moment up to which exports of this lake read it, as for headrace export. Everything later is kept [default: auto]
+    #[arg(long, env = "HEADRACE_LAKE_WATERMARK", value_name = "RULE")]
+    pub lake_watermark: Option<String>,
     /// Print the report as one JSON object
     #[arg(long)]
     pub json: bool,

@@ -74,7 +74,7 @@ pub struct AddScheduleArgs {
     #[arg(long, value_name = "ID", value_parser = parse_client_id)]
     pub client: Option<Caller>,
     /// Export what has changed since the last complete run. The first run exports everything
-    #[arg(long, conflicts_with = "since")]
+    #[arg(long, conflicts_with_all = ["since", "until"])]
     pub incremental: bool,
     /// Keep only this many complete results: older ones are deleted when a newer one is complete [default: until they expire]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100), value_name = "COUNT")]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use headrace_core::vocab::clock::Millis;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{ACCEPT, CONTENT_LOCATION, CONTENT_TYPE, HeaderMap, HeaderName};
+use reqwest::header::{ACCEPT, CONTENT_LOCATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::client::body::read_bounded;
@@ -20,7 +20,7 @@ use crate::client::manifest::ManifestError;
 use crate::client::origin::parse_http_url;
 use crate::client::patience::{Patience, SHORT_OUTAGE, poll_back_off};
 use crate::client::rejection::Rejection;
-use crate::client::retry_after::retry_after;
+use crate::client::retry_after::{parse_date, retry_after};
 use crate::client::session::{Session, SessionCredential};
 use crate::client::timer::SystemTimer;
 use crate::client::transfer::TransferError;
@@ -168,8 +168,16 @@ impl<T: Timer> BulkClient<T> {
     async fn read_kick_off(&self, url: &Url, response: Response) -> Result<Url, ClientError> {
         // Some servers answer 200. The status URL says that the export was accepted.
         let location = response.headers().get(CONTENT_LOCATION).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        match (response.status(), location) {
-            (StatusCode::ACCEPTED | StatusCode::OK, Some(location)) => self.session.resolve(url, &location),
+        match (response.status(), location.filter(|location| !location.trim().is_empty())) {
+            (status @ (StatusCode::ACCEPTED | StatusCode::OK), Some(location)) => {
+                let status_url = self.session.resolve(url, &location)?;
+                // Each poll would start an export.
+                if [url, response.url()].into_iter().any(|kick_off| is_same_request(kick_off, &status_url)) {
+                    let text = format!("the answer to the kick-off ({status}) has the URL of the kick-off itself as Content-Location");
+                    return Err(ClientError::NotConformant(text));
+                }
+                Ok(status_url)
+            }
             (StatusCode::ACCEPTED | StatusCode::OK, None) => {
                 let status = response.status();
                 Err(ClientError::NotConformant(format!("the answer to the kick-off ({status}) has no Content-Location")))
@@ -261,6 +269,7 @@ impl<T: Timer> BulkClient<T> {
         // Relative links are relative to the URL that was requested last, after redirects.
         let url = &response.url().clone();
         let content_type = content_type(response.headers());
+        let server_time = response.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(parse_date);
         let limit = self.session.limits.manifest_bytes;
         let body = read_bounded(response, self.session.limits.idle, limit).await.map_err(|cause| match cause {
             TransportError::TooLong(limit) => Failure::terminal(too_much("a page of its manifest", format!("{limit} bytes"))),
@@ -275,7 +284,7 @@ impl<T: Timer> BulkClient<T> {
             Ok(manifest) if manifest.files() > self.session.limits.files => {
                 Err(Failure::terminal(too_much("the number of files in its manifest", format!("{} files", self.session.limits.files))))
             }
-            Ok(manifest) => Ok(PollAnswer::Complete(Box::new(manifest))),
+            Ok(manifest) => Ok(PollAnswer::Complete(Box::new(Manifest { server_time, ..manifest }))),
             Err(ManifestError::Invalid(problem)) => Err(Failure::terminal(ClientError::NotConformant(problem))),
             // A proxy in between may have answered.
             Err(ManifestError::NotJson(problem)) => {
@@ -375,17 +384,22 @@ impl<T: Timer> BulkClient<T> {
     /// Deletes the export on the server.
     pub async fn delete(&self, status_url: &Url) -> Result<(), ClientError> {
         let call = Call::new(DELETION, Method::DELETE).header(ACCEPT, "application/fhir+json");
-        let mut patience = Patience::new(SHORT_OUTAGE);
+        let (mut patience, started) = (Patience::new(SHORT_OUTAGE), self.timer.now());
         loop {
             let failure = match self.session.send(&call, status_url).await {
                 // The standard says 202; some servers answer 200 or 204.
                 Ok(response) if response.status().is_success() => return Ok(()),
                 Ok(response) => {
                     let rejection = Rejection::read(response, &self.session.limits, self.timer.now()).await;
-                    let (persistence, retry_after) = (rejection.persistence(), rejection.retry_after);
+                    // A server that says when is not asked earlier, and nobody waits that long for a deletion.
+                    let is_too_late = |delay: Duration| (self.timer.now() + delay).since(started) > SHORT_OUTAGE;
+                    let persistence = match rejection.retry_after {
+                        Some(delay) if is_too_late(delay) => Persistence::Final,
+                        Some(_) | None => rejection.persistence(),
+                    };
+                    let retry_after = rejection.retry_after.filter(|_| persistence == Persistence::Transient);
                     let error = ClientError::Rejected { request: DELETION, status: rejection.status, text: rejection.text };
-                    let retry_after = retry_after.filter(|delay| *delay <= SHORT_OUTAGE);
-                    Failure { error, persistence, retry_after: retry_after.filter(|_| persistence == Persistence::Transient) }
+                    Failure { error, persistence, retry_after }
                 }
                 Err(error) => error.into(),
             };
@@ -418,6 +432,12 @@ fn poll_error(rejection: Rejection) -> ClientError {
         400..=599 => ClientError::ExportFailed { status, text },
         _ => ClientError::Rejected { request: STATUS, status, text },
     }
+}
+
+/// Returns true if two URLs make the same request.
+fn is_same_request(one: &Url, other: &Url) -> bool {
+    let request = |url: &Url| (url.origin(), url.path().to_owned(), url.query().unwrap_or_default().to_owned());
+    request(one) == request(other)
 }
 
 /// Returns the error for what exceeds a limit.

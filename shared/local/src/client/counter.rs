@@ -3,6 +3,8 @@
 use memchr::memchr;
 use serde::Deserialize;
 
+use crate::client::line_rule::{LineRule, MAX_CHECKED_LINE};
+
 /// Length of the longest first line whose type is checked, in bytes.
 const MAX_FIRST_LINE: usize = 1 << 20;
 
@@ -20,6 +22,23 @@ pub(crate) struct ResourceCounter {
     line_start: Vec<u8>,
     /// Last byte of the current line that is not white space.
     last_byte: Option<u8>,
+    rule: LineRule,
+    /// Number of lines before the current one, with blank ones.
+    earlier_lines: u64,
+    /// The current line, if there is a rule, up to a limit.
+    line: Vec<u8>,
+    invalid: Option<InvalidLines>,
+}
+
+/// Lines that violate the rule for the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct InvalidLines {
+    /// Number of these lines.
+    pub(crate) count: u64,
+    /// Number of the first one, from 1.
+    pub(crate) first: u64,
+    /// Reason for the first one.
+    pub(crate) reason: String,
 }
 
 /// A byte order mark, which a file may begin with.
@@ -36,6 +55,11 @@ struct FirstLine {
 }
 
 impl ResourceCounter {
+    /// Creates a counter that checks each line by this rule.
+    pub(crate) fn with_rule(rule: LineRule) -> Self {
+        Self { rule, ..Self::default() }
+    }
+
     /// Adds bytes of the file.
     pub(crate) fn push(&mut self, mut bytes: &[u8]) {
         while let (Some(mark), Some((first, rest))) = (BYTE_ORDER_MARK.get(self.mark_bytes), bytes.split_first()) {
@@ -64,6 +88,9 @@ impl ResourceCounter {
         if !self.has_first_line && self.first_line.len() <= MAX_FIRST_LINE {
             self.first_line.extend_from_slice(text.get(..MAX_FIRST_LINE + 1).unwrap_or(text));
         }
+        if self.rule != LineRule::Any && self.line.len() <= MAX_CHECKED_LINE {
+            self.line.extend_from_slice(text.get(..MAX_CHECKED_LINE + 1).unwrap_or(text));
+        }
     }
 
     /// Ends the current line.
@@ -71,9 +98,25 @@ impl ResourceCounter {
         if self.last_byte.take().is_some() {
             self.lines += 1;
             self.has_first_line = true;
-            self.headers += u64::from(self.line_start == BLOCK_HEADER);
+            let is_header = self.line_start == BLOCK_HEADER;
+            self.headers += u64::from(is_header);
+            if !is_header {
+                self.check_line();
+            }
         }
+        self.earlier_lines += 1;
         self.line_start.clear();
+        self.line.clear();
+    }
+
+    /// Checks the current line by the rule.
+    fn check_line(&mut self) {
+        let line = Some(self.line.trim_ascii()).filter(|line| line.len() <= MAX_CHECKED_LINE);
+        let Some(reason) = line.and_then(|line| self.rule.fault(line)) else { return };
+        match &mut self.invalid {
+            Some(invalid) => invalid.count += 1,
+            None => self.invalid = Some(InvalidLines { count: 1, first: self.earlier_lines + 1, reason }),
+        }
     }
 
     /// Returns the number of resources on lines that are complete.
@@ -86,7 +129,7 @@ impl ResourceCounter {
         // The last line may lack its line feed. A file that was cut off inside of it does not end with the end of an object.
         let is_cut_off = self.last_byte.is_some_and(|last| last != b'}');
         self.end_line();
-        FileCount { lines: self.lines, headers: self.headers, is_cut_off, first_line: self.first_line }
+        FileCount { lines: self.lines, headers: self.headers, is_cut_off, first_line: self.first_line, invalid: self.invalid }
     }
 }
 
@@ -98,6 +141,8 @@ pub(crate) struct FileCount {
     headers: u64,
     is_cut_off: bool,
     first_line: Vec<u8>,
+    /// Lines that violate the rule for the file.
+    pub(crate) invalid: Option<InvalidLines>,
 }
 
 impl FileCount {
@@ -171,6 +216,23 @@ mod tests {
         for chunk in [1, 7, 1000] {
             let count = count(text, chunk);
             assert_eq!((count.lines, count.headers), (3, 2));
+        }
+    }
+
+    #[test]
+    fn lines_that_no_lake_has_are_found_with_their_number() {
+        let text = b"\n{\"resourceType\":\"Patient\",\"id\":\"1\"}\n{\"resourceType\":\"Patient\"}\r\n \n{\"id\":\"2\"}";
+        let blocks = b"{\"resourceType\":\"Parameters\",\"parameter\":[]}\n{\"resourceType\":\"Patient\",\"id\":\"1\"}\n";
+        for chunk in [1, 7, 1000] {
+            let count = |text: &[u8], rule| {
+                let mut counter = ResourceCounter::with_rule(rule);
+                text.chunks(chunk).for_each(|part| counter.push(part));
+                counter.finish()
+            };
+            let expected = InvalidLines { count: 2, first: 3, reason: "no id".to_owned() };
+            assert_eq!(count(text, LineRule::Resources).invalid, Some(expected));
+            assert_eq!(count(text, LineRule::Any).invalid, None);
+            assert_eq!(count(blocks, LineRule::Resources).invalid, None);
         }
     }
 

@@ -4,16 +4,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use futures_util::stream;
+use headrace_core::vocab::plural::counted;
 use reqwest::Url;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio_util::io::StreamReader;
 
 use crate::client::body::Coding;
 use crate::client::checksum::Checksum;
-use crate::client::counter::{FileCount, ResourceCounter};
+use crate::client::counter::{FileCount, InvalidLines, ResourceCounter};
 use crate::client::error::{ClientError, Failure, Persistence, TransportError};
 use crate::client::file_names::{FileList, NamedFile};
 use crate::client::folder::ExportFolder;
+use crate::client::line_rule::LineRule;
 use crate::client::local_files::LocalFiles;
 use crate::client::session::Session;
 use crate::client::timer::Timer;
@@ -82,7 +84,9 @@ impl<T: Timer, P: Fn(u64) + Sync> Download<'_, T, P> {
         let written = self.write(file, transfer, coding, &partial).await?;
         let sent_checksum = transfer.sent_checksum.take();
         let is_gzip = written.is_gzip;
-        let count = if is_gzip { count_gzip(&partial).await.map_err(|error| self.unreadable(&partial, error))? } else { written.count };
+        let rule = LineRule::from_list(file.list);
+        let count =
+            if is_gzip { count_gzip(&partial, rule).await.map_err(|error| self.unreadable(&partial, error))? } else { written.count };
         if let Some(problem) = content_problem(file, &count, written.bytes, written.checksum, sent_checksum) {
             let error = ClientError::File { file: file.name.clone(), problem };
             return Err(TransferError::StartAnew(Failure {
@@ -90,6 +94,10 @@ impl<T: Timer, P: Fn(u64) + Sync> Download<'_, T, P> {
                 persistence: Persistence::Doubtful { attempts: CONTENT_ATTEMPTS },
                 retry_after: None,
             }));
+        }
+        if let Some(InvalidLines { count, first, reason }) = &count.invalid {
+            let (name, lines) = (&file.name, counted(*count, "line is not a resource", "lines are not resources"));
+            tracing::warn!("`{name}`: {lines}, which no lake would show; the first is line {first}: {reason}");
         }
         let name = if is_gzip { format!("{}.gz", file.name) } else { file.name.clone() };
         let path =
@@ -120,7 +128,9 @@ impl<T: Timer, P: Fn(u64) + Sync> Download<'_, T, P> {
             Ok::<_, io::Error>(chunk.map(|chunk| (chunk, transfer)))
         });
         let mut body = coding.decode(StreamReader::new(Box::pin(chunks)));
-        let mut written = ContentReader { checksum: file.file.checksum.as_ref().map(Checksum::context), ..ContentReader::default() };
+        let counter = ResourceCounter::with_rule(LineRule::from_list(file.list));
+        let checksum = file.file.checksum.as_ref().map(Checksum::context);
+        let mut written = ContentReader { counter, checksum, ..ContentReader::default() };
         let mut buffer = vec![0; BUFFER_BYTES];
         let failure = loop {
             let bytes = match fill(&mut body, &mut buffer).await {
@@ -242,23 +252,23 @@ impl ContentReader {
     }
 }
 
-/// Counts the resources of a gzip file.
-async fn count_gzip(path: &Path) -> io::Result<FileCount> {
+/// Counts the resources of a gzip file, and checks its lines.
+async fn count_gzip(path: &Path, rule: LineRule) -> io::Result<FileCount> {
     let file = tokio::fs::File::open(path).await?;
-    count(&mut Coding::Gzip.decode(BufReader::with_capacity(BUFFER_BYTES, file))).await
+    count(&mut Coding::Gzip.decode(BufReader::with_capacity(BUFFER_BYTES, file)), rule).await
 }
 
 /// Counts the resources of a file that was downloaded before, by its name plain or gzip.
 pub(crate) async fn count_file(path: &Path) -> io::Result<FileCount> {
     if path.extension().is_some_and(|extension| extension == "gz") {
-        return count_gzip(path).await;
+        return count_gzip(path, LineRule::Any).await;
     }
-    count(&mut tokio::fs::File::open(path).await?).await
+    count(&mut tokio::fs::File::open(path).await?, LineRule::Any).await
 }
 
-/// Counts the resources of a text.
-async fn count(reader: &mut (impl AsyncRead + Unpin)) -> io::Result<FileCount> {
-    let mut counter = ResourceCounter::default();
+/// Counts the resources of a text, and checks its lines.
+async fn count(reader: &mut (impl AsyncRead + Unpin), rule: LineRule) -> io::Result<FileCount> {
+    let mut counter = ResourceCounter::with_rule(rule);
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         match fill(reader, &mut buffer).await? {
@@ -279,6 +289,9 @@ fn content_problem(
     let expected_type = file.file.resource_type.as_deref().filter(|_| file.list != FileList::Deleted);
     if let Some(problem) = count.problem(expected_type) {
         return Some(problem);
+    }
+    if let Some(InvalidLines { first, reason, .. }) = count.invalid.as_ref().filter(|_| file.list == FileList::Deleted) {
+        return Some(format!("its line {first} is not a Bundle of type transaction with DELETE requests: {reason}"));
     }
     if let Some(expected) = file.file.count.filter(|expected| count.resources(Some(*expected)) != *expected) {
         return Some(format!("it has {} resources, but the manifest counts {expected}", count.lines));

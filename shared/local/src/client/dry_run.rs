@@ -3,14 +3,17 @@
 use std::path::Path;
 
 use headrace_core::access::Permissions;
+use headrace_core::flow::client::kick_off::{KickOffSettings, check_kick_off};
 use headrace_core::flow::client::source_size::{SourceSize, source_size};
+use headrace_core::flow::resolve_patients::PatientResolutionSettings;
+use headrace_core::job::ExportError;
 use headrace_core::lines::selection::types_to_read;
-use headrace_core::ports::Clock as _;
-use headrace_core::request::{ExportRequest, Preferences, RawKickOff, RequestError};
-use headrace_core::vocab::error::SourceError;
+use headrace_core::request::{Preferences, RawKickOff};
+use headrace_core::vocab::error::{SourceError, StoreError};
 use headrace_core::vocab::level::Level;
 use headrace_core::vocab::plural::counted;
-use headrace_edge::system::SystemClock;
+use headrace_edge::config::ExportSettings;
+use headrace_edge::system::{SystemClock, random_job_id};
 use indicatif::{DecimalBytes, HumanCount};
 use percent_encoding::utf8_percent_encode;
 use serde_json::json;
@@ -18,19 +21,23 @@ use serde_json::json;
 use crate::cli::{ExportArgs, ExportLevel, ExportOptions};
 use crate::client::bulk::QUERY_VALUE;
 use crate::client::error::shown_url;
+use crate::client::local_export::in_command_words;
 use crate::client::origin::{UnsafeUrl, parse_http_url};
-use crate::stores::directory::DirectoryLake;
+use crate::stores::directory::{DirectoryLake, DirectoryOutputStore, GivenConfiguration};
 use crate::terminal::{printable, printable_json};
 
 /// Reason why an export would be rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum DryRunError {
-    /// The request is invalid.
-    #[error("the export would be rejected: {}", .0.text)]
-    Request(RequestError),
+    /// The kick-off would be rejected.
+    #[error("the export would be rejected: {}", in_command_words(&.0.to_string()))]
+    Rejected(ExportError),
     /// The lake cannot be listed.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The random number generator of the system failed.
+    #[error(transparent)]
+    Random(#[from] StoreError),
     /// A setting is invalid.
     #[error(transparent)]
     Config(#[from] headrace_edge::config::ConfigError),
@@ -42,28 +49,37 @@ pub enum DryRunError {
 /// Describes the export of a directory.
 ///
 /// * `parameters`: the parameters of the request to the server in this process.
+/// * `configuration`: the anonymization configuration that they name.
 pub(crate) async fn describe_directory_export(
     args: &ExportArgs,
     options: &ExportOptions,
-    lake: &Path,
-    parameters: &[(&'static str, String)],
+    (lake, out): (&Path, &Path),
+    (parameters, configuration): (&[(&'static str, String)], Option<GivenConfiguration>),
 ) -> Result<String, DryRunError> {
     let raw = RawKickOff {
         level: to_level(&options.level),
         preferences: Preferences { is_lenient: options.lenient, ..Preferences::default() },
         parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
     };
-    let settings = args.service.settings()?;
-    let resolved = ExportRequest::resolve(&raw, &settings.policy, &Permissions::default(), SystemClock.now());
-    let request = resolved.map_err(DryRunError::Request)?.request;
+    let ExportSettings { policy, job, quotas, watermark, .. } = args.service.settings()?;
+    let patient_resolution = PatientResolutionSettings::default();
+    let settings = KickOffSettings { policy: &policy, job, quotas, watermark, patient_resolution };
+    let (lake, output) = (DirectoryLake::open(lake), DirectoryOutputStore::open(out).with_configuration(configuration));
+    let (id, permissions) = (random_job_id()?, Permissions::default());
+    let checked = Box::pin(check_kick_off((&lake, &output), &SystemClock, settings, (&id, &raw, &permissions))).await;
+    let request = checked.map_err(DryRunError::Rejected)?;
     let trusted = types_to_read(&request, &args.service.lake_settings()?).filter(|_| args.service.trust_object_names);
-    let size = source_size(&DirectoryLake::open(lake), trusted).await?;
+    let size = source_size(&lake, trusted).await?;
+    let hint = match (&request.types, args.service.trust_object_names) {
+        (Some(_), false) => "; --trust-object-names would skip files that are named for other types",
+        (Some(_), true) | (None, _) => "",
+    };
     let asked = request_line("[base]", options);
     if args.json {
         return Ok(to_json(&asked, Some(size)));
     }
     let ignored: String = request.ignored.iter().map(|ignored| format!("ignored     {}\n", printable(&ignored.text))).collect();
-    Ok(format!("request     {}\nreads       {}\n{ignored}{NOTHING_DONE}\n", printable(&asked), describe_size(size)))
+    Ok(format!("request     {}\nreads       {}{hint}\n{ignored}{NOTHING_DONE}\n", printable(&asked), describe_size(size)))
 }
 
 /// Describes the export from a server. The server is not asked, because a kick-off starts an export.

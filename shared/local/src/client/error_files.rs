@@ -25,6 +25,9 @@ const MAX_CODE_CHARS: usize = 40;
 /// The longest line that is parsed, in bytes. Our own are short. A longer one counts as an error.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
+/// The codes of errors that may pass without a repair: `transient` of IssueType and its children.
+const TEMPORARY_CODES: [&str; 7] = ["transient", "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"];
+
 /// The severity of an OperationOutcome: the highest one of its issues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -137,6 +140,11 @@ impl Outcomes {
         self.counts.iter().filter(|((other, _), _)| *other == severity).map(|(_, count)| count).sum()
     }
 
+    /// Returns true if an error has a code of something that may pass without a repair.
+    pub(crate) fn has_temporary_error(&self) -> bool {
+        self.counts.keys().any(|(severity, code)| *severity == OutcomeSeverity::Error && TEMPORARY_CODES.contains(&code.as_str()))
+    }
+
     /// Returns the counts, errors first.
     pub(crate) fn counts(&self) -> Vec<OutcomeCount> {
         let counts =
@@ -214,6 +222,22 @@ mod tests {
         assert_eq!(outcomes.texts(OutcomeSeverity::Information).collect::<Vec<_>>(), ["3 changes\\u{1b}[2J"]);
         assert_eq!(outcomes.texts(OutcomeSeverity::Warning).collect::<Vec<_>>(), ["clock"]);
         assert_eq!(outcomes.files(error), Some(("error/OperationOutcome-1.ndjson", 0)));
+    }
+
+    #[test]
+    fn an_error_of_the_data_lasts_until_it_is_repaired_and_others_may_pass() {
+        let outcome = |severity: &str, code: &str| format!(r#"{{"issue":[{{"severity":"{severity}","code":"{code}"}}]}}"#);
+        for (severity, code, is_temporary) in [
+            ("error", "structure", false),
+            ("error", "processing", false),
+            ("warning", "timeout", false),
+            ("error", "timeout", true),
+            ("fatal", "exception", true),
+            ("error", "transient", true),
+        ] {
+            assert_eq!(outcomes(&[&outcome(severity, code)]).has_temporary_error(), is_temporary, "{severity} {code}");
+        }
+        assert!(outcomes(&[&outcome("error", "structure"), &outcome("error", "throttled")]).has_temporary_error());
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! `headrace export`: runs one export as a Bulk Data client and prints its progress and a summary.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headrace_core::ports::{OriginRequest, OriginServer as _};
+use headrace_core::ports::{Clock as _, OriginRequest, OriginServer as _};
 use headrace_core::request::{ConfigName, MAX_CONFIG_BYTES};
+use headrace_edge::system::SystemClock;
 use reqwest::Url;
 use tokio::net::TcpListener;
 
@@ -21,14 +23,15 @@ use crate::client::dry_run::{DryRunError, describe_directory_export, describe_se
 use crate::client::error::shown_url;
 use crate::client::error_files::{OutcomeSeverity, Outcomes};
 use crate::client::folder::{ExportFolder, FolderError, STATE_FOLDER, SavedExport};
+use crate::client::local_export::{OwnServer, config_name, in_command_words, reason_in_command_words, settings_of_copy};
 use crate::client::local_files::LocalFiles;
 use crate::client::login::ClientCredential;
 use crate::client::origin::parse_http_url;
-use crate::client::out_dir::{OutDirError, check_source, create_out_dir, create_state_folder};
+use crate::client::out_dir::{OutDirError, check_source, create_out_dir, create_state_folder, is_state_folder};
 use crate::client::out_manifest::{EarlierExport, MANIFEST_FILE, OutManifest};
 use crate::client::progress::{DownloadProgress, Progress, print_line};
 use crate::client::report::Report;
-use crate::client::since_file::{SinceFileError, read_since, write_since};
+use crate::client::since_file::{SinceFileError, check_since_file, read_since, write_since};
 use crate::client::sync::HttpOrigin;
 use crate::client::sync::command::{SyncCommandError, origin_settings, sync_for_export};
 use crate::client::timer::SystemTimer;
@@ -132,6 +135,17 @@ pub enum ExportCommandError {
     /// The export failed.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The server in this process has rejected the export, or the export has failed there.
+    #[error("{0}")]
+    Local(String),
+}
+
+impl ExportCommandError {
+    /// Returns the failure of an export by the server in this process, in the words of the command line.
+    fn in_command_words(self) -> Self {
+        let Self::Client(error) = &self else { return self };
+        reason_in_command_words(error).map_or(self, Self::Local)
+    }
 }
 
 /// Result of an export, for the exit status.
@@ -151,6 +165,11 @@ pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommand
     // The command line has both unless it resumes.
     let (source, out) = (args.source.as_deref().unwrap_or_default(), args.out.as_deref().unwrap_or(Path::new(".")));
     let source = Source::parse(source)?;
+    if let Some(path) = &args.since_file {
+        check_since_file(path, out)?;
+        // A synchronization before the export may take hours.
+        read_since(path)?;
+    }
     let existed = out.exists();
     let result = export_from(args, source, out).await;
     if result.is_err() && !existed {
@@ -187,13 +206,13 @@ async fn export_from(args: &ExportArgs, source: Source, out: &Path) -> Result<Ex
 /// Describes what an export would request and read.
 async fn describe_export(args: &ExportArgs, source: Source, out: &Path) -> Result<String, ExportCommandError> {
     let options = options_with_since(args)?;
+    check_output_dir(out, args.overwrite)?;
     match source {
         Source::Server(base) => Ok(describe_server_export(args, &options, &base)?),
         Source::Directory(lake) => {
             check_source(&lake, out)?;
-            // A file that is missing is an error here too.
-            given_configuration(args)?;
-            Ok(describe_directory_export(args, &options, &lake, &local_server_parameters(&options)).await?)
+            let (parameters, configuration) = (local_server_parameters(&options), given_configuration(args)?);
+            Ok(describe_directory_export(args, &options, (&lake, out), (&parameters, configuration)).await?)
         }
     }
 }
@@ -245,11 +264,14 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
     prepare_output_dir(out, args.overwrite)?;
     let unusable = |cause| ExportCommandError::Out { path: out.to_owned(), cause };
     let state = create_state_folder(out)?;
+    // The time in a file is that of an earlier export of this lake.
+    let since = options.since.as_deref().filter(|_| args.since_file.is_none());
+    let lake_settings = settings_of_copy(args.service.lake_settings()?, &lake, since);
     let config = ServiceConfig {
         lake,
         state: state.path().to_owned(),
         settings: args.service.settings()?,
-        lake_settings: args.service.lake_settings()?,
+        lake_settings,
         trust_object_names: args.service.trust_object_names,
         workers: args.service.workers(),
         access: ServerAccess::None,
@@ -268,8 +290,10 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
         folder: &folder,
         source: args.source.as_deref().unwrap_or_default(),
         since_file: args.since_file.as_deref(),
+        until: args.options.until.as_deref(),
         started: Instant::now(),
         style: args.into(),
+        own_server: Some(OwnServer { base: base.clone(), chooses_container: options.container.is_none() }),
     };
     let export = async {
         let status_url = client.kick_off(&base, &options.path(), &parameters, options.lenient).await?;
@@ -291,7 +315,14 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
     if let Err(error) = state.close() {
         tracing::warn!(error = %error, "the temporary state in the output directory could not be removed; the next export does so");
     }
-    result.map_err(|error| if is_out_of_space(&error) { OutDirError::OutOfSpace(out.to_owned()).into() } else { error })
+    result.map_err(
+        |error| if lacks_space_for_output(&error) { OutDirError::OutOfSpace(out.to_owned()).into() } else { error.in_command_words() },
+    )
+}
+
+/// Returns true if no space is left for the output directory. The file of `--since-file` is elsewhere, and its error names it.
+fn lacks_space_for_output(error: &ExportCommandError) -> bool {
+    !matches!(error, ExportCommandError::SinceFile(_)) && is_out_of_space(error)
 }
 
 /// Exports from a server, and records what is needed to continue.
@@ -300,7 +331,15 @@ async fn export_from_server(args: &ExportArgs, base: &str, out: &Path) -> Result
     let options = options_with_since(args)?;
     prepare_output_dir(out, args.overwrite)?;
     let folder = ExportFolder::create(out, true)?;
-    let run = Run { folder: &folder, source: base, since_file: args.since_file.as_deref(), started: Instant::now(), style: args.into() };
+    let run = Run {
+        folder: &folder,
+        source: base,
+        since_file: args.since_file.as_deref(),
+        until: args.options.until.as_deref(),
+        started: Instant::now(),
+        style: args.into(),
+        own_server: None,
+    };
     let mut progress = Progress::new(args.quiet);
     let (path, parameters) = (options.path(), options.parameters());
     let kick_off = client.kick_off_patiently(base, &path, &parameters, options.lenient, |waiting| progress.update(&waiting));
@@ -340,7 +379,11 @@ async fn resume_export(args: &ExportArgs, out: &Path) -> Result<ExportStatus, Ex
         print_line(&format!("continuing the export with the status URL {status_url}"));
     }
     let since_file = args.since_file.as_deref().or(saved.since_file.as_deref());
-    let run = Run { folder: &folder, source: &saved.base, since_file, started: Instant::now(), style: args.into() };
+    if let Some(path) = since_file {
+        check_since_file(path, out)?;
+    }
+    let (source, started, style) = (saved.base.as_str(), Instant::now(), args.into());
+    let run = Run { folder: &folder, source, since_file, until: None, started, style, own_server: None };
     run.run_to_the_end(&client, &status_url).await
 }
 
@@ -394,8 +437,13 @@ fn saved_export(args: &ExportArgs, base: &str, status_url: &Url) -> SavedExport 
 
 /// Creates the output directory, and fails if it is not empty and must not be overwritten.
 fn prepare_output_dir(out: &Path, overwrite: bool) -> Result<(), ExportCommandError> {
-    let unusable = |cause| ExportCommandError::Out { path: out.to_owned(), cause };
     create_out_dir(out)?;
+    check_output_dir(out, overwrite)
+}
+
+/// Fails if the output directory exists, is not empty and must not be overwritten. Changes nothing.
+fn check_output_dir(out: &Path, overwrite: bool) -> Result<(), ExportCommandError> {
+    let unusable = |cause| ExportCommandError::Out { path: out.to_owned(), cause };
     match EarlierExport::read(out) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::InvalidData && overwrite => {
@@ -410,13 +458,16 @@ fn prepare_output_dir(out: &Path, overwrite: bool) -> Result<(), ExportCommandEr
     if ExportFolder::holds_unfinished(out) {
         return Err(ExportCommandError::Unfinished(out.to_owned()));
     }
-    // An export that was never accepted leaves only its folder.
-    let mut names = std::fs::read_dir(out).map_err(unusable)?.filter_map(Result::ok).map(|entry| entry.file_name());
-    if names.all(|name| name == STATE_FOLDER || name == LAKE_FOLDER) { Ok(()) } else { Err(ExportCommandError::NotEmpty(out.to_owned())) }
+    let entries = match std::fs::read_dir(out) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(cause) => return Err(unusable(cause)),
+    };
+    // An export that was never accepted leaves only its folder, and one that was killed its state.
+    let mut names = entries.filter_map(Result::ok).map(|entry| entry.file_name());
+    let is_left_over = |name: OsString| name == STATE_FOLDER || name == LAKE_FOLDER || is_state_folder(&name);
+    if names.all(is_left_over) { Ok(()) } else { Err(ExportCommandError::NotEmpty(out.to_owned())) }
 }
-
-/// Name of the anonymization configuration in the request to the server in this process.
-const CONFIG_NAME: &str = "config.json";
 
 /// Container of a de-identified export if none is given. De-identified exports require a container.
 const DEIDENTIFIED_CONTAINER: &str = "de-identified";
@@ -430,15 +481,15 @@ fn given_configuration(args: &ExportArgs) -> Result<Option<GivenConfiguration>, 
         return Err(ExportCommandError::AnonymizationConfigTooLong(path));
     }
     let keys = read_deid_keys(args.deid_keys.file.as_deref(), args.deid_keys.json.as_deref())?.map(|keys| keys.to_json().into());
-    Ok(ConfigName::parse(CONFIG_NAME).map(|name| GivenConfiguration { name, text: text.into(), keys }))
+    Ok(ConfigName::parse(config_name(&path)).map(|name| GivenConfiguration { name, text: text.into(), keys }))
 }
 
 /// Returns the export parameters for the server in this process. Allows partial manifests, so that a manifest of any length can
 /// be read page by page.
 fn local_server_parameters(options: &ExportOptions) -> Vec<(&'static str, String)> {
     let mut options = options.clone();
-    if options.anonymization_config.is_some() {
-        options.anonymization_config = Some(CONFIG_NAME.to_owned());
+    if let Some(config) = &mut options.anonymization_config {
+        *config = config_name(Path::new(config.as_str())).to_owned();
         options.container.get_or_insert_with(|| DEIDENTIFIED_CONTAINER.to_owned());
     }
     let mut parameters = options.parameters();
@@ -481,8 +532,12 @@ struct Run<'a> {
     /// The directory or the base URL that is exported.
     source: &'a str,
     since_file: Option<&'a Path>,
+    /// The `_until` of the request. `None` also if only the manifest can say it.
+    until: Option<&'a str>,
     started: Instant,
     style: OutputStyle,
+    /// The server in this process, if it makes the export.
+    own_server: Option<OwnServer>,
 }
 
 impl Run<'_> {
@@ -513,6 +568,13 @@ impl Run<'_> {
         for warning in &manifest.warnings {
             tracing::warn!("{warning}");
         }
+        let is_ahead = manifest.is_ahead_of_clocks(SystemClock.now());
+        if is_ahead {
+            let time = &manifest.transaction_time;
+            tracing::warn!(
+                "the server's transactionTime {time} is in the future: an export with that --since skips what changes until then"
+            );
+        }
         self.remove_earlier_files()?;
         let downloads = DownloadProgress::new(&manifest, self.style.is_quiet);
         let files = client.download_missing(&manifest, Some(status_url), self.folder, |bytes| downloads.add(bytes)).await;
@@ -525,16 +587,32 @@ impl Run<'_> {
         };
         let outcomes = Outcomes::read(&files).map_err(unreadable)?;
         let deletions = count_deletions(&files).map_err(unreadable)?;
-        let written = OutManifest::new(self.source.to_owned(), &manifest, &files, deletions, &outcomes);
+        let mut written = OutManifest::new(self.source.to_owned(), &manifest, &files, deletions, &outcomes);
+        if let Some(server) = &self.own_server {
+            written.request = written.request.map(|request| server.request_of_user(&request));
+        }
         self.write_manifest(&written)?;
         if let Err(error) = client.delete(status_url).await {
             tracing::warn!(error = %error_chain(&error), url = %shown_url(status_url), "the export could not be deleted on the server");
         }
-        let report =
-            Report { manifest: &manifest, files: &files, deletions, outcomes: &outcomes, out: self.folder.out(), export_time, total_time };
+        let report = Report {
+            manifest: &manifest,
+            files: &files,
+            deletions,
+            outcomes: &outcomes,
+            out: self.folder.out(),
+            until: self.until,
+            export_time,
+            total_time,
+        };
         self.print(&report, &written);
+        if let Some(path) = self.since_file.filter(|_| is_ahead) {
+            print_line(&format!("attention: {} is not written, because the time of the export is in the future", path.display()));
+            let has_errors = outcomes.count(OutcomeSeverity::Error) > 0;
+            return Ok(if has_errors { ExportStatus::WithErrors } else { ExportStatus::Complete });
+        }
         let has_errors = outcomes.count(OutcomeSeverity::Error) > 0;
-        self.record_time(&manifest.transaction_time, has_errors)?;
+        self.record_time(&report.next_since(), &outcomes)?;
         Ok(if has_errors { ExportStatus::WithErrors } else { ExportStatus::Complete })
     }
 
@@ -564,21 +642,29 @@ impl Run<'_> {
             OutputStyle { .. } => report.result(),
         };
         print_result(&result);
-        report.remarks(self.style.is_quiet).iter().for_each(|remark| print_line(remark));
+        for remark in report.remarks(self.style.is_quiet) {
+            print_line(&if self.own_server.is_some() { in_command_words(&remark) } else { remark });
+        }
     }
 
-    /// Writes the time of the export to the file of `--since-file`, unless the export has errors.
-    fn record_time(&self, time: &str, has_errors: bool) -> Result<(), SinceFileError> {
-        match self.since_file {
-            Some(path) if has_errors => {
-                print_line(&format!(
-                    "attention: {} keeps its time, because the export has errors; the next one starts there again",
-                    path.display()
-                ));
-                Ok(())
-            }
-            Some(path) => write_since(path, time),
-            None => Ok(()),
+    /// Writes the time of the export to the file of `--since-file`, unless a later export may have without a repair what is missing. A
+    /// schedule has the same rule: a line that nobody repairs must not stop the increments.
+    fn record_time(&self, time: &str, outcomes: &Outcomes) -> Result<(), SinceFileError> {
+        let Some(path) = self.since_file else { return Ok(()) };
+        let shown = path.display();
+        if outcomes.has_temporary_error() {
+            print_line(&format!(
+                "attention: {shown} keeps its time, because the server reports errors that may pass; the next export starts there again"
+            ));
+            return Ok(());
         }
+        write_since(path, time)?;
+        if outcomes.count(OutcomeSeverity::Error) > 0 {
+            print_line(&format!(
+                "attention: {shown} has the time of this export all the same. After a repair, give the repaired resources a new \
+                 meta.lastUpdated, or delete {shown} to export everything once"
+            ));
+        }
+        Ok(())
     }
 }

@@ -94,6 +94,8 @@ pub struct ListedExport {
     pub changed: String,
     /// Names and values of the request's parameters.
     pub parameters: Vec<(String, String)>,
+    /// The schedule that has started the export, such as `schedule nightly`.
+    pub requester: Option<String>,
     /// The moment whose state of the data is exported, once it is known.
     pub transaction_time: Option<String>,
 }
@@ -130,6 +132,7 @@ struct Task {
     description: String,
     business_status: Option<Concept>,
     status_reason: Option<Reason>,
+    requester: Option<Requester>,
     #[serde(default)]
     authored_on: String,
     #[serde(default)]
@@ -138,6 +141,12 @@ struct Task {
     input: Vec<NamedValue>,
     #[serde(default)]
     output: Vec<NamedValue>,
+}
+
+/// Who has asked for an export: a Reference.
+#[derive(Deserialize)]
+struct Requester {
+    display: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -182,6 +191,7 @@ impl From<Task> for ListedExport {
             reason,
             started: task.authored_on,
             changed: task.last_modified,
+            requester: task.requester.and_then(|requester| requester.display),
             parameters: task.input.iter().filter_map(NamedValue::to_texts).collect(),
             transaction_time: output.into_iter().find(|(name, _)| name == "transactionTime").map(|(_, value)| value),
         }
@@ -257,9 +267,9 @@ impl<T: Timer> BulkClient<T> {
                 Ok(response) if response.status().is_success() => return Ok(response),
                 Ok(response) => {
                     let rejection = Rejection::read(response, &self.session.limits, self.timer.now()).await;
-                    let persistence = rejection.persistence();
+                    let (persistence, retry_after) = (rejection.persistence(), rejection.retry_after);
                     let error = ClientError::Rejected { request: LIST, status: rejection.status, text: rejection.text };
-                    Failure { error, persistence, retry_after: None }
+                    Failure { error, persistence, retry_after }
                 }
                 Err(error) => error.into(),
             };
@@ -269,7 +279,7 @@ impl<T: Timer> BulkClient<T> {
 
     /// Waits before the next attempt. Returns the error if someone waits for the answer, and another attempt would be in vain.
     async fn pause(&self, patience: &mut Patience, failure: Failure) -> Result<(), ClientError> {
-        if is_unreachable(&failure.error) {
+        if is_unreachable(&failure.error) || failure.retry_after.is_some_and(|delay| delay > SHORT_OUTAGE) {
             return Err(failure.error);
         }
         let (delay, _) = patience.next_delay(Failure { retry_after: None, ..failure }, self.timer.now())?;
@@ -315,13 +325,14 @@ mod tests {
     fn a_task_of_any_version_is_read() {
         let read = export(
             r#"{"resourceType":"Task","id":"a1","status":"failed","businessStatus":{"text":"failed"},"intent":"order",
+            "requester":{"display":"schedule nightly"},
             "description":"Export of Group/7","authoredOn":"2026-01-31T08:00:00.000Z","lastModified":"2026-01-31T08:01:00.000Z",
             "statusReason":{"text":"the lake changed"},"input":[{"type":{"text":"_type"},"valueString":"Patient"},
             {"type":{"text":"allowPartialManifests"},"valueBoolean":true}],"output":[{"type":{"text":"status"},"valueUrl":"https://h/1"},
             {"type":{"text":"transactionTime"},"valueInstant":"2026-01-31T07:59:00.000Z"}]}"#,
         );
         assert_eq!((read.id.as_str(), read.state, read.level.as_str()), ("a1", ExportState::Failed, "Export of Group/7"));
-        assert_eq!(read.reason.as_deref(), Some("the lake changed"));
+        assert_eq!((read.reason.as_deref(), read.requester.as_deref()), (Some("the lake changed"), Some("schedule nightly")));
         let parameters: Vec<String> = read.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(parameters, ["_type=Patient", "allowPartialManifests=true"]);
         assert_eq!(read.transaction_time.as_deref(), Some("2026-01-31T07:59:00.000Z"));

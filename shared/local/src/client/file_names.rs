@@ -69,6 +69,7 @@ mod tests {
             error,
             extension: serde_json::Value::Null,
             next: None,
+            server_time: None,
             warnings: Vec::new(),
         }
     }

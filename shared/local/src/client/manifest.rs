@@ -1,10 +1,14 @@
 //! The manifest of a finished export, validated.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use headrace_core::vocab::clock::Millis;
+use headrace_fhir::instant::Instant;
 use reqwest::Url;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde::de::{Deserializer, Error as _, Unexpected};
+use serde_json::{Map, Number, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -32,6 +36,8 @@ pub struct Manifest {
     pub extension: Value,
     /// URL of the next page.
     pub(crate) next: Option<Url>,
+    /// Time of the answer by the server's clock.
+    pub(crate) server_time: Option<Millis>,
     /// Oddities that do not prevent the download.
     pub warnings: Vec<String>,
 }
@@ -83,10 +89,22 @@ struct RawFile {
     #[serde(rename = "type")]
     resource_type: Option<String>,
     url: Option<String>,
+    #[serde(default, deserialize_with = "whole_number")]
     count: Option<u64>,
     continues_in_file: Option<String>,
     #[serde(flatten)]
     other: Map<String, Value>,
+}
+
+/// Difference between two clocks that is not worth a word.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(300);
+
+/// Deserializes a whole number. JSON has one type of numbers, so 2.0 is one.
+fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let Some(number) = Option::<Number>::deserialize(deserializer)? else { return Ok(None) };
+    let whole = || number.as_f64().filter(|number| number.fract().abs() <= 0.0).and_then(|number| format!("{number:.0}").parse().ok());
+    let invalid = || D::Error::invalid_value(Unexpected::Other("another number"), &"a number of resources");
+    number.as_u64().or_else(whole).map(Some).ok_or_else(invalid)
 }
 
 /// Longest URL that is kept, in bytes.
@@ -109,7 +127,12 @@ impl Manifest {
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         let raw: RawManifest = serde_json::from_slice(body).map_err(|error| {
             let text = shorten(&error.to_string(), 300);
-            if error.is_data() { ManifestError::Invalid(format!("its manifest is invalid: {text}")) } else { ManifestError::NotJson(text) }
+            // It is JSON, and no other attempt would bring less of it.
+            if error.is_data() || text.contains("recursion limit") {
+                ManifestError::Invalid(format!("its manifest is invalid: {text}"))
+            } else {
+                ManifestError::NotJson(text)
+            }
         })?;
         raw.validate(resolve).map_err(|problem| ManifestError::Invalid(format!("in its manifest, {problem}")))
     }
@@ -137,6 +160,14 @@ impl Manifest {
             Some("arrival") => " (includes what arrives later, as LakeWatermark is arrival)".to_owned(),
             Some(_) | None => String::new(),
         }
+    }
+
+    /// Returns true if the time of the export is later than `now` and than the server's own clock, by more than clocks differ. The next
+    /// incremental export would skip what changes until then.
+    pub(crate) fn is_ahead_of_clocks(&self, now: Millis) -> bool {
+        let time = Instant::parse(&self.transaction_time).ok().and_then(Millis::from_instant);
+        let latest = self.server_time.map_or(now, |server_time| server_time.max(now));
+        time.is_some_and(|time| time > latest + CLOCK_DIFFERENCE)
     }
 
     /// Returns the number of its files.
@@ -176,6 +207,7 @@ impl RawManifest {
             error,
             extension: self.extension,
             next: next_page(self.link.unwrap_or_default(), resolve)?,
+            server_time: None,
             warnings,
         })
     }
@@ -292,6 +324,7 @@ mod tests {
             (r#"{"output":[{"type":"Patient","url":"a"},{"type":"Patient","url":"https://"}]}"#, "output[1]`.url"),
             (r#"{"output":[{"type":"Patient","url":"a","count":-1}]}"#, "invalid value"),
             (r#"{"output":[{"type":"Patient","url":"a","count":"7"}]}"#, "invalid type"),
+            (r#"{"output":[{"type":"Patient","url":"a","count":1.5}]}"#, "invalid value"),
             (r#"{"output":[{"type":"Patient","url":"a","size":"big"}]}"#, "size"),
             (r#"{"output":[{"type":"Patient","url":"a","sha256":"zz"}]}"#, "checksum"),
             (r#"{"output":[{"type":"Patient","url":"a","continuesInFile":"https://"}]}"#, "continuesInFile"),
@@ -307,8 +340,31 @@ mod tests {
         for body in ["", "<html>", "[]", "{\"transactionTime\":", "null"] {
             assert!(Manifest::parse(body.as_bytes(), &|_| Err(String::new())).is_err(), "{body}");
         }
+        let deep = format!(r#"{{"transactionTime":"2026-01-01T00:00:00Z","extension":{}1{}}}"#, "[".repeat(900), "]".repeat(900));
+        let error = Manifest::parse(deep.as_bytes(), &|_| Err(String::new())).unwrap_err();
+        assert!(matches!(&error, ManifestError::Invalid(text) if text.contains("recursion limit")), "{error:?}");
         let twice = br#"{"transactionTime":"2026-01-01T00:00:00Z","output":[],"output":[]}"#;
         assert!(Manifest::parse(twice, &|_| Err(String::new())).is_err(), "a member that occurs twice");
+    }
+
+    #[test]
+    fn a_time_of_the_future_is_noticed_by_both_clocks() {
+        let manifest = |server_time: Option<&str>| {
+            let server_time = server_time.and_then(|time| Instant::parse(time).ok()).and_then(Millis::from_instant);
+            Manifest { server_time, ..parse("{}").unwrap() }
+        };
+        for (now, server_time, is_ahead) in [
+            ("2026-01-01T00:00:00Z", None, false),
+            ("2025-12-31T23:56:00Z", None, false),
+            ("2025-12-31T23:54:00Z", None, true),
+            ("2025-12-31T23:54:00Z", Some("2025-12-31T23:54:00Z"), true),
+            // The clock of this machine is late.
+            ("1970-01-01T00:00:00Z", Some("2026-01-01T00:00:00Z"), false),
+            ("2026-01-01T00:00:00Z", Some("1970-01-01T00:00:00Z"), false),
+        ] {
+            let time = Millis::from_instant(Instant::parse(now).unwrap()).unwrap();
+            assert_eq!(manifest(server_time).is_ahead_of_clocks(time), is_ahead, "{now} {server_time:?}");
+        }
     }
 
     #[test]
@@ -322,7 +378,7 @@ mod tests {
         }
         let manifest = parse(
             r#"{"output":[
-                {"type":"Patient","url":"../f/1","count":2,"size":10},
+                {"type":"Patient","url":"../f/1","count":2.0,"size":10},
                 {"type":"Patient","url":"../f/1","count":2},
                 {"type":"Patient","url":"https://f.example/2?x","extension":{"https://h/StructureDefinition/fileSize":11,
                  "https://h/checksum":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}}
@@ -333,6 +389,6 @@ mod tests {
         assert_eq!(urls, ["https://h.example/f/1", "https://f.example/2?x"]);
         assert_eq!(manifest.output.iter().map(|file| file.size).collect::<Vec<_>>(), [Some(10), Some(11)]);
         assert!(manifest.output[1].checksum.is_some() && manifest.output[0].checksum.is_none());
-        assert_eq!((manifest.error.len(), manifest.warnings.len()), (1, 1));
+        assert_eq!((manifest.error.len(), manifest.warnings.len(), manifest.output[0].count), (1, 1, Some(2)));
     }
 }

@@ -1,5 +1,6 @@
 //! The output directory of an export of a directory: checks before anything is written, and the state of the server in this process.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -104,12 +105,16 @@ pub(crate) fn create_state_folder(out: &Path) -> Result<TempDir, OutDirError> {
     create().map_err(|cause| OutDirError::from_io(out, cause))
 }
 
+/// Returns true for the name of a state folder.
+pub(crate) fn is_state_folder(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with(STATE_PREFIX))
+}
+
 /// Removes the state folders of exports that were killed. Fails with `ResourceBusy` if the export of one is running.
 fn remove_leftovers(out: &Path) -> io::Result<()> {
     for entry in fs::read_dir(out)? {
         let entry = entry?;
-        let is_state = entry.file_name().to_str().is_some_and(|name| name.starts_with(STATE_PREFIX));
-        if !is_state || !entry.file_type()?.is_dir() {
+        if !is_state_folder(&entry.file_name()) || !entry.file_type()?.is_dir() {
             continue;
         }
         let lock = match File::options().append(true).open(entry.path().join(LOCK_FILE)) {

@@ -30,7 +30,7 @@ pub(crate) struct OutManifest {
     pub(crate) transaction_time: String,
     /// The kick-off.
     #[serde(skip_serializing_if = "Option::is_none")]
-    request: Option<String>,
+    pub(crate) request: Option<String>,
     requires_access_token: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_organized_by: Option<String>,
@@ -141,6 +141,12 @@ impl EarlierExport {
         }
         Ok(())
     }
+}
+
+/// Returns true for a path within the output directory at which an export writes.
+pub(crate) fn is_written_by_exports(path: &Path) -> bool {
+    let is_internal = path.components().next().is_some_and(|first| first.as_os_str().to_string_lossy().starts_with(".headrace"));
+    is_internal || path == Path::new(MANIFEST_FILE) || is_own_name(path)
 }
 
 /// Returns true for the names that exports write: `Patient-1.ndjson`, `deleted/Bundle-1.ndjson`, `error/OperationOutcome-1.ndjson.gz`.

@@ -105,7 +105,7 @@ impl DownloadProgress {
             return Self(None);
         }
         let bar = ProgressBar::no_length();
-        if let Ok(style) = ProgressStyle::with_template("downloading {msg}: {bytes} [{bytes_per_sec}]") {
+        if let Ok(style) = ProgressStyle::with_template("downloading {msg}: {decimal_bytes} [{decimal_bytes_per_sec}]") {
             bar.set_style(style);
         }
         bar.set_message(counted(manifest.files() as u64, "file", "files"));

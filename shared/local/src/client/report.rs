@@ -1,10 +1,16 @@
 //! The report about a finished export: the result on standard output, and what is worth knowing on standard error.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
+use headrace_core::lake::line::has_time;
+use headrace_core::lake::ndjson::LINE_LIMIT_BYTES;
+use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::plural::counted;
+use headrace_fhir::instant::Instant;
 use indicatif::{DecimalBytes, HumanCount};
 use percent_encoding::percent_decode_str;
 
@@ -20,6 +26,8 @@ pub(crate) struct Report<'a> {
     pub(crate) deletions: u64,
     pub(crate) outcomes: &'a Outcomes,
     pub(crate) out: &'a Path,
+    /// The `_until` of the request, if this process has sent it.
+    pub(crate) until: Option<&'a str>,
     /// Duration of the export on the server.
     pub(crate) export_time: Duration,
     /// Duration of export and download.
@@ -29,8 +37,9 @@ pub(crate) struct Report<'a> {
 impl Report<'_> {
     /// Formats a table of the files, totals, times and the `--since` of the next incremental export.
     pub(crate) fn result(&self) -> String {
-        let mut output = self.table();
-        output += &format!("\n{}, in {}\n", self.totals(), printable(&self.out.to_string_lossy()));
+        let table = self.table();
+        let separator = if table.is_empty() { "" } else { "\n" };
+        let mut output = format!("{table}{separator}{}, in {}\n", self.totals(), printable(&self.out.to_string_lossy()));
         let (total, export) = (self.total_time.as_secs_f64(), self.export_time.as_secs_f64());
         output += &format!(
             "took {total:.2} s: export {export:.2} s, download {:.2} s; {}/s, {} resources/s\n",
@@ -38,18 +47,34 @@ impl Report<'_> {
             DecimalBytes(per_second(self.bytes(), self.total_time)),
             HumanCount(per_second(self.resources(), self.total_time)),
         );
-        let Manifest { transaction_time, .. } = self.manifest;
-        output += &format!("to export only later changes next time: --since {transaction_time}{}\n", self.manifest.describe_watermark());
+        let next = self.next_since();
+        // The watermark explains the time of the export only.
+        let watermark = if next == self.manifest.transaction_time { self.manifest.describe_watermark() } else { String::new() };
+        output += &format!("to export only later changes next time: --since {next}{watermark}\n");
         output
     }
 
-    /// Formats a row for each file, and one for each type that was asked for and has no resources.
+    /// Returns the `--since` of the next incremental export: the time of this export, or a time before its `--until` if that is earlier.
+    pub(crate) fn next_since(&self) -> String {
+        let time = &self.manifest.transaction_time;
+        let requested = self.until.map(str::to_owned).into_iter().chain(requested_until(self.manifest));
+        let until = requested.filter_map(|until| Instant::parse(&until).ok()).min();
+        let until = until.filter(|until| Instant::parse(time).is_ok_and(|time| *until <= time));
+        // Neither `_until` nor `_since` includes its own moment.
+        let before = until.and_then(Millis::from_instant).map(|until| Millis(until.0.saturating_sub(1)).instant());
+        before.unwrap_or_else(|| time.clone())
+    }
+
+    /// Formats a row for each file, and one for each type that was asked for and has no resources. Returns an empty text without rows.
     fn table(&self) -> String {
         let found = self.types();
         let without: Vec<String> =
             requested_types(self.manifest, "_type").into_iter().filter(|kind| !found.contains(kind.as_str())).collect();
         // A file of blocks has any type.
         let without = if self.manifest.organized_by.is_some() { Vec::new() } else { without };
+        if self.files.is_empty() && without.is_empty() {
+            return String::new();
+        }
         let names = self.files.iter().map(|file| &file.name).chain(&without);
         let width = names.map(String::len).max().unwrap_or_default().max(4);
         let mut output = format!("{:width$}  {:>12}  {:>10}\n", "FILE", "RESOURCES", "SIZE");
@@ -77,14 +102,19 @@ impl Report<'_> {
             0 => String::new(),
             count => format!(" and {}", human_counted(count, "deletion", "deletions")),
         };
-        format!("{resources}{types} in {}{deletions}, {}", human_counted(files, "file", "files"), DecimalBytes(self.bytes()))
+        match files {
+            // Files of errors and deletions have rows in the table, too.
+            0 => format!("{resources}{deletions}"),
+            _ => format!("{resources}{types} in {}{deletions}, {}", human_counted(files, "file", "files"), DecimalBytes(self.bytes())),
+        }
     }
 
     /// Returns the lines for standard error: what is missing, and what is worth knowing.
     ///
     /// * `is_quiet`: leaves out what only informs.
     pub(crate) fn remarks(&self, is_quiet: bool) -> Vec<String> {
-        let information = || self.unfiltered_types().into_iter().chain(self.texts(OutcomeSeverity::Information, "note"));
+        let own = || self.unfiltered_types().into_iter().chain(self.files_without_time());
+        let information = || own().chain(self.texts(OutcomeSeverity::Information, "note"));
         let mut remarks: Vec<String> = if is_quiet { Vec::new() } else { information().collect() };
         remarks.extend(self.texts(OutcomeSeverity::Warning, "warning"));
         if let Some((file, more)) = self.outcomes.files(OutcomeSeverity::Error) {
@@ -135,6 +165,26 @@ impl Report<'_> {
         (whole > 0).then(|| format!("note: {text}; add --type {} to export only what the filter selects", types.join(",")))
     }
 
+    /// Says that an export with `_since` has resources without a time, if the first resource of a file has none: `_since` cannot exclude
+    /// them. De-identification and `_elements` may have removed the time, and blocks of patients begin with something else.
+    fn files_without_time(&self) -> Option<String> {
+        let has = |parameter: &str| query(self.manifest).split('&').any(|pair| pair.split('=').next() == Some(parameter));
+        let is_unknown = has("_elements") || has("_anonymizationConfig") || self.manifest.organized_by.is_some();
+        if !has("_since") || is_unknown {
+            return None;
+        }
+        let without: Vec<&DownloadedFile> = self.output().filter(|file| starts_without_time(&file.path)).collect();
+        let first = without.first()?;
+        let others = match without.len() as u64 - 1 {
+            0 => String::new(),
+            count => format!(" and {}", counted(count, "other file", "other files")),
+        };
+        Some(format!(
+            "note: resources without a meta.lastUpdated are in every export, whatever --since is: such as the first one in {}{others}",
+            first.name
+        ))
+    }
+
     /// Returns the types of the files with resources. A file of blocks has none.
     fn types(&self) -> BTreeSet<&str> {
         self.output().filter_map(|file| file.resource_type.as_deref()).collect()
@@ -156,10 +206,24 @@ impl Report<'_> {
     }
 }
 
+/// Returns true if the first line of a file is a resource without a time.
+fn starts_without_time(path: &Path) -> bool {
+    if path.extension().is_none_or(|extension| extension != "ndjson") {
+        return false;
+    }
+    let mut line = Vec::new();
+    let read = File::open(path).and_then(|file| BufReader::new(file).take(LINE_LIMIT_BYTES as u64).read_until(b'\n', &mut line));
+    read.is_ok() && !line.trim_ascii().is_empty() && !has_time(&line)
+}
+
+/// Returns the query of the kick-off.
+fn query(manifest: &Manifest) -> &str {
+    manifest.request.as_deref().and_then(|request| request.split_once('?')).map_or("", |(_, query)| query)
+}
+
 /// Returns the resource types that a parameter of the kick-off names, in their order. `_typeFilter` names them before the question mark.
 fn requested_types(manifest: &Manifest, parameter: &str) -> Vec<String> {
-    let query = manifest.request.as_deref().and_then(|request| request.split_once('?')).map_or("", |(_, query)| query);
-    let values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(name, _)| *name == parameter);
+    let values = query(manifest).split('&').filter_map(|pair| pair.split_once('=')).filter(|(name, _)| *name == parameter);
     let decoded = values.map(|(_, value)| percent_decode_str(value).decode_utf8_lossy().into_owned());
     let mut types = BTreeMap::new();
     for value in decoded {
@@ -177,6 +241,13 @@ fn requested_types(manifest: &Manifest, parameter: &str) -> Vec<String> {
     let mut types: Vec<_> = types.into_iter().collect();
     types.sort_by_key(|(_, position)| *position);
     types.into_iter().map(|(kind, _)| kind).collect()
+}
+
+/// Returns the values of `_until` and its other name in the kick-off.
+fn requested_until(manifest: &Manifest) -> Vec<String> {
+    let query = manifest.request.as_deref().and_then(|request| request.split_once('?')).map_or("", |(_, query)| query);
+    let values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(name, _)| matches!(*name, "_until" | "_till"));
+    values.map(|(_, value)| percent_decode_str(value).decode_utf8_lossy().into_owned()).collect()
 }
 
 /// Returns a count, with separators of thousands, and the words that follow it.
@@ -209,7 +280,8 @@ mod tests {
         let mut read = Outcomes::default();
         outcomes.iter().for_each(|line| read.add(line.as_bytes(), "error/OperationOutcome-1.ndjson"));
         let (export_time, total_time) = (Duration::from_secs(1), Duration::from_secs(2));
-        let report = Report { manifest: &manifest, files, deletions, outcomes: &read, out: Path::new("out"), export_time, total_time };
+        let out = Path::new("out");
+        let report = Report { manifest: &manifest, files, deletions, outcomes: &read, out, until: None, export_time, total_time };
         (report.result(), report.remarks(false))
     }
 
@@ -227,6 +299,22 @@ mod tests {
              to export only later changes next time: --since 2026-01-01T00:00:00Z\n"
         );
         assert!(remarks.is_empty());
+    }
+
+    #[test]
+    fn the_next_increment_starts_before_the_end_of_an_export_of_a_period() {
+        for (until, expected) in [
+            ("2025-06-01T00:00:00Z", "2025-05-31T23:59:59.999Z"),
+            ("2025-06-01", "2025-05-31T23:59:59.999Z"),
+            ("2025-06-01T02:00:00%2B02:00", "2025-05-31T23:59:59.999Z"),
+            ("2026-01-01T00:00:00Z", "2025-12-31T23:59:59.999Z"),
+            ("2026-01-01T00:00:00.001Z", "2026-01-01T00:00:00Z"),
+        ] {
+            for name in ["_until", "_till"] {
+                let (result, _) = report(&format!(r#","request":"http://h/$export?_type=Patient&{name}={until}""#), &[], 0, &[]);
+                assert!(result.ends_with(&format!("next time: --since {expected}\n")), "{until}: {result}");
+            }
+        }
     }
 
     #[test]
@@ -257,7 +345,10 @@ mod tests {
         let (result, _) = report(r#","outputOrganizedBy":"Patient","request":"http://h/$export?_type=Patient""#, &files, 0, &[]);
         assert!(result.contains("\n429 resources in 1 file, 10 B, in out\n") && !result.contains("\nPatient  "), "{result}");
         let (result, _) = report("", &[], 0, &[]);
-        assert!(result.contains("\n0 resources in 0 files, 0 B, in out\n"), "{result}");
+        assert!(result.starts_with("0 resources, in out\ntook "), "{result}");
+        let error = [file("error/OperationOutcome-1.ndjson", Some("OperationOutcome"), FileList::Error, 3, 30)];
+        let (result, _) = report("", &error, 0, &[]);
+        assert!(result.contains("30 B\n\n0 resources, in out\n"), "{result}");
     }
 
     #[test]
@@ -299,5 +390,34 @@ mod tests {
         );
         assert_eq!(remarks(&format!("{filter}&_type=Observation,Patient")), [""; 0]);
         assert_eq!(remarks("_since=2026-01-01"), [""; 0]);
+    }
+
+    #[test]
+    fn resources_without_a_time_in_an_increment_are_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = |name: &str, meta: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, format!("{{\"resourceType\":\"Patient\",\"id\":\"p\"{meta}}}\n")).unwrap();
+            DownloadedFile { path, ..file(name, Some("Patient"), FileList::Output, 1, 1) }
+        };
+        let files = [
+            written("Patient-1.ndjson", r#","meta":{"lastUpdated":"2026-01-02T00:00:00Z"}"#),
+            written("Patient-2.ndjson", ""),
+            written("Patient-3.ndjson", r#","meta":{"versionId":"1"}"#),
+        ];
+        let remarks = |members: &str| report(members, &files, 0, &[]).1;
+        assert_eq!(
+            remarks(r#","request":"http://h/$export?_since=2026-01-01""#),
+            [
+                "note: resources without a meta.lastUpdated are in every export, whatever --since is: such as the first one in Patient-2.ndjson and 1 other file"
+            ]
+        );
+        for members in [
+            r#","request":"http://h/$export""#,
+            r#","request":"http://h/$export?_since=2026-01-01&_elements=id""#,
+            r#","request":"http://h/$export?_since=2026-01-01&_anonymizationConfig=a.json""#,
+        ] {
+            assert_eq!(remarks(members), [""; 0], "{members}");
+        }
     }
 }

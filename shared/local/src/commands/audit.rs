@@ -2,7 +2,7 @@
 
 mod view;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use headrace_aws::DynamoJobStore;
 use headrace_core::audit::chain::AuditFileName;
@@ -12,7 +12,7 @@ use headrace_core::ports::AuditFiles;
 use headrace_core::vocab::error::StoreError;
 
 use crate::cli::{AuditArgs, AuditCommand, AuditLocation, ShowRecordsArgs, VerifyArgs};
-use crate::commands::table::format_table;
+use crate::commands::table::{format_table_within, terminal_columns};
 use crate::server::state::{AUDIT_FOLDER, StateError, StateFolder, is_state_folder};
 use crate::stores::deployment::{self, DeploymentError};
 use crate::stores::directory::DirectoryAudit;
@@ -87,13 +87,18 @@ enum AuditFileStore {
 async fn open_files(location: &AuditLocation) -> Result<AuditFileStore, AuditCommandError> {
     match location {
         AuditLocation::Directory(path) if is_state_folder(path) => Err(AuditCommandError::StateFolder(path.clone())),
-        AuditLocation::Directory(path) if path.is_dir() => Ok(AuditFileStore::Directory(DirectoryAudit::open(path))),
+        AuditLocation::Directory(path) if path.is_dir() || is_new(path) => Ok(AuditFileStore::Directory(DirectoryAudit::open(path))),
         AuditLocation::Directory(path) => Err(AuditCommandError::DirectoryNotFound(path.clone())),
         #[cfg(feature = "deployment")]
         AuditLocation::S3 { bucket, prefix } => Ok(AuditFileStore::S3(deployment::clients().await?.audit_files(bucket, prefix))),
         #[cfg(not(feature = "deployment"))]
         AuditLocation::S3 { .. } => Err(DeploymentError::BuiltWithoutAws.into()),
     }
+}
+
+/// Returns true for the folder of the records of a state folder in which no record has been sealed yet.
+fn is_new(path: &Path) -> bool {
+    path.ends_with(AUDIT_FOLDER) && path.parent().is_some_and(is_state_folder)
 }
 
 /// Verifies the hash chain, and its end if a job table is given.
@@ -103,7 +108,8 @@ async fn verify_files(args: &VerifyArgs) -> Result<Result<IntactFiles, ChainErro
         (None, Some(state)) => Some(StateFolder::open_existing(state).await?.jobs),
         (None, None) => None,
     };
-    Ok(match open_files(&args.files).await? {
+    let location = location_in(args.files.as_ref(), args.state.as_deref().unwrap_or(Path::new("")));
+    Ok(match open_files(&location).await? {
         AuditFileStore::Directory(files) => verify(&files, job_table.as_ref()).await?,
         #[cfg(feature = "deployment")]
         AuditFileStore::S3(files) => verify(&files, job_table.as_ref()).await?,
@@ -133,12 +139,17 @@ fn format_intact(intact: &IntactFiles, is_end_verified: bool) -> Result<String, 
     Ok(output)
 }
 
+/// Returns the location of the records: the given one, or that in a state folder.
+fn location_in(files: Option<&AuditLocation>, state: &Path) -> AuditLocation {
+    files.cloned().unwrap_or_else(|| AuditLocation::Directory(state.join(AUDIT_FOLDER)))
+}
+
 /// Lists the selected records as a table.
 async fn show_records(args: &ShowRecordsArgs) -> Result<String, AuditCommandError> {
-    let location = match (&args.files, &args.state) {
-        (Some(files), _) => files.clone(),
-        (None, state) => AuditLocation::Directory(state.clone().unwrap_or_default().join(AUDIT_FOLDER)),
-    };
+    let location = location_in(args.files.as_ref(), &args.state);
+    if matches!(&location, AuditLocation::Directory(path) if !path.exists() && is_new(path)) {
+        return Ok("no record has been written yet: a record appears within a minute or two of the event\n".to_owned());
+    }
     let records = match open_files(&location).await? {
         AuditFileStore::Directory(files) => select_records(&files, args).await?,
         #[cfg(feature = "deployment")]
@@ -148,7 +159,7 @@ async fn show_records(args: &ShowRecordsArgs) -> Result<String, AuditCommandErro
         return Ok("no matching records\n".to_owned());
     }
     let rows: Vec<_> = std::iter::once(view::COLUMNS.map(str::to_owned)).chain(records.iter().map(AuditRow::cells)).collect();
-    Ok(format_table(&rows))
+    Ok(format_table_within(&rows, terminal_columns()))
 }
 
 /// Reads the records that match the filters, ordered by sequence number.

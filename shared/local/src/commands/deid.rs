@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use headrace_core::ports::Clock as _;
 use headrace_core::request::{ConfigDigest, MAX_CONFIG_BYTES};
 use headrace_core::vocab::error::SourceError;
+use headrace_core::vocab::plural::counted;
 use headrace_edge::config::{ConfigError, parse_fhir_version};
 use headrace_edge::system::{SystemClock, random_job_secret};
 use headrace_fhir::definitions::{FhirVersion, ResourceType};
@@ -23,7 +24,7 @@ use crate::commands::deid_report::DeidReport;
 use crate::stores::deid_keys::{DeidKeysFileError, generate_deid_keys};
 use crate::stores::directory::DirectoryLake;
 use crate::terminal::{print_escaped, print_result, printable, printable_json, printable_lines};
-use coverage::{format_coverage, format_json};
+use coverage::{format_coverage, format_json, format_kept};
 
 /// Result of a check, for the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,27 +135,33 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
     let mut remarks = configuration.lint();
     remarks.extend(configuration.key_remarks());
     let status = if remarks.is_empty() { CheckStatus::Clean } else { CheckStatus::HasRemarks };
-    let coverage = args.coverage.then(|| coverage_of(&configuration, version, &types));
+    let all = coverage_of(&configuration, version, &types);
+    let coverage = args.coverage.then_some(&all);
     if args.json {
-        return Ok((printable_json(&format_json(&configuration, &remarks, coverage.as_deref())).into_owned(), status));
+        return Ok((printable_json(&format_json(&configuration, &remarks, coverage.map(Vec::as_slice))).into_owned(), status));
     }
     let mut output: String = remarks.iter().map(|remark| format!("{remark}\n")).collect();
     match configuration.derived_key_names().as_slice() {
         [] => {}
         wanted => {
             output += &format!(
-                "{}: empty, so each export generates its own key, and resources of different exports cannot be linked; for increments, give \
+                "note: {}: empty, so each export generates its own key, and resources of different exports cannot be linked; for increments, give \
                  keys of `headrace deid keygen` apart from the configuration\n",
                 wanted.join(", ")
             )
         }
     }
-    if let Some(coverage) = &coverage {
+    if let Some(coverage) = coverage {
         output += &format_coverage(coverage);
     }
     for kind in types.into_iter().filter(|_| coverage.is_none()) {
         let unmatched = configuration.untouched_elements(kind);
-        output += &format!("{}: {} elements match no rule and are exported unchanged\n", kind.as_str(), unmatched.len());
+        let elements = counted(
+            unmatched.len() as u64,
+            "element matches no rule and is exported unchanged",
+            "elements match no rule and are exported unchanged",
+        );
+        output += &format!("{}: {elements}\n", kind.as_str());
         for element in unmatched {
             output += &format!("  {} ({})\n", element.path, element.type_name);
         }
@@ -164,7 +171,7 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
     }
     let names: Vec<String> = remarks.iter().map(DeidRemark::name).collect();
     output += &match status {
-        CheckStatus::Clean => "the configuration is valid\n".to_owned(),
+        CheckStatus::Clean => format!("the configuration is valid. {}\n", format_kept(&all)),
         CheckStatus::HasRemarks => {
             format!("no export uses the configuration, unless these remarks are accepted by name: --accept-remarks {}\n", names.join(","))
         }

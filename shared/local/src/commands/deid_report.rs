@@ -10,6 +10,7 @@ use headrace_core::lake::reader::{LineReader, ReadRequest};
 use headrace_core::lake::slices::encoding_from_name;
 use headrace_core::ports::ResourceSource as _;
 use headrace_core::vocab::error::SourceError;
+use headrace_core::vocab::plural::counted;
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::deid::{DeidExplanation, Deidentifier};
 use headrace_fhir::head::{InvalidResource, ResourceHead};
@@ -153,7 +154,7 @@ impl DeidReport {
     /// Formats the report as text. `digest` identifies the configuration.
     pub(super) fn to_text(&self, configuration: &str, digest: &str) -> String {
         let mut text = format!("configuration  {configuration}\nsha256         {digest}\n");
-        text += &format!("resources      {} of {} types\n\n", self.resource_count(), self.resources.len());
+        text += &format!("resources      {} of {}\n\n", self.resource_count(), counted(self.resources.len() as u64, "type", "types"));
         let types = self.resources.iter().map(|(kind, count)| [(*kind).to_owned(), count.to_string()]);
         text += &format_table(&[["TYPE".to_owned(), "RESOURCES".to_owned()]].into_iter().chain(types).collect::<Vec<_>>());
         text += "\nEach number counts values. A value that a rule leaves as it was is kept.\n\n";
@@ -164,17 +165,20 @@ impl DeidReport {
         }
         text += &format_table(&rows);
         for (reason, count) in &self.failures {
-            text += &format!("\n{count} resources cannot be de-identified: {reason}\n");
+            text += &format!("\n{} be de-identified: {reason}\n", counted(*count, "resource cannot", "resources cannot"));
         }
         if self.deletions > 0 {
-            let heading = if self.deletions == 1 { "1 deletion is" } else { &format!("{} deletions are", self.deletions) };
-            text += &format!("\n{heading} in the lake, which the numbers above leave out\n");
+            let deletions = counted(self.deletions, "deletion is", "deletions are");
+            text += &format!("\n{deletions} in the lake, which the numbers above leave out\n");
         }
         if self.rejected_lines > 0 {
-            text += &format!("\n{} lines are not resources and are not exported\n", self.rejected_lines);
+            let lines =
+                counted(self.rejected_lines, "line is not a resource and is not exported", "lines are not resources and are not exported");
+            text += &format!("\n{lines}\n");
         }
         if self.unexplained > 0 {
-            text += &format!("\nthe numbers do not explain the output of {} resources; report this fault\n", self.unexplained);
+            let resources = counted(self.unexplained, "resource", "resources");
+            text += &format!("\nthe numbers do not explain the output of {resources}; report this fault\n");
         }
         text
     }

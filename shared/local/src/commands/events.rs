@@ -2,6 +2,7 @@
 
 use headrace_core::events::OutboxEvent;
 use headrace_core::ports::{Clock as _, EventOutbox as _};
+use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::plural::counted;
 use headrace_edge::system::SystemClock;
@@ -21,6 +22,16 @@ pub enum EventsCommandError {
     /// The event is not among those that could not be delivered.
     #[error("no event `{0}` waits for a replay; `headrace events list` lists them")]
     NotFound(String),
+    /// The event is still being sent.
+    #[error(
+        "the event `{id}` is still being retried by itself, next at {next_at}; only events that are given up after a day need a replay"
+    )]
+    StillPending {
+        /// The id of the event.
+        id: String,
+        /// The time of the next attempt.
+        next_at: Millis,
+    },
     /// The job table cannot be opened.
     #[error(transparent)]
     JobTable(#[from] JobTableError),
@@ -48,19 +59,39 @@ pub async fn run_events(args: &EventsArgs) -> Result<(), EventsCommandError> {
         }
         EventsCommand::Replay(replay) => {
             let store = open_existing_job_table(&replay.registry).await?;
-            let undelivered = store.undelivered_events().await?;
+            let (pending, undelivered) = (store.pending_events(MAX_LISTED).await?, store.undelivered_events().await?);
             if let Some(unknown) = replay.ids.iter().find(|id| !undelivered.iter().any(|event| event.event.id() == **id)) {
-                return Err(EventsCommandError::NotFound(unknown.clone()));
+                let pending = pending.iter().find(|event| event.event.id() == *unknown);
+                return Err(pending.map_or_else(
+                    || EventsCommandError::NotFound(unknown.clone()),
+                    |event| EventsCommandError::StillPending { id: unknown.clone(), next_at: event.next_at },
+                ));
             }
             let mut replayed = 0;
             for event in undelivered.iter().filter(|event| replay.all || replay.ids.contains(&event.event.id())) {
                 replayed += u64::from(store.replay_event(event, SystemClock.now()).await?);
             }
-            format!("{} delivered again at the next check\n", counted(replayed, "event is", "events are"))
+            let next_at = pending.iter().map(|event| event.next_at).min();
+            describe_replay(replayed, pending.len() as u64, next_at)
         }
     };
     print_result(&output);
     Ok(())
+}
+
+/// Describes a replay, and the events that need none, because the server still retries them.
+fn describe_replay(replayed: u64, pending: u64, next_at: Option<Millis>) -> String {
+    let pending = next_at.map(|next_at| {
+        let events = counted(pending, "event is", "events are");
+        format!("{events} still being retried without a replay, next at {next_at}\n")
+    });
+    match (replayed, pending) {
+        (0, None) => "no event waits for a replay: all are delivered\n".to_owned(),
+        (0, Some(pending)) => pending,
+        (_, pending) => {
+            format!("{} delivered again at the next check\n{}", counted(replayed, "event is", "events are"), pending.unwrap_or_default())
+        }
+    }
 }
 
 /// Formats events as a table, one per line.
@@ -86,4 +117,19 @@ fn event_json(event: &OutboxEvent, state: &str) -> Value {
         "lastError": event.fault,
         "event": event.event.payload(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replay_says_what_is_retried_without_it() {
+        let next_at = Some(Millis(1_769_846_400_000));
+        let retried = "5 events are still being retried without a replay, next at 2026-01-31T08:00:00.000Z\n";
+        assert_eq!(describe_replay(0, 5, next_at), retried);
+        assert_eq!(describe_replay(1, 5, next_at), format!("1 event is delivered again at the next check\n{retried}"));
+        assert_eq!(describe_replay(2, 0, None), "2 events are delivered again at the next check\n");
+        assert_eq!(describe_replay(0, 0, None), "no event waits for a replay: all are delivered\n");
+    }
 }

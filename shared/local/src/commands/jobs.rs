@@ -50,6 +50,12 @@ pub enum JobsCommandError {
         #[source]
         cause: Box<ClientError>,
     },
+    /// The export is complete, and must not be deleted by mistake.
+    #[error("it is complete already, and nothing was deleted: add --finished to delete its files{schedule}")]
+    Finished {
+        /// A sentence about the schedule that has started it, if one has.
+        schedule: String,
+    },
     /// A text names no export.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
@@ -200,13 +206,30 @@ async fn cancel_jobs(args: &CancelJobsArgs) -> Result<JobsStatus, JobsCommandErr
     let server = Server::new(&args.server)?;
     let mut status = JobsStatus::Done;
     for (url, text) in server.resolve(&args.exports).await?.iter().zip(&args.exports) {
-        match server.client.delete(url).await {
-            Ok(()) => print_result(&format!("cancelled {text}; its files are deleted\n")),
+        match cancel_job(&server, url, args.finished).await {
+            Ok(done) => print_result(&format!("{done} {text}; its files are deleted\n")),
             Err(error) => {
-                print_line(&format!("{text}: {}", error_chain(&server.explain(error))));
+                print_line(&format!("{text}: {}", error_chain(&error)));
                 status = JobsStatus::SomeFailed;
             }
         }
     }
     Ok(status)
+}
+
+/// Cancels one export, or deletes a finished one if that is wanted. Returns what was done in one word.
+async fn cancel_job(server: &Server, url: &Url, with_finished: bool) -> Result<&'static str, JobsCommandError> {
+    let is_complete = match server.client.export_status(url).await {
+        Ok(ExportAnswer::Complete(_)) => true,
+        Ok(ExportAnswer::Running(_)) | Err(ClientError::ExportFailed { .. }) => false,
+        Err(error) => return Err(server.explain(error)),
+    };
+    if is_complete && !with_finished {
+        let schedule = details(server, url).await.and_then(|listed| listed.requester);
+        let schedule =
+            schedule.map(|name| format!(". It is a run of the {name}, which does not export its changes again")).unwrap_or_default();
+        return Err(JobsCommandError::Finished { schedule });
+    }
+    server.client.delete(url).await.map_err(|error| server.explain(error))?;
+    Ok(if is_complete { "deleted" } else { "cancelled" })
 }

@@ -3,6 +3,8 @@
 
 mod view;
 
+use std::path::Path;
+
 use headrace_aws::DynamoJobStore;
 use headrace_core::access::Permissions;
 use headrace_core::job::Job;
@@ -18,9 +20,10 @@ use headrace_edge::config::{ConfigError, parse_fhir_version};
 use headrace_edge::system::{SystemClock, random_id};
 
 use crate::cli::{AddScheduleArgs, ExportLevel, ScheduleArgs, SchedulesArgs, SchedulesCommand, non_empty};
+use crate::client::local_export::in_command_words;
 use crate::commands::job_table::{JobTableError, open_existing_job_table, open_job_table};
 use crate::server::state::StateError;
-use crate::server::state_access::had_access_control;
+use crate::server::state_access::{RunningAccess, had_access_control, running_access};
 use crate::terminal::{json_text, print_result};
 
 /// Failure of `headrace schedules`.
@@ -30,7 +33,7 @@ pub enum SchedulesCommandError {
     #[error("--every and --zone: {0}")]
     Timing(#[from] InvalidTiming),
     /// The parameters of the export are invalid, or the client may not send them.
-    #[error("the export would be rejected: {0}")]
+    #[error("the export would be rejected: {}", in_command_words(&.0.text))]
     Request(#[from] RequestError),
     /// A setting is invalid.
     #[error(transparent)]
@@ -151,7 +154,7 @@ async fn check_kick_off(
 ) -> Result<(), SchedulesCommandError> {
     let permissions = match &definition.client {
         Some(id) => client_permissions(store, id).await?,
-        None if add.registry.table.is_some() || had_access_control(&add.registry.state).await? => {
+        None if add.registry.table.is_some() || needs_client(&add.registry.state).await? => {
             return Err(SchedulesCommandError::NoClient);
         }
         None => Permissions::default(),
@@ -162,6 +165,12 @@ async fn check_kick_off(
     let raw = RawKickOff { level: definition.level.clone(), preferences, parameters: definition.parameters.clone() };
     ExportRequest::resolve(&raw, &policy, &permissions, now)?;
     Ok(())
+}
+
+/// Returns true if an export of a server on a state folder needs a client: access control was set up, and no server runs that has chosen to
+/// do without.
+async fn needs_client(state: &Path) -> Result<bool, StateError> {
+    Ok(had_access_control(state).await? && running_access(state)? != Some(RunningAccess::Open))
 }
 
 /// Returns the permissions of a registered client.

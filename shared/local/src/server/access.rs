@@ -62,6 +62,9 @@ pub(crate) async fn resolve_access(args: &ServeArgs, address: SocketAddr) -> Res
         None => AccessMode::Smart,
     };
     let is_reachable_from_network = !address.ip().is_loopback();
+    if mode != AccessMode::None {
+        warn_of_plain_base_url(args.service.base_url.as_deref());
+    }
     match mode {
         AccessMode::None if is_reachable_from_network && !args.allow_unauthenticated => Err(AccessError::Unauthenticated(address)),
         AccessMode::None => Ok(ServerAccess::None),
@@ -95,12 +98,24 @@ fn identity_provider(args: &ServeArgs) -> Result<IdentityProviderSettings, Acces
 /// Returns true if only programs on this machine are meant to reach the server: it listens on a loopback address, and its base URL,
 /// if it is set, is one.
 fn is_for_this_machine(address: SocketAddr, base: Option<&str>) -> bool {
-    let is_loopback = |base: &str| {
-        let host = Url::parse(base).ok().and_then(|base| base.host_str().map(str::to_owned)).unwrap_or_default();
-        let address: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
-        host == "localhost" || address.is_some_and(|address| address.is_loopback())
-    };
-    address.ip().is_loopback() && base.filter(|base| !base.is_empty()).is_none_or(is_loopback)
+    address.ip().is_loopback() && base.filter(|base| !base.is_empty()).is_none_or(is_loopback_url)
+}
+
+/// Returns true if the host of a URL is this machine.
+fn is_loopback_url(url: &str) -> bool {
+    let host = Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+    let address: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
+    host == "localhost" || address.is_some_and(|address| address.is_loopback())
+}
+
+/// Warns of a base URL by which clients send their tokens over the network without TLS.
+fn warn_of_plain_base_url(base: Option<&str>) {
+    let is_plain = |base: &&str| base.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("http://")) && !is_loopback_url(base);
+    if let Some(base) = base.filter(is_plain) {
+        tracing::warn!(
+            "--base-url is {base}: tokens and resources cross the network in plain text. SMART demands TLS: set the https:// URL of the proxy"
+        );
+    }
 }
 
 /// Returns the value of an option that `external` requires. An empty environment variable counts as missing.

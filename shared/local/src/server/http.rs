@@ -15,6 +15,7 @@ use headrace_edge::form::MAX_FORM_BYTES;
 use headrace_edge::reply::{Reply, add_strict_transport_security, error_reply, error_response};
 use http::header::ALLOW;
 use http::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
 use tokio::net::TcpListener;
 
 use crate::server::file_response::{Downloads, send_file};
@@ -109,11 +110,19 @@ fn fail_if_table_is_faulty(service: &Service, response: Response) -> Response {
 fn kick_off() -> MethodRouter<ServerState> {
     // Not `get` and `post`: they would add a header `Allow` to the 404 of a path that is not a kick-off.
     any(async |State(state): State<ServerState>, parameters: RawPathParams, request: Request| match *request.method() {
+        _ if is_encoded_twice(request.uri().path()) => not_found(request).await,
         Method::GET => into_axum_response(Box::pin(state.service.kickoff.handle(to_gateway_request(parameters, request))).await),
         Method::POST => Box::pin(receive_kick_off(&state, parameters, request)).await,
         _ if request.uri().path().ends_with("/$export") || request.uri().path().ends_with("/%24export") => method_not_allowed("GET, POST"),
         _ => not_found(request).await,
     })
+}
+
+/// Returns true if the last segment of a path still has an escaped `$` after it is decoded. The handlers take that for an operation, because
+/// some gateways do not decode it, but a path is decoded once.
+fn is_encoded_twice(path: &str) -> bool {
+    let segment = path.rsplit('/').next().unwrap_or_default();
+    percent_decode_str(segment).decode_utf8_lossy().starts_with("%24")
 }
 
 /// Handles a kick-off by POST.

@@ -154,7 +154,7 @@ pub struct Service {
     /// The reaper and other regular work, which are aborted when this is dropped.
     background_tasks: Mutex<JoinSet<()>>,
     /// Lock of the state folder.
-    _lock: File,
+    _lock: Arc<File>,
 }
 
 impl Service {
@@ -167,11 +167,21 @@ impl Service {
     /// Starts as [`Self::start`] does. Errors name the state folder by the path `shown`, one that the user knows.
     pub async fn start_shown_as(config: ServiceConfig, shown: &Path) -> Result<Self, StartError> {
         // The lock comes first: it proves that no other process serves this state, so tasks can be recovered and old leases voided.
-        let lock = lock_state_folder(&config.state)?;
-        let mode = config.access.running_access();
-        record_running_access(&lock, &config.state, mode)?;
-        let open_by_default = (mode == RunningAccess::OpenByDefault).then(|| Arc::new(config.state.clone()));
-        let StateFolder { dynamo, jobs } = StateFolder::open_to_serve(&config.state, shown).await?;
+        let lock = Arc::new(lock_state_folder(&config.state)?);
+        record_running_access(&lock, &config.state, config.access.running_access())?;
+        let (opened, state) = (StateFolder::open_to_serve(&config.state, shown).await?, config.state.clone());
+        // A start that fails leaves the folder as a stopped server does. Before it is open, it may be that of a server that was killed.
+        Box::pin(Self::start_opened(config, shown, (lock.clone(), opened))).await.inspect_err(|_| mark_stopped(&state))
+    }
+
+    /// Starts the service on its open state folder.
+    async fn start_opened(
+        config: ServiceConfig,
+        shown: &Path,
+        (lock, StateFolder { dynamo, jobs }): (Arc<File>, StateFolder),
+    ) -> Result<Self, StartError> {
+        let is_open_by_default = config.access.running_access() == RunningAccess::OpenByDefault;
+        let open_by_default = is_open_by_default.then(|| Arc::new(config.state.clone()));
         let encryptor = match &config.given_configuration {
             Some(_) => FileSecretEncryptor::in_memory()?,
             None => FileSecretEncryptor::new(config.state.join(KEYS_FOLDER).join(SECRETS_KEY_FILE)),

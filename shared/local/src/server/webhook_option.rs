@@ -3,10 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-use headrace_edge::jwks::{InvalidJwksUrl, UrlPolicy};
-use headrace_edge::webhook::{InvalidWebhookSecret, WebhookSecret, WebhookSettings};
+use headrace_edge::jwks::UrlPolicy;
+use headrace_edge::webhook::{InvalidWebhookSecret, InvalidWebhookUrl, WebhookSecret, WebhookSettings};
 
 use crate::cli::{EventOptions, non_empty};
+use crate::stores::private::is_accessible_by_others;
 use crate::stores::regular_file::read_regular_file_to_string;
 
 /// Reason why a webhook cannot be used.
@@ -17,7 +18,7 @@ pub enum WebhookOptionError {
     Incomplete,
     /// The URL must not be called.
     #[error("--event-webhook-url: {0}")]
-    Url(InvalidJwksUrl),
+    Url(InvalidWebhookUrl),
     /// The file cannot be read.
     #[error("--event-webhook-secret-file: `{path}` cannot be read")]
     File {
@@ -44,6 +45,12 @@ pub(crate) fn webhook(options: &EventOptions) -> Result<Option<WebhookSettings>,
         (Some(url), Some(path)) => (url, path),
         (Some(_), None) | (None, Some(_)) => return Err(WebhookOptionError::Incomplete),
     };
+    if std::fs::metadata(path).is_ok_and(|file| file.is_file() && is_accessible_by_others(&file)) {
+        tracing::warn!(
+            "other users can read the file of --event-webhook-secret-file, `{}`; remove their access: chmod 600",
+            path.display()
+        );
+    }
     let text = read_regular_file_to_string(path).map_err(|cause| WebhookOptionError::File { path: path.clone(), cause })?;
     let secret = WebhookSecret::parse(&text).map_err(|problem| WebhookOptionError::Secret { path: path.clone(), problem })?;
     WebhookSettings::new(url.to_owned(), secret, UrlPolicy::LocalClients).map(Some).map_err(WebhookOptionError::Url)

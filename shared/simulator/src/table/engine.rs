@@ -13,7 +13,7 @@ use super::stored::{Storage, primary_key};
 use super::write::{Effect, Write};
 
 /// The table.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Engine {
     storage: Storage,
     /// The tokens of the transactions that were applied.

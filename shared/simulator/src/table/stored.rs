@@ -11,7 +11,7 @@ use super::request::CreateTable;
 pub(super) type Key = (String, String);
 
 /// An item with what is computed from it once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct StoredItem {
     pub(super) item: Item,
     /// The item in DynamoDB's JSON.
@@ -21,14 +21,14 @@ pub(super) struct StoredItem {
 }
 
 /// The items and indexes of the table.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Storage {
     pub(super) partitions: HashMap<String, BTreeMap<String, StoredItem>>,
     pub(super) indexes: Vec<Index>,
 }
 
 /// An index of keys only.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Index {
     pub(super) name: String,
     hash: String,

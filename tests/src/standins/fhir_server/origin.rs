@@ -31,9 +31,10 @@ impl OriginServer for FakeOrigin {
                 .ok_or_else(|| OriginError::UnsafeUrl("the server leads to a server other than that of the base URL".to_owned()))?,
         };
         let response = self.server.respond(target);
+        let retry_after = self.server.lock().behavior.retry_after;
         match response.status {
             200 => Ok(OriginPage { url: format!("{base}/{target}"), body: response.body.into(), server_time: Some(self.clock.now()) }),
-            429 => Err(OriginError::Busy { retry_after: Some(Duration::from_millis(5)) }),
+            429 => Err(OriginError::Busy { retry_after: Some(retry_after) }),
             status => Err(OriginError::Rejected { status, text: response.body }),
         }
     }

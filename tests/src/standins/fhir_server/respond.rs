@@ -48,7 +48,7 @@ impl FhirServer {
             state.ongoing = Some(ongoing);
         }
         if state.behavior.busy_every.is_some_and(|every| number.is_multiple_of(every)) {
-            let headers = vec![("x-ms-retry-after-ms", "5".to_owned())];
+            let headers = vec![("x-ms-retry-after-ms", state.behavior.retry_after.as_millis().to_string())];
             return FhirResponse { headers, ..rejection(429, "throttled", "too many requests") };
         }
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -245,6 +245,11 @@ impl State {
             Some(HostileBehavior::CutPage | HostileBehavior::HtmlPage) | None => next,
         };
         let mut response = self.bundle("searchset", &page, next);
+        if let (Some((severity, words)), Some(entries)) = (self.behavior.message, response.body.strip_suffix("]}")) {
+            let comma = if page.is_empty() { "" } else { "," };
+            let issue = format!(r#"{{"severity":"{severity}","code":"incomplete","diagnostics":"{words}"}}"#);
+            response.body = format!(r#"{entries}{comma}{{"resource":{{"resourceType":"OperationOutcome","issue":[{issue}]}}}}]}}"#);
+        }
         match self.behavior.hostile_behavior {
             Some(HostileBehavior::CutPage) => response.body.truncate(response.body.len() / 2),
             Some(HostileBehavior::HtmlPage) => response.body = "<html>Sign in</html>".to_owned(),

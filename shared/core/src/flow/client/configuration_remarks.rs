@@ -41,12 +41,13 @@ pub(super) fn check_remarks(
     let names = names(&open);
     let listed: Vec<String> = open.iter().take(MAX_REMARKS_LISTED).map(ToString::to_string).collect();
     let text = format!(
-        "the configuration `{}` is not used, because of remarks about it: {}. Correct it, or have the remarks accepted by name: {}",
+        "the configuration `{}` is not used, because of remarks about it: {}; correct it, or have the remarks accepted by name: {}",
         requested.name.as_str(),
-        listed.join(". "),
+        listed.join("; "),
         join(&names)
     );
-    tracing::warn!(configuration = %digest, remarks = join(&names), "an export was stopped by remarks about its configuration");
+    // The client gets the remarks, so that nobody else has to act.
+    tracing::info!(configuration = %digest, remarks = join(&names), "an export was stopped by remarks about its configuration");
     Err(RemarkedConfiguration { digest, remarks: names, text }.into())
 }
 

@@ -4,14 +4,14 @@
 
 use std::time::Duration;
 
-use crate::access::{Agent, Principal};
+use crate::access::{Agent, Permissions, Principal};
 use crate::job::ExportError;
 use crate::job::task::PlanInput;
 use crate::job::{
     FailureKind, FailureReason, IdempotencyKey, Job, JobEvent, JobSecret, JobSettings, JobState, Quotas, RecordConditions, RecordOutcome,
 };
 use crate::ports::{Clock, JobSecretEncryptor, JobStore, OutputStore, ResourceSource, TaskQueue};
-use crate::request::{ExportPolicy, ExportRequest, RawKickOff, RequestError, ResolvedRequest};
+use crate::request::{ExportPolicy, ExportRequest, IgnoredParameter, RawKickOff, RequestError, ResolvedRequest};
 use crate::schedule::ScheduleFiring;
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
@@ -19,7 +19,7 @@ use crate::vocab::ids::{JobId, TaskId};
 use crate::vocab::lake_settings::LakeWatermark;
 use crate::vocab::outcome::IssueCode;
 
-use super::pin_configuration::{PinnedConfiguration, pin_configuration};
+use super::pin_configuration::{PinnedConfiguration, pin_configuration, resolve_configuration};
 use super::start_queued::start_queued;
 use crate::flow::export_time::determine_export_time;
 use crate::flow::resolve_patients::{PatientResolutionSettings, PatientResolver};
@@ -75,8 +75,10 @@ pub async fn kick_off(
     kick_off: KickOff,
 ) -> Result<Job, ExportError> {
     let now = clock.now();
+    // A client may also name patients by the URL of this server.
+    let policy = ExportPolicy { bases: settings.policy.bases.named_and(Some(&kick_off.base)), ..settings.policy.clone() };
     let ResolvedRequest { mut request, patients, is_lenient } =
-        ExportRequest::resolve(&kick_off.raw, settings.policy, &kick_off.principal.permissions, now)?;
+        ExportRequest::resolve(&kick_off.raw, &policy, &kick_off.principal.permissions, now)?;
     let plan = PlanInput { patients, ..PlanInput::default() };
     let request_json = serialize_within_limit(&request)?;
     // The key is fingerprinted with the request as the client sent it, before the precheck adds ignored patients to it: the lake may
@@ -90,9 +92,7 @@ pub async fn kick_off(
         None => None,
     };
     let resolver = PatientResolver { job: &kick_off.id, request: &request, patients: &plan.patients, bases: &settings.policy.bases };
-    // A missing or wrong watermark fails here, by name. The plan takes the time anew, because it may run much later.
-    let time = determine_export_time(source, settings.watermark, now).await?;
-    let missing_patients = resolver.precheck(source, (clock, time.transaction_time), settings.patient_resolution, is_lenient).await?;
+    let missing_patients = check_lake(source, (clock, now), settings, resolver, is_lenient).await?;
     request.ignored.extend(missing_patients);
     let client = kick_off.principal.permissions.client.as_ref();
     let destination = client.and_then(|client| client.destination.clone());
@@ -130,6 +130,41 @@ pub async fn kick_off(
     let conditions = RecordConditions { quotas, client_quota, key, firing: kick_off.firing };
     let job = record(jobs, job, &plan, &conditions, &kick_off.principal, now).await?;
     announce(jobs, queue, &quotas, job, now).await
+}
+
+/// Checks everything that a kick-off without a destination of the client checks, and starts nothing. Returns the request, or the error of the
+/// kick-off.
+pub async fn check_kick_off(
+    (source, output): (&impl ResourceSource, &impl OutputStore),
+    clock: &impl Clock,
+    settings: KickOffSettings<'_>,
+    (id, raw, permissions): (&JobId, &RawKickOff, &Permissions),
+) -> Result<ExportRequest, ExportError> {
+    let now = clock.now();
+    let ResolvedRequest { mut request, patients, is_lenient } = ExportRequest::resolve(raw, settings.policy, permissions, now)?;
+    serialize_within_limit(&request)?;
+    let resolver = PatientResolver { job: id, request: &request, patients: &patients, bases: &settings.policy.bases };
+    let missing_patients = check_lake(source, (clock, now), settings, resolver, is_lenient).await?;
+    request.ignored.extend(missing_patients);
+    if let Some(requested) = &request.anonymization {
+        let resolved = resolve_configuration(output, (requested, &request), &settings.policy.accepted_remarks).await?;
+        request.anonymization = request.anonymization.take().map(|requested| requested.with_resolved(resolved));
+    }
+    request.check_deletions()?;
+    Ok(request)
+}
+
+/// Checks the watermark and the patients of an export. Returns the patients that are ignored.
+async fn check_lake(
+    source: &impl ResourceSource,
+    (clock, now): (&impl Clock, Millis),
+    settings: KickOffSettings<'_>,
+    resolver: PatientResolver<'_>,
+    is_lenient: bool,
+) -> Result<Option<IgnoredParameter>, ExportError> {
+    // A missing or wrong watermark fails here, by name. The plan takes the time anew, because it may run much later.
+    let time = determine_export_time(source, settings.watermark, now).await?;
+    resolver.precheck(source, (clock, time.transaction_time), settings.patient_resolution, is_lenient).await
 }
 
 /// Stores the job. Returns it, or the earlier job that was started under the same idempotency key.

@@ -36,21 +36,46 @@ pub(super) async fn pin_configuration(
     // Keys are pinned with the job, so that all its tasks use the same ones even if the operator changes them meanwhile.
     let keys = match output.anonymization_keys(own, &requested.name).await? {
         None => DeidKeys::default(),
-        Some(stored) => {
-            let keys = DeidKeys::parse(&encryptor.decrypt_keys(&stored).await?);
-            keys.map_err(|error| rejection(IssueCode::Invalid, format!("`{}.keys`: {error}", requested.name.as_str())))?
-        }
+        Some(stored) => parse_keys(&encryptor.decrypt_keys(&stored).await?, requested)?,
     };
-    let config = parse_configuration(&text, request.version, &keys).map_err(|errors| invalid_configuration(requested, &errors))?;
-    let accepted_remarks = check_remarks((&text, &config), (requested, request), accepted)?;
-    warn_about_changing_pseudonyms(&config, request.since.is_some());
-    let resolved = ResolvedConfiguration {
-        digest: ConfigDigest::from_bytes(&text),
-        accepted_remarks,
-        reports_deletions: request.exported_types().into_iter().any(|kind| config.has_lasting_ids(kind)),
-    };
+    let resolved = check_configuration((&text, &keys), (requested, request), accepted)?;
     let encrypted_secret = encryptor.encrypt(id, &JobSecrets { secret: *secret, keys }).await?;
     Ok(PinnedConfiguration { pinned: PinnedConfig { etag, encrypted_secret }, resolved })
+}
+
+/// Reads and validates the configuration that a request names, as [`pin_configuration`] does. Stores nothing. The keys are not encrypted.
+pub(super) async fn resolve_configuration(
+    output: &impl OutputStore,
+    (requested, request): (&AnonymizationConfig, &ExportRequest),
+    accepted: &AcceptedRemarks,
+) -> Result<ResolvedConfiguration, ExportError> {
+    let (text, _) = read_configuration(output, None, requested).await?;
+    let keys = match output.anonymization_keys(None, &requested.name).await? {
+        None => DeidKeys::default(),
+        Some(stored) => parse_keys(&stored, requested)?,
+    };
+    check_configuration((&text, &keys), (requested, request), accepted)
+}
+
+/// Parses the keys of a configuration.
+fn parse_keys(text: &[u8], requested: &AnonymizationConfig) -> Result<DeidKeys, RequestError> {
+    DeidKeys::parse(text).map_err(|error| rejection(IssueCode::Invalid, format!("`{}.keys`: {error}", requested.name.as_str())))
+}
+
+/// Validates a configuration with its keys, and checks the remarks about it.
+fn check_configuration(
+    (text, keys): (&Bytes, &DeidKeys),
+    (requested, request): (&AnonymizationConfig, &ExportRequest),
+    accepted: &AcceptedRemarks,
+) -> Result<ResolvedConfiguration, ExportError> {
+    let config = parse_configuration(text, request.version, keys).map_err(|errors| invalid_configuration(requested, &errors))?;
+    let accepted_remarks = check_remarks((text, &config), (requested, request), accepted)?;
+    warn_about_changing_pseudonyms(&config, request.since.is_some());
+    Ok(ResolvedConfiguration {
+        digest: ConfigDigest::from_bytes(text),
+        accepted_remarks,
+        reports_deletions: request.exported_types().into_iter().any(|kind| config.has_lasting_ids(kind)),
+    })
 }
 
 /// Parses a configuration and completes it with its keys.

@@ -175,6 +175,9 @@ fn omission_text(role: FrameRole, kind: ResourceType, count: u64) -> String {
     let reason = match role {
         FrameRole::TooManyCopies if count == 1 => "it belongs to too many patients to be copied into the block of each",
         FrameRole::TooManyCopies => "they belong to too many patients to be copied into the block of each",
+        FrameRole::Patient | FrameRole::Member | FrameRole::NoPatient if kind == ResourceType::PROVENANCE => {
+            "only a target, and no reference to a patient, relates a Provenance to a patient of this export"
+        }
         FrameRole::Patient | FrameRole::Member | FrameRole::NoPatient if count == 1 => "it belongs to no patient of this export",
         FrameRole::Patient | FrameRole::Member | FrameRole::NoPatient => "they belong to no patient of this export",
     };

@@ -65,21 +65,23 @@ fn absent_members_text(count: u64) -> String {
     format!("{members} no Patient resource in the lake; resources of other types that refer to them are exported")
 }
 
-/// Describes how many resources were left out because of their time, and what to do.
+/// Describes how many versions were left out because of their time, and what to do.
 fn ahead_of_clock_text(count: u64) -> String {
-    let (resources, have) = if count == 1 { ("1 resource was", "it has") } else { (&*format!("{count} resources were"), "they have") };
+    let versions = counted(count, "version of a resource was", "versions of resources were");
+    let have = if count == 1 { "it has" } else { "they have" };
     format!(
-        "{resources} left out, because {have} a `meta.lastUpdated` that is later than the clock of this server. An export after that time \
+        "{versions} left out, because {have} a `meta.lastUpdated` that is later than the clock of this server. An export after that time \
          has them. Check the clock of the system that writes them"
     )
 }
 
-/// Describes how many resources have a time that is not an instant, and what follows.
+/// Describes how many versions have a time that is not an instant, and what follows. Not each of them is exported: they are counted before
+/// the versions of a resource are compared.
 fn unreadable_times_text(count: u64) -> String {
-    let resources = counted(count, "exported resource has", "exported resources have");
+    let versions = counted(count, "version of a resource in the lake has", "versions of resources in the lake have");
     format!(
-        "{resources} a `meta.lastUpdated` that is not an instant such as 2026-01-31T08:00:00Z, so it counts as missing: `_since` and \
-         `_until` do not exclude such a resource, and every version with a time is newer"
+        "{versions} a `meta.lastUpdated` that is not an instant such as 2026-01-31T08:00:00Z, so it counts as missing: `_since` and \
+         `_until` do not exclude such a version, and every version with a time is newer"
     )
 }
 
@@ -88,9 +90,9 @@ fn late_arrivals_text(count: u64) -> String {
     let changes = counted(count, "change was", "changes were");
     let setting = Setting::LakeWatermark;
     format!(
-        "{changes} left out: `meta.lastUpdated` is not after `_since`, but the object in the lake arrived after it. If the lake is filled late, \
-         such changes are lost. Say up to when it is complete: set LakeWatermark ({setting}, --lake-watermark) to object, to a delay such as \
-         PT15M, or to arrival. If the lake is never filled late, set it to now"
+        "{changes} left out, because `meta.lastUpdated` is not after `_since`, although their file came into the lake after it. That is right \
+         if the lake was copied or rewritten since. If changes reach it late, say up to when it is complete with --lake-watermark ({setting}, \
+         on AWS LakeWatermark): object, arrival, or a delay such as PT15M. If none is late, now ends this note"
     )
 }
 
@@ -136,8 +138,13 @@ mod tests {
                 "HEADRACE_LAKE_WATERMARK",
                 "--lake-watermark",
             ],
-            &["1 resource was left out, because it has", "\"warning\"", "\"expression\":[\"Resource.meta.lastUpdated\"]", "clock"],
-            &["2 exported resources have", "\"warning\"", "not an instant", "counts as missing"],
+            &[
+                "1 version of a resource was left out, because it has",
+                "\"warning\"",
+                "\"expression\":[\"Resource.meta.lastUpdated\"]",
+                "clock",
+            ],
+            &["2 versions of resources in the lake have", "\"warning\"", "not an instant", "counts as missing"],
         ];
         assert_eq!(lines.len(), words.len(), "{lines:?}");
         for (line, words) in lines.iter().zip(words) {

@@ -16,6 +16,8 @@ pub(super) struct PatientBlocks {
     partitioner: PatientPartitioner,
     /// Compartment of all patients, for a system-level export. Exports of other levels use the compartments of the selection.
     all_patients: Option<PatientCompartment>,
+    /// The patient of an export of one patient. Every Provenance in it has a target in the compartment of this patient.
+    only_patient: Option<String>,
 }
 
 impl PatientBlocks {
@@ -26,7 +28,11 @@ impl PatientBlocks {
         compartment: impl FnOnce() -> PatientCompartment,
     ) -> Option<Self> {
         let all_patients = (request.level == Level::System).then(compartment);
-        request.is_organized_by_patient.then_some(Self { partitioner, all_patients })
+        let only_patient = match &request.level {
+            Level::OnePatient(id) => Some(id.clone()),
+            Level::System | Level::AllPatients | Level::Group(_) => None,
+        };
+        request.is_organized_by_patient.then_some(Self { partitioner, all_patients, only_patient })
     }
 }
 
@@ -64,6 +70,9 @@ impl Selection {
                 });
             }
             (None, None) => {}
+        }
+        if ids.is_empty() && resource.head.resource_type == ResourceType::PROVENANCE {
+            ids.extend(blocks.only_patient.iter().map(|id| (blocks.partitioner.bucket(id), id.clone())));
         }
         ids.sort_unstable();
         ids.dedup();

@@ -114,6 +114,18 @@ pub(super) fn setting_text(object: JsonValue<'_>, name: &str) -> Option<String> 
 }
 
 impl PerturbSettings {
+    /// Returns true if numbers of a type can move. They move by at most half of the span and are then rounded, so a fixed span that is not
+    /// above the last place which is kept moves none.
+    pub(in crate::deid) fn can_move(&self, type_name: &str) -> bool {
+        let last_place = Decimal::new(1, self.decimal_places(type_name));
+        !self.span.is_zero() && (self.is_proportional || self.span > last_place)
+    }
+
+    /// Returns the number of decimal places that values of a type have.
+    pub(in crate::deid) fn decimal_places(&self, type_name: &str) -> u32 {
+        if type_name == "decimal" { self.round_to } else { 0 }
+    }
+
     /// Parses the settings of a rule. Fails with all errors.
     fn parse(rule: JsonValue<'_>) -> Result<Self, Vec<String>> {
         let mut errors = Vec::new();

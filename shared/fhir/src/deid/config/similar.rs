@@ -2,8 +2,14 @@
 
 /// Returns the known name with the most similar spelling, if it is similar enough.
 pub(in crate::deid) fn closest_name(name: &str, known: &mut dyn Iterator<Item = &'static str>) -> Option<&'static str> {
-    let (distance, closest) = known.map(|known| (edit_distance(name, known), known)).min()?;
+    // The name itself is no suggestion: it exists, and is wrong where it stands.
+    let (distance, closest) = known.filter(|known| *known != name).map(|known| (distance(name, known), known)).min()?;
     (distance <= 2 && distance * 2 < closest.len()).then_some(closest)
+}
+
+/// Returns the distance of two names. Names that differ only in the case of their letters are as close as two names can be.
+fn distance(left: &str, right: &str) -> usize {
+    if left.eq_ignore_ascii_case(right) { 0 } else { edit_distance(left, right) }
 }
 
 /// Returns the Levenshtein distance of two texts, in bytes.

@@ -164,10 +164,19 @@ fn split_at_last_slash(text: &str) -> Option<(&str, &str)> {
     Some((text.get(..slash)?, text.get(slash + 1..)?))
 }
 
-/// Returns true for the base URL of a FHIR server.
+/// Returns true for the base URL of a FHIR server that cannot name a person or a resource: a host and a path without user, query, hyphens
+/// and names of resource types. Ids and names of people in any other text would stay readable.
 fn is_base_url(base: &str) -> bool {
-    let address = base.strip_prefix("http://").or_else(|| base.strip_prefix("https://"));
-    address.is_some_and(|address| !address.is_empty() && !address.contains(['?', '#', ' ']))
+    let Some(address) = base.strip_prefix("http://").or_else(|| base.strip_prefix("https://")) else { return false };
+    let has_only = |text: &str, others: &[u8]| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte));
+    let mut segments = address.split('/');
+    let has_host = segments.next().is_some_and(|host| !host.is_empty() && has_only(host, b".-:"));
+    has_host && segments.all(|segment| has_only(segment, b".") && !is_type_name(segment))
+}
+
+/// Returns true for the name of a resource type, in any letter case.
+fn is_type_name(text: &str) -> bool {
+    ResourceType::all().any(|kind| kind.as_str().eq_ignore_ascii_case(text))
 }
 
 /// Returns true for an OID such as `1.2.840`: at least two numbers without leading zeros, the first from 0 to 2.
@@ -203,6 +212,13 @@ mod tests {
             ("Patient/1/_history/", ("", "Patient/1/_history/", "")),
             ("http:///Patient/1", ("", "http:///Patient/1", "")),
             ("x/Patient/1", ("", "x/Patient/1", "")),
+            ("https://h.example:8443/r4/Patient/1", ("https://h.example:8443/r4/Patient/", "1", "")),
+            ("http://x/Patient/23-7a/Observation/7", ("", "http://x/Patient/23-7a/Observation/7", "")),
+            ("http://x/patient/23/Observation/7/_history/1", ("", "http://x/patient/23/Observation/7/_history/1", "")),
+            ("https://x/r4/MRN-123-JohnDoe/Patient/7", ("", "https://x/r4/MRN-123-JohnDoe/Patient/7", "")),
+            ("https://x/John%20Doe/Patient/7", ("", "https://x/John%20Doe/Patient/7", "")),
+            ("http://john-doe@x/Patient/7", ("", "http://john-doe@x/Patient/7", "")),
+            ("http://john:doe@x/Patient/7", ("", "http://john:doe@x/Patient/7", "")),
             ("urn:oid:3.1", ("", "urn:oid:3.1", "")),
         ] {
             assert_eq!(split_reference(reference), expected, "{reference}");

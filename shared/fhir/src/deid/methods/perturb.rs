@@ -15,8 +15,7 @@ pub(in crate::deid) fn perturb(type_name: &str, value: &str, settings: &PerturbS
     // Between -0.5 and 0.5.
     let share = Decimal::from(noise).checked_div(Decimal::from(u64::MAX))?.checked_sub(Decimal::new(5, 1))?;
     let moved = number.checked_add(span.checked_mul(share)?)?;
-    let decimal_places = if type_name == "decimal" { settings.round_to } else { 0 };
-    let rounded = moved.round_dp_with_strategy(decimal_places, RoundingStrategy::MidpointNearestEven);
+    let rounded = moved.round_dp_with_strategy(settings.decimal_places(type_name), RoundingStrategy::MidpointNearestEven);
     let valid = match type_name {
         "positiveInt" => rounded.max(Decimal::ONE),
         "unsignedInt" => rounded.max(Decimal::ZERO),

@@ -68,6 +68,21 @@ fn no_identifier_of_a_resource_is_kept() {
     assert_eq!(output["address"], serde_json::json!([{ "state": "MA", "postalCode": "02100" }]));
 }
 
+#[test]
+fn no_part_of_an_absolute_reference_identifies_a_person() {
+    let deidentifier = deidentifier(&configuration(SAFE_HARBOR, PARAMETERS));
+    for (reference, secret) in [
+        ("http://x/Patient/018f428e-34f6-4707-8009-5ad742f901e7/Observation/7", "018f428e"),
+        ("https://x/r4/MRN-123-JohnDoe/Patient/7", "MRN"),
+        ("http://john-doe@x/Patient/7", "john"),
+        ("http://x/PATIENT/MRN4711/Observation/7", "MRN"),
+    ] {
+        let resource = format!(r#"{{"resourceType":"Observation","id":"1","subject":{{"reference":"{reference}"}}}}"#);
+        let output = deidentify(&deidentifier, &resource).unwrap();
+        assert!(!output.contains(secret) && !output.contains("http://"), "{reference}: {output}");
+    }
+}
+
 /// Returns a path of the test data beside the checkout, if it exists.
 fn shared(path: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(path);

@@ -25,8 +25,14 @@ fn rules_that_select_nothing_are_reported_with_a_suggestion() {
         ("Observation.valueQuantity", "name a choice without its type: `value`"),
         ("nodesByType('HumanNames')", "no element has the type `HumanNames`; did you mean `HumanName`?"),
         ("nodesByName('familly')", "no element has the name `familly`; did you mean `family`?"),
-        ("Observation.value as Age", "no element has the type `Age`"),
+        ("Observation.value as Age", "no element has the type `Age`; use a type that an element at this point of the path can have"),
         ("Patient.contact.Gender", "no element has the type `Gender`; did you mean `gender`?"),
+        ("Patient.name.FAMILY", "no element has the type `FAMILY`; did you mean `family`?"),
+        (
+            "Patient.name | Observation.value",
+            "the rule is for Patient, so `Observation` at this point of the path selects nothing; write a rule of its own for Observation",
+        ),
+        ("Patient.name | Patients.name", "no element has the type `Patients`; did you mean `Patient`?"),
         ("Patient.name.where(use = 'usual').xyzzy", "there is no element `xyzzy` at this point of the path"),
     ] {
         let found = lint(&[[path, REDACT]]);
@@ -57,7 +63,7 @@ fn rules_that_earlier_rules_leave_without_effect_are_reported() {
 fn references_that_reveal_hashed_ids_are_reported() {
     let hash = r#""method":"cryptoHash""#;
     let found = lint(&[["Resource.id", hash]]);
-    assert!(matches!(&found[..], [found] if found.contains("still reveal them")), "{found:?}");
+    assert!(matches!(&found[..], [found] if found.contains("references still reveal them, such as those in ")), "{found:?}");
     let found = lint(&[["Patient.link", KEEP], ["Resource.id", hash], ["nodesByType('Reference').reference", hash]]);
     assert!(
         matches!(&found[..], [found] if found.starts_with("error [revealing-references] rule 1 (`Patient.link`): the rule keeps references in Patient")),
@@ -81,7 +87,7 @@ fn elements_that_no_rule_applies_to_are_listed() {
         has("Patient.maritalStatus", "CodeableConcept") && has("Patient.name.given", "string") && has("Patient.contact.gender", "code"),
         "{found:?}"
     );
-    assert!(has("Patient.deceasedBoolean", "boolean") && has("Patient.multipleBirth", "boolean"), "{found:?}");
+    assert!(has("Patient.deceasedBoolean", "boolean") && has("Patient.multipleBirth", "choice"), "{found:?}");
     for path in
         ["Patient.birthDate", "Patient.name", "Patient.name.family", "Patient.deceasedDateTime", "Patient.contact", "Patient.contained"]
     {
@@ -127,7 +133,7 @@ fn codes(rules: &[[&str; 2]], parameters: &str) -> Vec<(usize, &'static str)> {
 }
 
 const SHIFT: &str = r#""method":"dateShift""#;
-const PERTURB: &str = r#""method":"perturb","span":1"#;
+const PERTURB: &str = r#""method":"perturb","span":5"#;
 const HASH: &str = r#""method":"cryptoHash""#;
 
 #[test]
@@ -145,7 +151,15 @@ fn methods_that_cannot_change_the_selected_elements_are_errors() {
         ("Patient.name", PERTURB, "cannot-act"),
         ("Observation.value", PERTURB, "partly-acts"),
         ("Observation.value as Quantity", r#""method":"perturb","span":0"#, "cannot-act"),
+        // Half of the span is less than half of the last place.
+        ("Observation.value as Quantity", r#""method":"perturb","span":0.001"#, "cannot-act"),
+        ("Observation.value as Quantity", r#""method":"perturb","span":1,"roundTo":0"#, "cannot-act"),
+        ("Patient.multipleBirth as integer", r#""method":"perturb","span":0.5"#, "cannot-act"),
+        ("Patient.multipleBirth as integer", r#""method":"perturb","span":1,"roundTo":3"#, "cannot-act"),
+        ("Observation.value", r#""method":"perturb","span":0.5"#, "partly-acts"),
         ("Patient.name", r#""method":"generalize","cases":{"true":"'x'"}"#, "may-fail"),
+        // A date of birth can have an extension with the time.
+        ("Patient.birthDate", r#""method":"generalize","cases":{"true":"@1990"}"#, "may-fail"),
         ("Patient.gender", r#""method":"substitute","replaceWith":{"text":"x"}"#, "may-fail"),
         ("Patient.name", r#""method":"substitute","replaceWith":"x""#, "may-fail"),
         ("Patient.name", r#""method":"substitute","replaceWith":{"famly":"x"}"#, "may-fail"),
@@ -170,8 +184,9 @@ fn methods_that_cannot_change_the_selected_elements_are_errors() {
         ("nodesByType('dateTime')", SHIFT),
         ("Observation.value as Quantity", PERTURB),
         ("nodesByType('Age')", PERTURB),
+        ("Observation.value as Quantity", r#""method":"perturb","span":0.02"#),
+        ("Patient.multipleBirth as integer", r#""method":"perturb","span":0.5,"rangeType":"proportional""#),
         ("Patient.multipleBirth as integer", PERTURB),
-        ("Patient.gender", r#""method":"generalize","cases":{"$this = 'male'":"'x'"}"#),
         ("Patient.name", r#""method":"substitute","replaceWith":{"family":"x"}"#),
         ("Patient.birthDate", r#""method":"substitute","replaceWith":"1990""#),
         ("Patient.name.family", r#""method":"encrypt""#),
@@ -196,6 +211,9 @@ fn elements_that_a_method_protects_from_a_later_rule_are_errors() {
         assert!(shields.reason.contains(path) && shields.reason.contains(&format!("rule {later}")), "{shields}");
         assert_eq!((shields.severity, shields.rule_number), (DeidRemarkSeverity::Error, Some(1)));
     }
+    let narrow = ["Observation.component.value as integer", r#""method":"perturb","span":0.5"#];
+    let found = codes(&[narrow, ["Observation.component", REDACT]], "");
+    assert_eq!(found, [(1, "cannot-act"), (1, "shields")]);
     assert_eq!(codes(&[extensions, ["Patient.birthDate", SHIFT]], ""), []);
     assert_eq!(codes(&[["Observation.value as Quantity", PERTURB], ["nodesByName('unit')", KEEP]], ""), []);
 }
@@ -218,6 +236,21 @@ fn conditions_with_unknown_names_and_impossible_comparisons_are_reported() {
         ("Patient.where(birthDate > 2001).name", "may-fail", "compares a date with a number"),
         ("Patient.where(gender = true).name", "condition", "compares a text with a boolean"),
         ("Patient.where(gender in ('male' | 5)).name", "", ""),
+        ("Patient.where(telecom.rank > 1).gender", "may-fail", "a single value of `rank`"),
+        ("Patient.where(1 < telecom.rank).gender", "may-fail", "a single value of `rank`"),
+        ("Patient.where(name.given.startsWith('A')).gender", "may-fail", "a single value of `given`"),
+        ("Patient.where(name.family.not()).gender", "may-fail", "a single value of `family`"),
+        ("Patient.where(name.family in ('Smith' | 'x')).gender", "may-fail", "a single value of `family`"),
+        ("Patient.where(('Smith' | 'x') contains name.family).gender", "may-fail", "a single value of `family`"),
+        ("Patient.where(name.family & 'x' = 'Ax').gender", "may-fail", "a single value of `family`"),
+        ("Patient.where(name.given is string).gender", "may-fail", "a single value of `given`"),
+        ("Patient.identifier.where(type.coding.code in ('MR' | 'SS')).value", "may-fail", "a single value of `code`"),
+        ("Patient.where(name.first().given.first().startsWith('A')).gender", "", ""),
+        ("Patient.where(name.take(1).family[0].startsWith('A')).gender", "", ""),
+        ("Patient.where(name.given.exists($this.startsWith('A'))).gender", "", ""),
+        ("Patient.where(name.given.select($this.startsWith('A')).anyTrue()).gender", "", ""),
+        ("Patient.where(name.given = 'Al').gender", "", ""),
+        ("Patient.name.where(given.first() in ('Al' | 'Bo')).family", "", ""),
         ("Patient.name.where('official')", "condition", "counts as true"),
         ("Patient.name.where(given.count())", "condition", "counts as true"),
         ("Patient.name.exists(use = 'usual') | Patient.id", "", ""),
@@ -253,14 +286,27 @@ fn conditions_with_unknown_names_and_impossible_comparisons_are_reported() {
         "Observation.component.where(value is integer and value < 5).value",
         "Bundle.entry.where(fullUrl.startsWith('urn:uuid:')).fullUrl",
         "Observation.where(value > 5 'mg').value",
-        "Patient.identifier.where(type.coding.code in ('MR' | 'SS') or system.contains('ssn')).value",
+        "Patient.identifier.where(type.coding.where(code in ('MR' | 'SS')).exists() or system.contains('ssn')).value",
     ] {
         assert_eq!(codes(&[[path, REDACT]], ""), [], "{path}");
     }
+    let extensions = ["nodesByType('Extension')", REDACT];
     let case = r#""method":"generalize","cases":{"$this.system = 'x'":"'y'"}"#;
-    assert_eq!(codes(&[["Patient.gender", case]], ""), [(1, "unknown-name")]);
+    assert_eq!(codes(&[extensions, ["Patient.gender", case]], ""), [(2, "unknown-name")]);
     let case = r#""method":"generalize","cases":{"$this > '2010'":"@2010"}"#;
-    assert_eq!(codes(&[["Patient.birthDate", case]], ""), [(1, "may-fail")]);
+    assert_eq!(codes(&[extensions, ["Patient.birthDate", case]], ""), [(2, "may-fail")]);
+    let case = r#""method":"generalize","cases":{"$this > 1":"'many'"},"otherValues":"keep""#;
+    assert_eq!(codes(&[extensions, ["Patient.telecom.rank", case]], ""), [(2, "invalid-result")]);
+    let case = r#""method":"generalize","cases":{"$this > 1":"0"}"#;
+    assert_eq!(codes(&[extensions, ["Patient.telecom.rank", case]], ""), [(2, "invalid-result")]);
+    let case = r#""method":"generalize","cases":{"$this > 1":"2"}"#;
+    assert_eq!(codes(&[extensions, ["Patient.telecom.rank", case]], ""), []);
+    let case = r#""method":"generalize","cases":{"true":"'unknown'"}"#;
+    assert_eq!(codes(&[extensions, ["Patient.birthDate", case]], ""), [(2, "invalid-result")]);
+    let case = r#""method":"generalize","cases":{"true":"%resource.name.family"}"#;
+    assert_eq!(codes(&[extensions, ["Patient.gender", case]], ""), [(2, "may-fail")]);
+    let case = r#""method":"generalize","cases":{"$this = 'male'":"'x'","true":"%resource.name.family.first()"}"#;
+    assert_eq!(codes(&[extensions, ["Patient.gender", case]], ""), []);
 }
 
 #[test]
@@ -277,7 +323,7 @@ fn a_file_that_changes_nothing_is_an_error() {
 
 #[test]
 fn a_known_date_that_moves_with_others_is_reported() {
-    let shifts = [["nodesByType('instant')", SHIFT], ["nodesByType('dateTime')", SHIFT]];
+    let shifts = [["nodesByType('instant')", SHIFT], ["nodesByType('dateTime')", SHIFT], ["nodesByType('date')", SHIFT]];
     assert_eq!(codes(&shifts, ""), [(1, "known-date")]);
     assert_eq!(codes(&[&[["Resource.meta.lastUpdated", REDACT]][..], &shifts].concat(), ""), [(2, "known-date")]);
     let redacted = ["Resource.timestamp", "Resource.recorded", "Resource.issued", "Resource.meta.lastUpdated"];
@@ -300,7 +346,14 @@ fn a_true_date_beside_shifted_dates_is_reported() {
     assert!(found.len() == 1 && found[0].contains("Account.servicePeriod.start"), "{found:?}");
     // A date of birth is not an event of a visit.
     assert_eq!(remarks(&[["Patient.birthDate", SHIFT]], ""), Vec::<String>::new());
-    assert_eq!(remarks(&[["nodesByType('instant')", REDACT], ["nodesByType('dateTime')", SHIFT]], ""), Vec::<String>::new());
+    // A goal is set on the day of a visit, whatever the type of the element is.
+    let instants = ["nodesByType('instant')", REDACT];
+    let found = remarks(&[["Goal.meta.lastUpdated", SHIFT]], "");
+    assert!(found.len() == 1 && found[0].contains("Goal.start"), "{found:?}");
+    assert_eq!(remarks(&[["nodesByType('date')", SHIFT]], "").len(), 1, "all other times stay");
+    assert_eq!(remarks(&[instants, ["nodesByType('dateTime')", SHIFT]], "").len(), 1, "dates stay");
+    let all = [instants, ["nodesByType('dateTime')", SHIFT], ["nodesByType('date')", SHIFT]];
+    assert_eq!(remarks(&all, r#""dateShiftScope":"patient""#), Vec::<String>::new());
 }
 
 #[test]
@@ -310,6 +363,15 @@ fn the_shipped_samples_have_no_remarks() {
         let config = DeidConfig::parse(&std::fs::read(path).unwrap(), FhirVersion::R4).unwrap();
         assert_eq!(config.lint(), [], "{name}");
     }
+}
+
+#[test]
+fn the_first_configuration_of_the_page_is_the_sample_for_a_study() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let page = std::fs::read_to_string(format!("{root}/docs/de-identification.md")).unwrap();
+    let sample = std::fs::read_to_string(format!("{root}/tests/samples/anonymization/study.json")).unwrap();
+    let first = page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next());
+    assert_eq!(first, Some(sample.as_str()));
 }
 
 /// Returns the coverage of Patient as pairs of a path and a treatment.
@@ -380,4 +442,11 @@ fn the_coverage_lists_what_a_method_cannot_change() {
     assert_eq!(treatment("Observation.valueQuantity.value"), Some(DeidTreatment::Perturbed));
     assert_eq!(treatment("Observation.valueQuantity.unit"), Some(DeidTreatment::KeptByMethod));
     assert_eq!(treatment("Observation.note"), Some(DeidTreatment::KeptUnnamed));
+}
+
+#[test]
+fn the_coverage_of_a_choice_has_no_single_type_and_counts_the_text_of_each() {
+    let coverage = parse(&[["Observation.subject", REDACT]], "").coverage(ResourceType::parse("Observation").unwrap()).unwrap();
+    let value = coverage.elements.iter().find(|element| element.path == "Observation.value").unwrap();
+    assert_eq!((value.type_name, value.has_free_text), ("choice", true));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
-use super::lint::{ConfigLinter, is_free_text};
+use super::lint::{CHOICE, ConfigLinter, is_free_text};
 use crate::definitions::ResourceType;
 use crate::deid::config::{Method, Rule};
 use crate::deid::plan::{PathAutomaton, State, Transition};
@@ -30,7 +30,7 @@ pub struct DeidCoverage {
 pub struct CoveredElement {
     /// The path of the element, such as `Patient.name`.
     pub path: String,
-    /// The type of the element; for a choice, the first of its types.
+    /// The type of the element; `choice` for a choice of types.
     pub type_name: &'static str,
     /// The treatment of the element.
     pub treatment: DeidTreatment,
@@ -225,7 +225,9 @@ impl CoverageWalk<'_, '_> {
             Method::Redact if is_reduced => DeidTreatment::Reduced,
             Method::Redact | Method::Drop => DeidTreatment::Removed,
             Method::DateShift if primitive.is_date() => DeidTreatment::Shifted,
-            Method::Perturb(_) if primitive.is_number() && !applied.leaves_unchanged => DeidTreatment::Perturbed,
+            Method::Perturb(settings) if primitive.is_number() && settings.can_move(primitive.type_name) && !applied.leaves_unchanged => {
+                DeidTreatment::Perturbed
+            }
             Method::DateShift | Method::Perturb(_) => DeidTreatment::KeptByMethod,
             Method::CryptoHash => DeidTreatment::Hashed,
             Method::Encrypt => DeidTreatment::Encrypted,
@@ -253,6 +255,10 @@ impl CoverageWalk<'_, '_> {
                 let of_choice = |other: &Transition| self.decisions.get(usize::try_from(other.next_state).unwrap_or(usize::MAX));
                 let is_uniform = state.members.iter().filter(same_choice).all(|other| of_choice(other) == Some(decisions));
                 let name = if is_uniform { transition.element } else { transition.name };
+                let has_text = |other: &Transition| {
+                    let next = usize::try_from(other.next_state).unwrap_or(usize::MAX);
+                    self.has_free_text.get(next).copied().unwrap_or(false) && self.is_written(other)
+                };
                 let path = format!("{path}.{name}");
                 match decisions.iter().next() {
                     Some(decision) if decisions.len() == 1 => {
@@ -260,10 +266,19 @@ impl CoverageWalk<'_, '_> {
                             let loaded = self.linter.resolver.loaded_type(transition.definition);
                             elements.push(CoveredElement {
                                 path,
-                                type_name: loaded.map(|loaded| loaded.name).unwrap_or_default(),
+                                type_name: if name == transition.name {
+                                    loaded.map(|loaded| loaded.name).unwrap_or_default()
+                                } else {
+                                    CHOICE
+                                },
                                 treatment: decision.0,
                                 rule_number: decision.1,
-                                has_free_text: self.has_free_text.get(index).copied().unwrap_or(false) && self.is_written(transition),
+                                has_free_text: state
+                                    .members
+                                    .iter()
+                                    .filter(same_choice)
+                                    .filter(|other| is_uniform || other.name == name)
+                                    .any(has_text),
                             });
                         }
                     }

@@ -6,7 +6,7 @@ mod methods;
 use std::cell::OnceCell;
 use std::collections::{HashSet, VecDeque};
 
-use crate::definitions::{ResourceType, TypeDefinition};
+use crate::definitions::{ResourceType, TypeDefinition, TypeKind};
 use crate::deid::config::{Method, ParsedConfig, Rule, RuleTarget, closest_name};
 use crate::deid::error::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity, Truncated};
 use crate::deid::fhirpath::Step;
@@ -14,12 +14,15 @@ use crate::deid::plan::{PathAutomaton, PathResolver, ReachableElements, State, T
 use crate::deid::primitive::PrimitiveRole;
 pub(super) use methods::is_free_text;
 
+/// The name of the type of an element that may have one of several.
+pub(super) const CHOICE: &str = "choice";
+
 /// An element that no rule applies to; it is exported unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UntouchedElement {
     /// The path of the element, such as `Patient.maritalStatus`; includes everything below it.
     pub path: String,
-    /// The type of the element, such as `CodeableConcept`; for a choice, the first of its types.
+    /// The type of the element, such as `CodeableConcept`; `choice` for a choice of types.
     pub type_name: &'static str,
 }
 
@@ -215,15 +218,31 @@ impl<'c> ConfigLinter<'c> {
                 let names = &mut types.values().flat_map(|definition| &definition.members).map(|member| member.element);
                 (format!("the rule selects nothing: no element has the name `{}`", Truncated(name)), hint(name, names))
             }
+            // A path is for the resource type with which it begins.
+            Step::ExactType(name) | Step::OfType(name) if before.is_empty() && self.is_resource_type(name) => {
+                let own = rule.resource_type.as_deref().unwrap_or("Resource");
+                let reason =
+                    format!("the rule is for {}, so `{}` at this point of the path selects nothing", Truncated(own), Truncated(name));
+                (reason, format!("write a rule of its own for {}", Truncated(name)))
+            }
             Step::ExactType(name) | Step::OfType(name) => {
+                let reason = format!("the rule selects nothing: no element has the type `{}`", Truncated(name));
+                if type_definitions.by_name(name).is_some() {
+                    return Some((reason, "use a type that an element at this point of the path can have".to_owned()));
+                }
                 // The name of an element with a capital letter is parsed as a type.
                 let names = &mut types.values().map(|definition| definition.name).chain(members().map(|member| member.element));
-                (format!("the rule selects nothing: no element has the type `{}`", Truncated(name)), hint(name, names))
+                (reason, hint(name, names))
             }
             Step::AnyChild | Step::SelfAndDescendants | Step::DescendantsToResources | Step::AllDescendants => {
                 ("the rule selects nothing".to_owned(), "remove the rule".to_owned())
             }
         })
+    }
+
+    /// Returns true for the name of a resource type.
+    fn is_resource_type(&self, name: &str) -> bool {
+        self.config.version.type_definitions().by_name(name).is_some_and(|definition| self.kind(definition) == TypeKind::Resource)
     }
 
     /// Reports a type whose ids are hashed while its references still reveal ids.
@@ -253,7 +272,7 @@ impl<'c> ConfigLinter<'c> {
                         .of_rule(rule.number, &rule.path)
                 }
                 None => {
-                    let reason = format!("ids are hashed, but references in {type_name} still reveal them");
+                    let reason = format!("ids are hashed, but references still reveal them, such as those in {type_name}");
                     error(DeidRemarkCode::RevealingReferences, reason, "also hash nodesByType('Reference').reference")
                 }
             });
@@ -307,6 +326,7 @@ impl<'c> ConfigLinter<'c> {
                 } else if listed.insert(name) {
                     let definition = self.resolver.loaded_type(transition.definition);
                     let type_name = definition.map(|definition| definition.name).unwrap_or_default();
+                    let type_name = if name == transition.name { type_name } else { CHOICE };
                     untouched.push(UntouchedElement { path, type_name });
                 }
             }

@@ -13,6 +13,9 @@ use crate::deid::plan::PathAutomaton;
 /// Data types whose periods say how long a name or an address was in use. These are not events of a visit.
 const ADMINISTRATIVE_TYPES: [&str; 5] = ["Address", "ContactPoint", "HumanName", "Identifier", "Reference"];
 
+/// Elements of the type `date` that are not events of a visit: births, and the end of a vaccine's shelf life.
+const OTHER_DATES: [&str; 3] = ["birthDate", "born", "expirationDate"];
+
 /// The times of the events in one resource type.
 #[derive(Default)]
 struct EventTimes {
@@ -43,8 +46,13 @@ pub(in crate::deid) fn true_date_remark(linter: &ConfigLinter<'_>) -> Option<Dei
          the true dates",
         list_elements(unchanged)
     );
-    let remedy = "shift or redact them too; nodesByType('dateTime') and nodesByType('instant') select all times of events";
+    let remedy = "shift or redact them too; nodesByType('date'), nodesByType('dateTime') and nodesByType('instant') select all of them";
     Some(DeidRemark::in_file(DeidRemarkCode::TrueDate, DeidRemarkSeverity::Warning, reason, remedy))
+}
+
+/// Returns true if an element says when an event was.
+fn is_event_time(type_name: &str, element: &str) -> bool {
+    matches!(type_name, "dateTime" | "instant") || (type_name == "date" && !OTHER_DATES.contains(&element))
 }
 
 /// Collects the times of events in the resource type whose root has the state `root`. Extensions are left out.
@@ -62,7 +70,7 @@ fn event_times(linter: &ConfigLinter<'_>, automaton: &PathAutomaton, type_name: 
             let path = format!("{parent}.{}", transition.element);
             let Some(state) = automaton.get(transition.next_state) else { continue };
             match state.primitive {
-                Some(primitive) if matches!(primitive.type_name, "dateTime" | "instant") => {
+                Some(primitive) if is_event_time(primitive.type_name, transition.element) => {
                     let rule = state.applied_rule.map(|applied| applied.index);
                     if rule.is_some_and(|index| is_shift(linter.config, index)) {
                         times.are_shifted = true;

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::sync::Arc;
 
-use headrace_core::vocab::clock::Millis;
-use headrace_fhir::instant::Instant;
 use serde::Deserialize;
 
 use crate::add::AddError;
+use crate::add::completeness::{BEGINNING, Completeness, period_end, period_start};
 use crate::add::format::TABLE_SUMMARY;
 use crate::add::input::InputFile;
 use crate::progress::Progress;
@@ -29,7 +28,10 @@ struct Summary {
     output_format: Option<String>,
     item_count: Option<u64>,
     export_time: Option<String>,
-    /// The end of the period of an incremental export.
+    export_type: Option<String>,
+    /// The start of the period of an incremental export.
+    export_from_time: Option<String>,
+    /// The end of that period.
     export_to_time: Option<String>,
 }
 
@@ -47,8 +49,8 @@ struct ListedFile {
 pub(super) struct TableExport {
     /// The data files, with the number of items in each.
     pub(super) files: Vec<(InputFile, Option<u64>)>,
-    /// The moment of the table that the export shows.
-    pub(super) complete_up_to: Option<Millis>,
+    /// The period whose changes the export has, or the reason why it is not known.
+    pub(super) period: Result<Completeness, String>,
 }
 
 impl TableExport {
@@ -89,7 +91,7 @@ impl TableExport {
         {
             return Err(refused(summary_file, format!("its itemCount is {expected}, and the files of `{list_name}` have {items} items")));
         }
-        Ok(Self { files: listed_files, complete_up_to: summary.complete_up_to() })
+        Ok(Self { files: listed_files, period: summary.period() })
     }
 }
 
@@ -103,10 +105,19 @@ impl Summary {
         parsed.map_err(|error| refused(file, format!("it is not a summary of an export: line {}, column {}", error.line(), error.column())))
     }
 
-    /// Returns the moment of the table that the export shows.
-    fn complete_up_to(&self) -> Option<Millis> {
-        let text = self.export_to_time.as_ref().or(self.export_time.as_ref())?;
-        Millis::from_instant(Instant::parse(text).ok()?)
+    /// Returns the period whose changes the export has: from the beginning up to `exportTime`, or the period of an increment.
+    fn period(&self) -> Result<Completeness, String> {
+        let missing = |name: &str| format!("the summary of the table's export has no {name} that is an instant with a time zone");
+        let is_increment = self.export_from_time.is_some()
+            || self.export_to_time.is_some()
+            || self.export_type.as_ref().is_some_and(|kind| kind == "INCREMENTAL_EXPORT");
+        if !is_increment {
+            let up_to = self.export_time.as_deref().and_then(period_end).ok_or_else(|| missing("exportTime"))?;
+            return Ok(Completeness::Period { after: BEGINNING, up_to });
+        }
+        let after = self.export_from_time.as_deref().and_then(period_start).ok_or_else(|| missing("exportFromTime"))?;
+        let up_to = self.export_to_time.as_deref().and_then(period_end).ok_or_else(|| missing("exportToTime"))?;
+        Ok(Completeness::Period { after, up_to })
     }
 }
 

@@ -15,6 +15,7 @@ fn write_export(folder: &Folder, count: u64) {
     folder.write("0004_errors.ndjson", b"{\"resourceType\":\"OperationOutcome\",\"id\":\"o\"}\n");
     let manifest = json!({
         "transactionTime": "2026-01-31T08:00:00Z",
+        "request": "https://h/fhir/$export",
         "output": [{ "type": "Patient", "url": "https://h/files/0001_patients.ndjson?sig=x", "count": count }, { "url": "https://h/0002", "count": 1 }],
         "deleted": [{ "type": "Bundle", "url": "https://h/0003_deleted.ndjson" }],
         "error": [{ "type": "OperationOutcome", "url": "https://h/0004_errors.ndjson" }],
@@ -33,7 +34,7 @@ fn an_export_is_copied_under_the_names_of_its_types_with_its_deletions_and_its_t
     assert!(lines.contains(&("Patient".to_owned(), r#"{"resourceType":"Patient","id":"a","x":1.10}"#.to_owned())), "{lines:?}");
     assert_eq!(lines.iter().map(|(folder, _)| folder.as_str()).collect::<Vec<_>>(), ["Bundle", "Group", "Patient", "Patient"]);
     assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-01-31T08:00:00.000Z" })));
-    assert!(folder.objects().iter().all(|name| name.ends_with("/20261129T103000-1.ndjson.zst")), "{:?}", folder.objects());
+    assert!(folder.objects().iter().all(|name| name.ends_with("/20261129T103000-000001.ndjson.zst")), "{:?}", folder.objects());
     assert!(folder.add().unwrap().is_repeat);
 }
 
@@ -42,7 +43,10 @@ fn a_manifest_that_promises_other_resources_gives_no_watermark() {
     let folder = Folder::new();
     write_export(&folder, 7);
     let report = folder.add().unwrap();
-    assert_eq!(report.watermark_problem.as_deref(), Some("the manifest promises 8 resources, and the files have 3"));
+    assert_eq!(
+        report.watermark_problem.as_deref(),
+        Some("the manifest promises 7 resources in `0001_patients.ndjson`, and the file has 2")
+    );
     assert!(!report.is_complete() && folder.watermark().is_none());
     assert_eq!(folder.lines().len(), 4);
 }

@@ -108,7 +108,7 @@ fn an_incremental_export_has_changes_and_reports_items_that_were_removed() {
     assert!(!report.is_complete());
     // The time of the write and not the time at which the version was created.
     assert!(folder.lines()[0].1.contains("2026-01-31T22:53:20Z"), "{:?}", folder.lines());
-    assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-02-01T06:00:00.000Z" })));
+    assert_eq!(folder.watermark(), None, "nobody has said what came before, and an item was removed without a deletion");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn each_tenant_has_a_lake_of_its_own() {
     write_table(&one, &[vec![full(item("t1|a", 1, "AVAILABLE", &tenant("t1"))), full(item("t2|a", 1, "AVAILABLE", &tenant("t2")))]]);
     let report = one.add_with(&AddSettings { tenant: Some("t2".to_owned()), ..one.settings() }).unwrap();
     assert_eq!((one.lines().len(), report.left_out[&LeftOutReason::OtherTenant].count), (1, 1));
-    assert_eq!(one.objects()[0], "Patient/20261129T103000-1.ndjson.zst");
+    assert_eq!(one.objects()[0], "Patient/20261129T103000-000001.ndjson.zst");
     assert!(one.watermark().is_some());
 }
 
@@ -182,4 +182,44 @@ fn a_manifest_that_does_not_match_the_files_is_refused_by_name() {
     let tenant = json!({ "_tenantId": { "S": "../x" } });
     folder.write(&format!("{place}/data/f0.json.gz"), format!("{}\n", full(item("../x|a", 1, "AVAILABLE", &tenant))).as_bytes());
     assert!(folder.add().unwrap_err().to_string().contains("line 1"));
+}
+
+/// Writes the summary of an increment.
+fn write_increment(folder: &Folder, from: &str, to: &str) {
+    let summary = json!({ "exportFromTime": from, "exportToTime": to, "exportType": "INCREMENTAL_EXPORT", "itemCount": 1 });
+    folder.write("AWSDynamoDB/01-a/manifest-summary.json", summary.to_string().as_bytes());
+}
+
+#[test]
+fn an_increment_of_a_table_moves_the_watermark_only_if_it_follows_without_a_gap() {
+    let folder = Folder::new();
+    let change = |id: &str| vec![json!({ "Keys": {}, "NewImage": item(id, 1, "AVAILABLE", &json!({})) })];
+    write_table(&folder, &[change("early")]);
+    write_increment(&folder, "2026-01-30T00:00:00Z", "2026-02-01T00:00:00Z");
+    let report = folder.add().unwrap();
+    assert!(matches!(report.watermarks.as_slice(), [(_, WatermarkChange::KeptBeforeGap { before: None, .. })]), "{report:?}");
+    assert!(!report.is_complete() && folder.watermark().is_none());
+    write_table(&folder, &[vec![full(item("a", 1, "AVAILABLE", &json!({})))]]);
+    assert!(folder.add_with(&folder.later_settings()).unwrap().is_complete());
+    assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-02-01T00:00:00.500Z" })));
+    write_table(&folder, &[change("late")]);
+    write_increment(&folder, "2026-03-01T00:00:00Z", "2026-03-05T00:00:00Z");
+    assert!(!folder.add().unwrap().is_complete());
+    assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-02-01T00:00:00.500Z" })));
+    // The same files with a period that follows the lake.
+    write_increment(&folder, "2026-02-01T00:00:00Z", "2026-03-05T00:00:00Z");
+    let report = folder.add().unwrap();
+    assert!(report.is_repeat && report.is_complete(), "{report:?}");
+    assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-03-05T00:00:00.000Z" })));
+}
+
+#[test]
+fn an_increment_that_does_not_say_where_it_begins_gives_no_watermark() {
+    let folder = Folder::new();
+    write_table(&folder, &[vec![full(item("a", 1, "AVAILABLE", &json!({})))]]);
+    let summary = json!({ "exportToTime": "2026-02-01T00:00:00Z", "itemCount": 1 });
+    folder.write("AWSDynamoDB/01-a/manifest-summary.json", summary.to_string().as_bytes());
+    let report = folder.add().unwrap();
+    assert!(report.watermark_problem.as_ref().is_some_and(|problem| problem.contains("exportFromTime")), "{report:?}");
+    assert_eq!(folder.watermark(), None);
 }

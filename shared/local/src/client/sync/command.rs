@@ -6,7 +6,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use headrace_aws::DynamoJobStore;
 use headrace_core::access::Agent;
 use headrace_core::flow::client::end_job::end_job_and_free_space;
 use headrace_core::flow::client::start_sync::{start_sync, sync_owner};
@@ -37,6 +36,7 @@ use crate::server::state::{FILES_FOLDER, StateError, StateFolder, lock_state_fol
 use crate::server::workers::{LocalPorts, Workers, clone_ports};
 use crate::stores::client_key::KeyError;
 use crate::stores::directory::{DirectoryLake, DirectoryLakeWriter, DirectoryOutputStore};
+use crate::stores::embedded::TableSpace;
 use crate::stores::encryptor::FileSecretEncryptor;
 use crate::stores::private::create_private_folder;
 use crate::terminal::{print_result, printable_json, shorten};
@@ -95,6 +95,9 @@ pub enum SyncCommandError {
     /// The state folder cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The job table cannot be written, and no retry can mend that.
+    #[error("{0}; the same command continues the synchronization")]
+    Table(String),
     /// A store failed.
     #[error(transparent)]
     Port(#[from] ExportError),
@@ -199,8 +202,13 @@ pub(crate) async fn check_origin(origin: &HttpOrigin) -> Result<(), SyncCommandE
         attempts += 1;
         match origin.get(OriginRequest::Query("metadata")).await {
             Ok(_) => return Ok(()),
-            Err(OriginError::Unavailable(_) | OriginError::Busy { .. }) if attempts < FIRST_ATTEMPTS => {
-                origin.pause(Duration::from_secs(1)).await;
+            Err(OriginError::Unavailable(_)) if attempts < FIRST_ATTEMPTS => origin.pause(Duration::from_secs(1)).await,
+            Err(OriginError::Busy { retry_after }) if attempts < FIRST_ATTEMPTS => {
+                let delay = retry_after.unwrap_or(Duration::from_secs(1));
+                if delay > Duration::from_secs(1) {
+                    print_line(&format!("the server is busy; next request at {}", (SystemClock.now() + delay).instant()));
+                }
+                origin.pause(delay).await;
             }
             Err(error) => return Err(SyncCommandError::Origin(error)),
         }
@@ -223,6 +231,8 @@ struct OpenSync {
     ports: LocalPorts,
     /// The same ports for upkeep, which uses neither the server nor the lake.
     upkeep: LocalPorts<NoFeed>,
+    /// The space of the job table.
+    space: TableSpace,
     _lock: File,
 }
 
@@ -241,15 +251,16 @@ impl Sync {
         create_private_folder(&self.lake).map_err(|cause| SyncCommandError::Lake { path: self.lake.clone(), cause })?;
         let source = DirectoryLake::open(&self.lake);
         source.check().await.map_err(ExportError::from)?;
+        let encryptor = FileSecretEncryptor::in_memory()?;
         let lock = lock_state_folder(&self.state)?;
-        let StateFolder { dynamo: _, jobs } = StateFolder::open_to_serve(&self.state, &self.lake).await?;
-        let jobs = jobs.with_encryptor(FileSecretEncryptor::in_memory()?);
+        let StateFolder { dynamo, jobs } = StateFolder::open_to_serve(&self.state, &self.lake).await?;
+        let jobs = jobs.with_encryptor(encryptor);
         let output = DirectoryOutputStore::open(self.state.join(FILES_FOLDER)).shown_as(&self.lake).verified_by_client();
         let (queue, clock) = (LocalQueue::default(), SystemClock);
         let feed = Feed { origin: SharedOrigin::new(self.origin.clone()), lake: DirectoryLakeWriter::open(&self.lake) };
         let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), output: output.clone(), clock, feed };
         let upkeep = Ports { jobs, queue, source, output, clock, feed: NoFeed };
-        Ok(OpenSync { ports, upkeep, _lock: lock })
+        Ok(OpenSync { ports, upkeep, space: dynamo.space().clone(), _lock: lock })
     }
 
     /// Starts or continues the job, and runs it to its end.
@@ -275,7 +286,7 @@ impl Sync {
         let mut upkeep_tasks = JoinSet::new();
         upkeep_tasks.spawn(run_upkeep(clone_ports(upkeep)));
         let ended = tokio::select! {
-            ended = self.wait(&ports.jobs, &job) => ended,
+            ended = self.wait(open, &job) => ended,
             _ = stop_signal() => Err(SyncCommandError::Interrupted),
         };
         // A second signal ends the process at once.
@@ -313,18 +324,23 @@ impl Sync {
     }
 
     /// Waits until the job has ended, and shows its progress. Returns the ended job.
-    async fn wait(&self, jobs: &DynamoJobStore, job: &Job) -> Result<Job, SyncCommandError> {
+    async fn wait(&self, OpenSync { ports, space, .. }: &OpenSync, job: &Job) -> Result<Job, SyncCommandError> {
         let mut progress = SyncProgress::new(self.is_quiet);
         loop {
-            let current = jobs.job(&job.id).await?.ok_or(SyncCommandError::Report)?;
+            let current = ports.jobs.job(&job.id).await?.ok_or(SyncCommandError::Report)?;
             match current.state {
                 JobState::Complete | JobState::Failed | JobState::Cancelled | JobState::Expired => {
                     progress.finish();
                     return Ok(current);
                 }
                 JobState::Queued | JobState::Accepted | JobState::Running => {
-                    progress.update(&jobs.with_progress(current).await?, self.origin.traffic());
+                    progress.update(&ports.jobs.with_progress(current).await?, self.origin.traffic(), self.origin.busy_until());
                 }
+            }
+            // A job whose end cannot be recorded never ends.
+            if let Some(fault) = space.fault() {
+                progress.finish();
+                return Err(SyncCommandError::Table(fault.text()));
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use headrace_core::flow::client::status;
 use headrace_core::job::Job;
+use headrace_core::vocab::clock::Millis;
 use indicatif::{DecimalBytes, HumanCount, ProgressBar, ProgressStyle};
 
 use crate::client::error::human_duration;
@@ -34,12 +35,13 @@ impl SyncProgress {
         Self { bar, is_quiet, started: Instant::now(), fetched_before: None, printed_at: Instant::now() }
     }
 
-    /// Shows the state of the job.
-    pub(super) fn update(&mut self, job: &Job, (requests, bytes): (u64, u64)) {
+    /// Shows the state of the job. `busy_until` is the end of a pause that the server demands.
+    pub(super) fn update(&mut self, job: &Job, (requests, bytes): (u64, u64), busy_until: Option<Millis>) {
         let fetched = job.counters.source_bytes;
         let before = *self.fetched_before.get_or_insert(fetched);
+        let pause = busy_until.map(|until| format!("; the server is busy, next request at {}", until.instant())).unwrap_or_default();
         let text = format!(
-            "{}{}; {} requests, {}",
+            "{}{}; {} requests, {}{pause}",
             status::progress(job),
             self.rate(job, fetched.saturating_sub(before)),
             HumanCount(requests),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use headrace_core::access::{Client, ClientKeys};
 
 use super::jwks;
-use crate::commands::table::format_table;
+use crate::commands::table::{format_table_within, terminal_columns};
 use crate::server::state_access::RunningAccess;
 use crate::terminal::printable;
 
@@ -28,21 +28,28 @@ pub(super) fn format_clients(clients: &[Client]) -> String {
     if clients.is_empty() {
         return "no clients are registered; register one with `headrace clients add`\n".to_owned();
     }
-    let mut rows = vec![["CLIENT_ID", "NAME", "STATE", "KEYS", "CHANGED"].map(str::to_owned)];
+    let mut rows = vec![["CLIENT_ID", "NAME", "STATE", "SCOPES", "GROUPS", "KEYS", "CHANGED"].map(str::to_owned)];
     rows.extend(clients.iter().map(|client| {
         let name = client.name.clone().unwrap_or_default();
-        [client.id.0.clone(), name, state(client).to_owned(), format_keys(&client.keys), client.changed_at.instant()]
+        let (scopes, keys) = (client.scopes.to_string(), format_keys(&client.keys));
+        [client.id.0.clone(), name, state(client).to_owned(), scopes, format_groups(client, "any"), keys, client.changed_at.instant()]
     }));
-    format_table(&rows)
+    format_table_within(&rows, terminal_columns())
+}
+
+/// Joins names with commas.
+fn join(names: &BTreeSet<String>) -> String {
+    names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Formats the groups that a client may export, or `any` if it is not restricted to groups.
+fn format_groups(client: &Client, any: &str) -> String {
+    client.groups.as_ref().map_or_else(|| any.to_owned(), |groups| format!("only {}", join(groups)))
 }
 
 /// Formats all details of one client.
 pub(super) fn format_client(client: &Client) -> String {
-    let join = |names: &BTreeSet<String>| names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-    let groups = client
-        .groups
-        .as_ref()
-        .map_or_else(|| "any group, patient and system exports".to_owned(), |groups| format!("only {}", join(groups)));
+    let groups = format_groups(client, "any group, patient and system exports");
     let containers = client.containers.as_ref().map(|names| names.iter().map(|name| name.as_str().to_owned()).collect());
     let default = || "server default".to_owned();
     let lines = [
@@ -73,6 +80,9 @@ pub(super) fn access_notice(running: Option<RunningAccess>, is_first: bool) -> O
             "The server that runs on this state folder was started with --access none: anyone who can reach it can export.\n\
              Restart it without --access none.\n",
         ),
+        Some(RunningAccess::OpenByDefault) if !is_first => {
+            Some("The server that runs on this state folder still rejects every request, until it is restarted.\n")
+        }
         Some(RunningAccess::OpenByDefault) => Some(
             "The server that runs on this state folder was open. From now on it rejects every request: restart it, so that it\n\
              issues access tokens.\n",
@@ -86,6 +96,7 @@ pub(super) fn access_notice(running: Option<RunningAccess>, is_first: bool) -> O
 /// Formats the instructions to give to a new client, and then the notice.
 pub(super) fn format_registered(client: &Client, base: Option<&str>, notice: Option<&str>) -> String {
     let (id, scopes) = (&client.id.0, &client.scopes);
+    let replace = if base.is_none() { " (replace [base] by the URL of the server, or give --base-url)" } else { "" };
     let base = base.map_or("[base]", |base| base.trim_end_matches('/'));
     let advice = match &client.keys {
         ClientKeys::Jwks(_) => Some(
@@ -101,7 +112,7 @@ pub(super) fn format_registered(client: &Client, base: Option<&str>, notice: Opt
     let mut output = match advice {
         None => format!("registered `{id}` with an external identity and the scopes {scopes}\n"),
         Some(advice) => format!(
-            "registered `{id}`\n\nsend to the client:\n  client_id  {id}\n  base URL   {base}\n  token URL  {base}/token (also in \
+            "registered `{id}`\n\nsend to the client{replace}:\n  client_id  {id}\n  base URL   {base}\n  token URL  {base}/token (also in \
              {base}/.well-known/smart-configuration)\n  method     private_key_jwt with ES384 or RS384\n  scopes     \
              {scopes}\n\n{advice}"
         ),

@@ -2,12 +2,39 @@
 
 use std::collections::BTreeMap;
 
+use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::deid::{CoveredElement, DeidConfig, DeidCoverage, DeidRemark, DeidTreatment};
+use indicatif::HumanCount;
 use serde_json::{Value, json};
+
+/// The number of kept elements that are named.
+const MAX_EXAMPLES: usize = 3;
 
 /// Formats the coverage of resource types as text. Elements that remain come first, and of these free text.
 pub(super) fn format_coverage(coverage: &[DeidCoverage]) -> String {
     coverage.iter().map(format_type).collect()
+}
+
+/// Says how many elements that may identify somebody are kept: texts that people write, and identifiers.
+pub(super) fn format_kept(coverage: &[DeidCoverage]) -> String {
+    let is_kept_text = |element: &&CoveredElement| element.treatment.keeps() && element.has_free_text;
+    let kept_in = |coverage: &DeidCoverage| -> Vec<String> {
+        let texts = coverage.elements.iter().filter(is_kept_text).map(|element| element.path.clone());
+        texts.chain(coverage.identifiers_beside_id.iter().cloned()).collect()
+    };
+    // Elements of patients are the best examples.
+    let (patients, others): (Vec<_>, Vec<_>) = coverage.iter().partition(|coverage| coverage.resource_type == ResourceType::PATIENT);
+    let kept: Vec<String> = patients.into_iter().chain(others).flat_map(kept_in).collect();
+    let coverage_hint = "--coverage lists what the rules do to each element";
+    if kept.is_empty() {
+        return format!("Valid does not mean safe: codes and dates can identify somebody, too; {coverage_hint}");
+    }
+    let examples: Vec<&str> = kept.iter().take(MAX_EXAMPLES).map(String::as_str).collect();
+    let (count, noun) = (HumanCount(kept.len() as u64), if kept.len() == 1 { "element" } else { "elements" });
+    format!(
+        "Valid does not mean safe: it keeps {count} {noun} with names, addresses, identifiers or free text, such as {}; {coverage_hint}",
+        examples.join(", ")
+    )
 }
 
 /// Formats the coverage of one type.

@@ -14,9 +14,6 @@ use crate::terminal::printable;
 /// Number of digits of an id on a terminal.
 const SHORT_ID: usize = 12;
 
-/// Largest number of characters of a level on a terminal.
-const SHORT_LEVEL: usize = 26;
-
 /// Formats a list as a table that fits the terminal.
 ///
 /// * `columns`: the width of the terminal; `None` keeps ids and texts complete.
@@ -25,14 +22,40 @@ pub(super) fn format_list(exports: &[ListedExport], columns: Option<usize>) -> S
         return "no exports\n".to_owned();
     }
     let short = |text: &str, length: usize| if columns.is_some() { text.chars().take(length).collect() } else { text.to_owned() };
-    let mut rows = vec![["EXPORT", "STATE", "STARTED", "DATA", "PROGRESS"].map(str::to_owned)];
+    let mut rows = vec![["EXPORT", "STATE", "STARTED", "PROGRESS", "DATA"].map(str::to_owned)];
     rows.extend(exports.iter().map(|export| {
-        let progress = export.reason.as_ref().unwrap_or(&export.progress);
-        let level = export.level.strip_prefix("Export of ").unwrap_or(&export.level);
         let state = export.state.as_str().to_owned();
-        [short(&export.id, SHORT_ID), state, minutes(&export.started), short(level, SHORT_LEVEL), progress.clone()]
+        let progress = progress(export);
+        let progress = if columns.is_some() { two_parts(progress).to_owned() } else { progress.to_owned() };
+        // The data comes last, because what is too long for a terminal is cut off there.
+        [short(&export.id, SHORT_ID), state, minutes(&export.started), progress, data(export)]
     }));
     format_table_within(&rows, columns)
+}
+
+/// Returns the progress without the state, which has a column of its own.
+fn progress(export: &ListedExport) -> &str {
+    let (progress, state) = (export.progress.as_str(), export.state.as_str());
+    progress.strip_prefix(state).map_or(progress, |rest| rest.trim_start_matches(", "))
+}
+
+/// Returns the first two of the parts that commas separate, such as `45 % done, 1234 resources`.
+fn two_parts(progress: &str) -> &str {
+    let end = progress.match_indices(", ").nth(1).map_or(progress.len(), |(end, _)| end);
+    progress.get(..end).unwrap_or(progress)
+}
+
+/// Returns what distinguishes an export from others: the reason of a failure, its level, its parameters, and the schedule that has started it.
+fn data(export: &ListedExport) -> String {
+    let level = export.level.strip_prefix("Export of ").unwrap_or(&export.level).to_owned();
+    let requester = export.requester.iter().map(|requester| format!("by {requester}"));
+    let parts = export.reason.iter().cloned().chain([level]).chain(requester).chain([parameters(export)]);
+    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the parameters of an export, separated by spaces.
+fn parameters(export: &ListedExport) -> String {
+    export.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
 }
 
 /// Returns a point in time of FHIR to the minute, in a readable form. Other texts are returned as they are.
@@ -51,6 +74,7 @@ pub(super) fn to_json(export: &ListedExport) -> Value {
         "data": export.level,
         "progress": export.progress,
         "reason": export.reason,
+        "requester": export.requester,
         "started": export.started,
         "changed": export.changed,
         "transactionTime": export.transaction_time,
@@ -72,14 +96,17 @@ impl ShownExport<'_> {
     pub(super) fn format(&self) -> String {
         let mut lines: Vec<(&str, String)> = vec![("status URL", shown_url(self.status_url)), ("state", self.state().to_owned())];
         if let Some(listed) = &self.listed {
-            let parameters = listed.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
-            lines.extend([("data", listed.level.clone()), ("parameters", parameters), ("started", listed.started.clone())]);
-            lines.push(("changed", listed.changed.clone()));
+            lines.extend([("data", listed.level.clone()), ("parameters", parameters(listed)), ("started", listed.started.clone())]);
+            lines.extend([("changed", listed.changed.clone()), ("started by", listed.requester.clone().unwrap_or_default())]);
+            lines.push(("result", if listed.state.is_open() { String::new() } else { progress(listed).to_owned() }));
         }
         match &self.answer {
             Err(reason) => lines.push(("reason", reason.clone())),
             Ok((progress, None)) => lines.push(("progress", progress.clone().unwrap_or_default())),
-            Ok((_, Some(manifest))) => lines.push(("data up to", manifest.transaction_time.clone())),
+            Ok((_, Some(manifest))) => {
+                lines.push(("data up to", manifest.transaction_time.clone()));
+                lines.push(("request", manifest.request.clone().unwrap_or_default()));
+            }
         }
         let lines = lines.iter().filter(|(_, value)| !value.is_empty());
         let text: String = lines.map(|(label, value)| format!("{label:12} {}\n", printable(value))).collect();
@@ -160,6 +187,7 @@ mod tests {
             started: "2026-01-31T08:00:00.000Z".to_owned(),
             changed: "2026-01-31T08:00:01.000Z".to_owned(),
             parameters: vec![("_type".to_owned(), "Patient".to_owned())],
+            requester: None,
             transaction_time: None,
         }
     }
@@ -168,11 +196,31 @@ mod tests {
     fn a_list_fits_the_terminal_and_is_complete_elsewhere() {
         let list = format_list(&[export()], Some(80));
         assert!(list.lines().all(|line| line.chars().count() <= 80), "{list}");
-        assert!(list.contains("4f9a1c0be25d  running  2026-01-31 08:00  Group/\\u{1b}[31mred"), "{list}");
+        assert!(list.contains("4f9a1c0be25d  running  2026-01-31 08:00  45 % done, 1234 resources  Group/"), "{list}");
+        assert!(format_list(&[export()], Some(200)).contains("Group/\\u{1b}[31mred, _type=Patient"));
         assert!(!list.contains('\u{1b}'));
         let whole = format_list(&[export()], None);
         assert!(whole.contains("4f9a1c0be25d4f0b8f6f3a0f4a6be1aa") && whole.contains("3 of 7 tasks left"), "{whole}");
         assert_eq!(format_list(&[], None), "no exports\n");
+    }
+
+    #[test]
+    fn exports_can_be_told_apart_and_the_state_is_said_once() {
+        let nightly = ListedExport {
+            state: ExportState::Complete,
+            level: "Export of the whole system".to_owned(),
+            progress: "complete, 2523 resources, 1 line left out".to_owned(),
+            requester: Some("schedule nightly".to_owned()),
+            ..export()
+        };
+        let failed =
+            ListedExport { state: ExportState::Failed, progress: "failed".to_owned(), reason: Some("no space".to_owned()), ..export() };
+        let list = format_list(&[nightly.clone(), failed], None);
+        for words in ["2523 resources, 1 line left out  the whole system, by schedule nightly, _type=Patient", "no space, Group/"] {
+            assert!(list.contains(words), "{words}: {list}");
+        }
+        assert_eq!(list.matches("complete").count() + list.matches("failed").count(), 2, "{list}");
+        assert!(format_list(&[nightly], Some(70)).contains("2523 resources"), "the count is not what is cut off");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::plural::counted;
 use headrace_lake::add::{AddReport, AddSettings, InputFormat, LeftOutExample, LeftOutReason, TableVersions, WatermarkChange, add};
 use headrace_lake::add::{InputPosition, LeftOut};
@@ -17,6 +18,9 @@ use crate::terminal::{print_result, printable, printable_json};
 
 /// The number of examples of a reason that are printed. The JSON has more.
 const MAX_SHOWN: usize = 5;
+
+/// The remedy if the input does not move the watermark.
+const OPERATOR_REMEDY: &str = "; if you know up to when the lake is complete, run the command again with --complete-up-to";
 
 /// Runs `headrace lake add`.
 pub(super) async fn run_add(args: &AddToLakeArgs) -> Result<LakeStatus, LakeCommandError> {
@@ -57,7 +61,7 @@ fn settings(args: &AddToLakeArgs) -> Result<AddSettings, LakeCommandError> {
 /// Formats the report for people.
 fn format_report(report: &AddReport) -> String {
     if report.is_repeat {
-        return "nothing to do: the same input was added before\n".to_owned();
+        return format_repeat(report);
     }
     let mut text = String::new();
     if !report.resources.is_empty() {
@@ -76,9 +80,24 @@ fn format_report(report: &AddReport) -> String {
         counted(report.objects, "object", "objects"),
     );
     for (count, one, many) in [
-        (report.files_added_before, "file was added before", "files were added before"),
+        (report.files_added_before, "file was added before, and was not added again", "files were added before, and were not added again"),
         (report.files_without_data, "file has no data, such as a manifest", "files have no data, such as a manifest"),
         (report.references.resolved, "reference was resolved", "references were resolved"),
+        (
+            report.rewritten,
+            "resource of the lake was written again: references in it are resolved now",
+            "resources of the lake were written again: references in them are resolved now",
+        ),
+        (
+            report.replaced,
+            "resource replaces other content in the lake, with the same lastUpdated and versionId or without both",
+            "resources replace other content in the lake, with the same lastUpdated and versionId or without both",
+        ),
+        (
+            report.deletions_without_time,
+            "deletion has no time: it hides its resource for ever, also one that is created again",
+            "deletions have no time: they hide their resources for ever, also those that are created again",
+        ),
     ] {
         if count > 0 {
             text += &format!("{}\n", counted(count, one, many));
@@ -88,18 +107,18 @@ fn format_report(report: &AddReport) -> String {
     for (count, one, many) in [
         (
             report.references.unknown_urls,
-            "reference stays as it is: no resource of the input has its urn",
-            "references stay as they are: no resource of the input has their urn",
+            "reference stays as it is: no resource of the input or of the lake has its urn",
+            "references stay as they are: no resource of the input or of the lake has their urn",
         ),
         (
             report.references.unknown_identifiers,
-            "reference stays as it is: no resource of the input has its identifier",
-            "references stay as they are: no resource of the input has their identifier",
+            "reference stays as it is: no resource of the input or of the lake has its identifier",
+            "references stay as they are: no resource of the input or of the lake has their identifier",
         ),
         (
             report.references.ambiguous,
-            "reference stays as it is: several resources of the input have its name or identifier",
-            "references stay as they are: several resources of the input have their name or identifier",
+            "reference stays as it is: several resources of the input and of the lake have its name or identifier",
+            "references stay as they are: several resources of the input and of the lake have their name or identifier",
         ),
         (
             report.references.other_searches,
@@ -111,11 +130,24 @@ fn format_report(report: &AddReport) -> String {
             text += &format!("attention: {}\n", counted(count, one, many));
         }
     }
-    if let Some(problem) = &report.watermark_problem {
-        text += &format!("attention: no watermark was written: {}\n", printable(problem));
-    }
+    text += &format_watermark_problem(report);
     text.extend(report.left_out.iter().map(|(reason, left_out)| format_left_out(*reason, left_out)));
     text
+}
+
+/// Formats the report about an input that was added before.
+fn format_repeat(report: &AddReport) -> String {
+    let is_written = |(_, change): &(String, WatermarkChange)| matches!(change, WatermarkChange::Written(_));
+    let start = if report.watermarks.iter().any(is_written) { "nothing was added" } else { "nothing to do" };
+    let mut text = format!("{start}: the same input was added before\n");
+    text.extend(report.watermarks.iter().map(|(folder, change)| format_watermark(folder, *change)));
+    text + &format_watermark_problem(report)
+}
+
+/// Formats the reason why the input does not move the watermark.
+fn format_watermark_problem(report: &AddReport) -> String {
+    let Some(problem) = &report.watermark_problem else { return String::new() };
+    format!("attention: no watermark was written: {}{OPERATOR_REMEDY}\n", printable(problem))
 }
 
 /// Formats what became of a watermark.
@@ -125,6 +157,19 @@ fn format_watermark(folder: &str, change: WatermarkChange) -> String {
         WatermarkChange::Written(time) => format!("watermark{place}: complete up to {}\n", time.instant()),
         WatermarkChange::KeptLater(time) => format!("watermark{place}: it stays at {}, which is not earlier\n", time.instant()),
         WatermarkChange::KeptInvalid => format!("attention: watermark{place}: the object is not valid, and was not changed\n"),
+        WatermarkChange::KeptOfOthers => {
+            format!("attention: watermark{place}: the object is that of another pipeline, and was not changed{OPERATOR_REMEDY}\n")
+        }
+        WatermarkChange::KeptBeforeGap { before: Some(before), after } => format!(
+            "attention: watermark{place}: it stays at {}, because the changes of the input begin later, at {}{OPERATOR_REMEDY}\n",
+            before.instant(),
+            after.instant()
+        ),
+        WatermarkChange::KeptBeforeGap { before: None, after } => format!(
+            "attention: watermark{place}: none was written, because the changes of the input begin at {}, and nothing says that the lake is \
+             complete up to then{OPERATOR_REMEDY}\n",
+            after.instant()
+        ),
     }
 }
 
@@ -165,7 +210,12 @@ fn report_json(report: &AddReport) -> Value {
     let watermarks = report.watermarks.iter().map(|(folder, change)| match change {
         WatermarkChange::Written(time) => json!({ "folder": folder, "completeUpTo": time.instant(), "isWritten": true }),
         WatermarkChange::KeptLater(time) => json!({ "folder": folder, "completeUpTo": time.instant(), "isWritten": false }),
-        WatermarkChange::KeptInvalid => json!({ "folder": folder, "completeUpTo": null, "isWritten": false }),
+        WatermarkChange::KeptInvalid | WatermarkChange::KeptOfOthers => {
+            json!({ "folder": folder, "completeUpTo": null, "isWritten": false, "problem": change.problem() })
+        }
+        WatermarkChange::KeptBeforeGap { before, .. } => {
+            json!({ "folder": folder, "completeUpTo": before.map(Millis::instant), "isWritten": false, "problem": change.problem() })
+        }
     });
     json!({
         "format": report.format.map(InputFormat::as_str),
@@ -177,6 +227,9 @@ fn report_json(report: &AddReport) -> Value {
         "objects": report.objects,
         "resources": resources.collect::<serde_json::Map<_, _>>(),
         "deletions": report.deletions,
+        "deletionsWithoutTime": report.deletions_without_time,
+        "rewrittenResources": report.rewritten,
+        "replacedResources": report.replaced,
         "references": {
             "resolved": report.references.resolved,
             "unknownUrls": report.references.unknown_urls,

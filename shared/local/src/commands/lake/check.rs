@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use headrace_core::lake::watermark::WATERMARK_OBJECT;
 use headrace_core::ports::{Clock as _, ResourceSource};
@@ -10,6 +11,7 @@ use headrace_core::vocab::plural::counted;
 use headrace_edge::system::SystemClock;
 use headrace_fhir::instant::Instant;
 use headrace_lake::check::{CheckError, CheckSettings, Finding, FindingExample, LakeReport, SLICE_BYTES, TypeReport, check_lake};
+use headrace_lake::compact::{ObjectCount, waiting_objects};
 use headrace_lake::progress::Progress;
 use headrace_lake::writing::unfinished_runs;
 use indicatif::{DecimalBytes, HumanCount};
@@ -28,19 +30,29 @@ use crate::terminal::{print_result, printable, printable_json};
 /// The number of examples of a finding that are printed. The JSON has more.
 const MAX_SHOWN: usize = 5;
 
+/// Objects that wait for their removal, and when the last of them was replaced.
+type WaitingObjects = (ObjectCount, Option<Millis>);
+
 /// Runs `headrace lake check`.
 pub(super) async fn run_check(args: &CheckLakeArgs) -> Result<LakeStatus, LakeCommandError> {
-    let (report, unfinished) = match &args.lake {
-        LakeLocation::Directory(path) => (check(DirectoryLake::open(path), args).await?, count_unfinished(path)?),
+    let (report, unfinished, waiting) = match &args.lake {
+        LakeLocation::Directory(path) => {
+            let report = check(DirectoryLake::open(path), args).await?;
+            // A compaction may be removing them at this moment.
+            let waiting = waiting_objects(path).unwrap_or_default();
+            (report, count_unfinished(path)?, waiting)
+        }
         #[cfg(feature = "deployment")]
-        LakeLocation::S3 { bucket, prefix } => (check(deployment::clients().await?.lake(bucket, prefix), args).await?, 0),
+        LakeLocation::S3 { bucket, prefix } => {
+            (check(deployment::clients().await?.lake(bucket, prefix), args).await?, 0, WaitingObjects::default())
+        }
         #[cfg(not(feature = "deployment"))]
         LakeLocation::S3 { .. } => return Err(crate::stores::deployment::DeploymentError::BuiltWithoutAws.into()),
     };
     if args.json {
-        print_result(&printable_json(&format!("{:#}\n", report_json(&report, unfinished))));
+        print_result(&printable_json(&format!("{:#}\n", report_json(&report, unfinished, waiting))));
     } else {
-        print_result(&format_report(&report, unfinished));
+        print_result(&format_report(&report, unfinished, waiting));
     }
     Ok(status(report.is_clean() && unfinished == 0))
 }
@@ -69,7 +81,7 @@ fn count_unfinished(path: &Path) -> Result<u64, LakeCommandError> {
 }
 
 /// Formats the report for people.
-fn format_report(report: &LakeReport, unfinished: u64) -> String {
+fn format_report(report: &LakeReport, unfinished: u64, waiting: WaitingObjects) -> String {
     let mut text = format_types(report);
     let objects = counted(report.objects, "object", "objects");
     let resources: u64 = report.types.values().map(|counts| counts.resources).sum();
@@ -81,6 +93,9 @@ fn format_report(report: &LakeReport, unfinished: u64) -> String {
         DecimalBytes(report.stored_bytes)
     );
     text += &format_watermark(report);
+    text += &format_without_time(report);
+    text += &format_deletions_without_time(report);
+    text += &format_waiting(waiting);
     if unfinished > 0 {
         text += &format!(
             "attention: {}: run the same command again to complete it\n",
@@ -123,10 +138,57 @@ fn format_watermark(report: &LakeReport) -> String {
         (_, true) => format!("watermark: {WATERMARK_OBJECT} is not valid\n"),
         (Some(time), false) => {
             let age = report.checked_at.unwrap_or(time).since(time);
-            format!("watermark: complete up to {} ({} ago), as {WATERMARK_OBJECT} says\n", time.instant(), human_duration(age))
+            format!("watermark: complete up to {} ({} ago), as {WATERMARK_OBJECT} says\n", time.instant(), format_age(age))
         }
         (None, false) => format!("watermark: none; no {WATERMARK_OBJECT} says up to when the lake is complete\n"),
     }
+}
+
+/// Formats an age in whole seconds or a larger unit.
+fn format_age(age: Duration) -> String {
+    match age.as_secs() {
+        0 => "less than a second".to_owned(),
+        seconds => human_duration(Duration::from_secs(seconds)),
+    }
+}
+
+/// Says that a compaction has left old objects in the lake, which exports still read.
+fn format_waiting((count, replaced_at): WaitingObjects) -> String {
+    let Some(replaced_at) = replaced_at else { return String::new() };
+    format!(
+        "note: {} ({}) wait for their removal, since newer ones replaced them at {}, and are counted above: headrace lake compact removes them \
+         when no export can be reading them any more\n",
+        counted(count.objects, "object", "objects"),
+        DecimalBytes(count.bytes),
+        replaced_at.instant(),
+    )
+}
+
+/// Says what follows for resources without a time. It needs no attention: many lakes of Bundles have none.
+fn format_without_time(report: &LakeReport) -> String {
+    let count: u64 = report.types.values().map(|counts| counts.without_time).sum();
+    if count == 0 {
+        return String::new();
+    }
+    let resources = if count == 1 { "1 resource has".to_owned() } else { format!("{} resources have", HumanCount(count)) };
+    format!(
+        "note: {resources} no valid meta.lastUpdated: every export contains them, whatever --since is, and of several versions without a time \
+         the last one in the order of objects counts\n"
+    )
+}
+
+/// Formats the note about deletions without a time.
+fn format_deletions_without_time(report: &LakeReport) -> String {
+    let count: u64 = report.types.values().map(|counts| counts.deletions_without_time).sum();
+    if count == 0 {
+        return String::new();
+    }
+    let (deletions, consequence) = if count == 1 {
+        ("1 deletion has".to_owned(), "it hides its resource for ever, also one that is created again")
+    } else {
+        (format!("{} deletions have", HumanCount(count)), "they hide their resources for ever, also those that are created again")
+    };
+    format!("note: {deletions} no time: {consequence}\n")
 }
 
 /// Formats a finding with its first examples.
@@ -139,7 +201,7 @@ fn format_finding(finding: &Finding, report: &LakeReport) -> String {
     let shown = finding.examples.iter().filter(|example| !example.object.is_empty()).take(MAX_SHOWN);
     text.extend(shown.map(format_example));
     let more = finding.count.saturating_sub(MAX_SHOWN as u64);
-    if more > 0 {
+    if more > 0 && !finding.examples.is_empty() {
         text += &format!("  and {more} more\n");
     }
     text
@@ -148,12 +210,13 @@ fn format_finding(finding: &Finding, report: &LakeReport) -> String {
 /// Formats the position of a finding.
 fn format_example(example: &FindingExample) -> String {
     let line = example.line.map(|line| format!(", line {line}")).unwrap_or_default();
+    let byte = example.offset.map(|offset| format!(", byte {offset}")).unwrap_or_default();
     let detail = if example.detail.is_empty() { String::new() } else { format!(": {}", example.detail) };
-    format!("  {}{line}{detail}\n", printable(&example.object))
+    format!("  {}{line}{byte}{detail}\n", printable(&example.object))
 }
 
 /// Returns the report as JSON.
-fn report_json(report: &LakeReport, unfinished: u64) -> Value {
+fn report_json(report: &LakeReport, unfinished: u64, (waiting, replaced_at): WaitingObjects) -> Value {
     let instant = |time: Option<Instant>| time.map(|time| time.to_string());
     let types: serde_json::Map<String, Value> = report
         .types
@@ -167,6 +230,8 @@ fn report_json(report: &LakeReport, unfinished: u64) -> Value {
                 "olderVersions": counts.older_versions,
                 "deletions": counts.deletions,
                 "deleted": counts.deleted,
+                "deletionsWithoutTime": counts.deletions_without_time,
+                "conflicting": counts.conflicting,
                 "oldest": instant(counts.oldest),
                 "newest": instant(counts.newest),
                 "withoutTime": counts.without_time,
@@ -187,6 +252,11 @@ fn report_json(report: &LakeReport, unfinished: u64) -> Value {
             "isValid": !report.watermark.is_invalid,
         },
         "unfinishedRuns": unfinished,
+        "waitingObjects": {
+            "objects": waiting.objects,
+            "storedBytes": waiting.bytes,
+            "replacedAt": replaced_at.map(Millis::instant),
+        },
         "findings": report.findings.iter().map(finding_json).collect::<Vec<_>>(),
         "nearMisses": report.near_misses,
     })
@@ -195,11 +265,23 @@ fn report_json(report: &LakeReport, unfinished: u64) -> Value {
 /// Returns a finding as JSON.
 fn finding_json(finding: &Finding) -> Value {
     let examples = finding.examples.iter().filter(|example| !example.object.is_empty());
-    let examples = examples.map(|example| json!({ "object": example.object, "line": example.line, "detail": example.detail }));
+    let examples =
+        examples.map(|example| json!({ "object": example.object, "line": example.line, "byte": example.offset, "detail": example.detail }));
     json!({
         "kind": finding.kind.as_str(),
         "count": finding.count,
         "consequence": finding.kind.consequence(),
         "examples": examples.collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_has_no_milliseconds() {
+        let age = |millis| format_age(Duration::from_millis(millis));
+        assert_eq!([age(951), age(1_951), age(7_200_000)], ["less than a second", "1 s", "2 h"]);
+    }
 }

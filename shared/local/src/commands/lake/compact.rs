@@ -6,7 +6,7 @@ use std::time::Duration;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::lake_settings::LakeVersions;
 use headrace_core::vocab::plural::counted;
-use headrace_edge::config::parse_lake_versions;
+use headrace_edge::config::{parse_lake_versions, parse_lake_watermark};
 use headrace_lake::compact::{CompactReport, CompactSettings, ObjectCount, compact};
 use headrace_lake::progress::Progress;
 use indicatif::{DecimalBytes, HumanCount};
@@ -28,6 +28,7 @@ pub(super) async fn run_compact(args: &CompactLakeArgs) -> Result<LakeStatus, La
     let settings = CompactSettings {
         export_deadline: Duration::from_secs(args.deadline_hours * 3_600),
         removes_now: args.now,
+        watermark: non_empty(&args.lake_watermark).map(parse_lake_watermark).transpose()?.unwrap_or_default(),
         rewrite: rewrite_settings(&args.common)?,
     };
     let progress = Arc::new(Progress::default());
@@ -42,7 +43,7 @@ pub(super) async fn run_compact(args: &CompactLakeArgs) -> Result<LakeStatus, La
     } else {
         print_result(&format_report(&report));
     }
-    Ok(status(report.kept_objects == 0))
+    Ok(status(report.kept_objects == 0 && report.linked_objects == 0))
 }
 
 /// Formats the report for people.
@@ -78,6 +79,12 @@ fn format_report(report: &CompactReport) -> String {
             counted(report.kept_objects, "object stays", "objects stay")
         );
     }
+    if report.linked_objects > 0 {
+        text += &format!(
+            "attention: {} as they are, because they are reached through a link to a folder: compact the lake to which they belong\n",
+            counted(report.linked_objects, "object stays", "objects stay")
+        );
+    }
     text
 }
 
@@ -96,6 +103,7 @@ fn report_json(report: &CompactReport) -> Value {
         "waiting": count(report.waiting),
         "removableAt": report.removable_at.map(Millis::instant),
         "keptObjects": report.kept_objects,
+        "linkedObjects": report.linked_objects,
         "versions": { "before": report.versions_before, "after": report.versions_after },
         "deletions": { "before": report.deletions.0, "after": report.deletions.1 },
     })

@@ -36,6 +36,10 @@ impl ProgressDisplay {
             let interval = if bar.is_some() { BAR_INTERVAL } else { LINE_INTERVAL };
             while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                 let (done, total) = progress.bytes();
+                // The size is not known before the listing.
+                if total == 0 {
+                    continue;
+                }
                 match &bar {
                     Some(bar) => {
                         bar.set_length(total);
@@ -64,7 +68,9 @@ impl Drop for ProgressDisplay {
 /// Starts a bar.
 fn start_bar(action: &'static str) -> ProgressBar {
     let bar = ProgressBar::new(0);
-    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:40} {bytes} of {total_bytes} [{bytes_per_sec}, {elapsed}]") {
+    if let Ok(style) =
+        ProgressStyle::with_template("{msg} {bar:40} {decimal_bytes} of {decimal_total_bytes} [{decimal_bytes_per_sec}, {elapsed}]")
+    {
         bar.set_style(style);
     }
     bar.set_message(action);

@@ -3,9 +3,10 @@
 use headrace_core::job::{Job, JobState};
 use headrace_core::schedule::{Schedule, ScheduleProblem};
 use headrace_core::vocab::level::Level;
+use headrace_core::vocab::plural::counted;
 use serde_json::{Value, json};
 
-use crate::commands::table::format_table;
+use crate::commands::table::{format_table_within, terminal_columns};
 use crate::terminal::printable;
 
 /// Returns `paused` or `enabled`.
@@ -44,6 +45,64 @@ fn result(schedule: &Schedule, job: Option<&Job>) -> String {
     }
 }
 
+/// Returns the result of the last run with what is missing: lines that were left out, and the files of a complete run that somebody has
+/// deleted or that have expired.
+fn shown_result(schedule: &Schedule, job: Option<&Job>) -> String {
+    let state = result(schedule, job);
+    let Some(job) = job.filter(|job| job.state.as_str() == state) else { return state };
+    match job.state {
+        JobState::Complete if job.counters.lines_rejected > 0 => format!("{state}, {}", lines_left_out(job)),
+        JobState::Cancelled if was_complete(schedule, job) => "complete, deleted".to_owned(),
+        JobState::Expired if was_complete(schedule, job) => "complete, expired".to_owned(),
+        JobState::Queued
+        | JobState::Accepted
+        | JobState::Running
+        | JobState::Complete
+        | JobState::Failed
+        | JobState::Cancelled
+        | JobState::Expired => state,
+    }
+}
+
+/// Returns true if the last complete run of the schedule was this job, whatever became of it since.
+fn was_complete(schedule: &Schedule, job: &Job) -> bool {
+    schedule.complete_run.as_ref().is_some_and(|run| run.job == job.id)
+}
+
+/// Formats the number of lines that an export has left out.
+fn lines_left_out(job: &Job) -> String {
+    counted(job.counters.lines_rejected, "line left out", "lines left out")
+}
+
+/// Returns what somebody should do about the last run, if there is something.
+fn attention(schedule: &Schedule, job: Option<&Job>) -> Option<String> {
+    let job = job?;
+    let is_incremental = schedule.definition.is_incremental;
+    match job.state {
+        JobState::Complete if job.counters.lines_rejected > 0 => {
+            let later =
+                "after a repair, later increments have a resource only with a new meta.lastUpdated, full exports have it in any case";
+            let remedy = if is_incremental { later } else { "the next run after a repair has them" };
+            let lines = counted(
+                job.counters.lines_rejected,
+                "line of the lake is not a resource and was left out",
+                "lines of the lake are not resources and were left out",
+            );
+            Some(format!("{lines}, see `headrace jobs show {}`: {remedy}", job.id))
+        }
+        JobState::Cancelled if is_incremental && was_complete(schedule, job) => {
+            Some("the files of the last complete run were deleted, and no later increment has its changes: run a full export".to_owned())
+        }
+        JobState::Queued
+        | JobState::Accepted
+        | JobState::Running
+        | JobState::Complete
+        | JobState::Failed
+        | JobState::Cancelled
+        | JobState::Expired => None,
+    }
+}
+
 /// Formats schedules as a table, one per line. Each comes with the job of its last run.
 pub(super) fn format_schedules(schedules: &[(Option<Job>, Schedule)]) -> String {
     if schedules.is_empty() {
@@ -54,9 +113,9 @@ pub(super) fn format_schedules(schedules: &[(Option<Job>, Schedule)]) -> String 
         let last = schedule.state.last_run.as_ref().map(|run| run.started_at.instant()).unwrap_or_default();
         let next = next(schedule).unwrap_or_default();
         let name = schedule.key.name.to_string();
-        [name, state(schedule).to_owned(), format_times(schedule), next, last, result(schedule, job.as_ref())]
+        [name, state(schedule).to_owned(), format_times(schedule), next, last, shown_result(schedule, job.as_ref())]
     }));
-    format_table(&rows)
+    format_table_within(&rows, terminal_columns())
 }
 
 /// Formats all details of one schedule.
@@ -83,7 +142,8 @@ pub(super) fn format_schedule(schedule: &Schedule, job: Option<&Job>) -> String 
         ("incremental", Some(incremental)),
         ("keep", definition.keep.map(|keep| keep.to_string())),
         ("last run", last_run),
-        ("result", Some(result(schedule, job))),
+        ("result", Some(shown_result(schedule, job))),
+        ("attention", attention(schedule, job)),
         ("reason", reason),
         ("problem", problem),
         ("last complete", complete),
@@ -112,5 +172,7 @@ pub(super) fn schedule_json(schedule: &Schedule, job: Option<&Job>) -> Value {
         "complete_run": schedule.complete_run,
         "next": next(schedule),
         "result": result(schedule, job),
+        "lines_rejected": job.map(|job| job.counters.lines_rejected),
+        "attention": attention(schedule, job),
     })
 }

@@ -14,7 +14,7 @@ use headrace_core::lake::slices::{encoding_from_name, is_foreign};
 use headrace_core::ports::{ByteStream, ListedObject, METADATA_LIMIT_BYTES, MetadataObject, ObjectPage, ResourceSource};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::SourceError;
-use walkdir::{DirEntry, WalkDir};
+use walkdir::{DirEntry, FilterEntry, IntoIter, WalkDir};
 
 use super::blocking_call::{BlockingCall, in_place};
 use crate::stores::io_fault::{IoFault, source_error};
@@ -46,13 +46,14 @@ impl DirectoryLake {
             entry.file_type().is_file() && object.is_some_and(|object| encoding_from_name(&object).is_some())
         };
         // A folder that cannot be read may have objects. The export names it.
-        Ok(entries(&self.root).any(|entry| entry.map_or_else(|error| SkippedLink::from_error(&self.root, &error).is_none(), is_object)))
+        Ok(LakeEntries::walk(&self.root)
+            .any(|entry| entry.map_or_else(|error| SkippedLink::from_error(&self.root, &error).is_none(), is_object)))
     }
 
     /// Counts the files whose names are nearly right.
     pub(crate) fn near_misses(&self) -> NearMisses {
         let mut near_misses = NearMisses::default();
-        let files = entries(&self.root).filter_map(Result::ok).filter(|entry| entry.file_type().is_file());
+        let files = LakeEntries::walk(&self.root).filter_map(Result::ok).filter(|entry| entry.file_type().is_file());
         files.filter_map(|entry| object_name(&self.root, entry.path())).for_each(|object| near_misses.add(&object));
         near_misses
     }
@@ -83,7 +84,7 @@ impl DirectoryLake {
                 tracing::warn!(object = ?object, reason, "an entry of the lake was skipped");
             }
         };
-        for entry in entries(root) {
+        for entry in LakeEntries::walk(root) {
             match entry {
                 Err(error) => match SkippedLink::from_error(root, &error) {
                     Some(link) if link.object.split('/').any(is_foreign) => {}
@@ -103,7 +104,7 @@ impl DirectoryLake {
                         skip(&object, "it is not a regular file");
                         continue;
                     }
-                    let metadata = entry.metadata().map_err(|error| listing_error(root, error))?;
+                    let metadata = entry.metadata().map_err(|error| listing_error(root, error.into()))?;
                     let arrived = Millis(u64::try_from(since_epoch(&metadata).as_millis()).unwrap_or(u64::MAX));
                     objects.push(ListedObject { pin: Pin { object, etag: etag(&metadata), size: metadata.len() }, arrived });
                 }
@@ -117,10 +118,84 @@ impl DirectoryLake {
     }
 }
 
-/// Walks through a lake, without entries of other tools and of the file system.
-fn entries(root: &Path) -> impl Iterator<Item = walkdir::Result<DirEntry>> {
-    let is_read = |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().to_str().is_some_and(is_foreign);
-    WalkDir::new(root).follow_links(true).into_iter().filter_entry(is_read)
+/// The entries of a lake, without those of other tools and of the file system. Links are followed, but not to a folder that contains
+/// the lake: its other content is not part of the lake, and the lake itself would be read twice.
+struct LakeEntries {
+    walk: FilterEntry<IntoIter, fn(&DirEntry) -> bool>,
+    /// The path of the lake without links. `None` if it cannot be found out; the walk itself then fails.
+    real_root: Option<PathBuf>,
+}
+
+impl LakeEntries {
+    /// Walks through the lake in the directory `root`.
+    fn walk(root: &Path) -> Self {
+        let is_read: fn(&DirEntry) -> bool = is_read;
+        Self { walk: WalkDir::new(root).follow_links(true).into_iter().filter_entry(is_read), real_root: root.canonicalize().ok() }
+    }
+
+    /// Returns true if a link leads to a folder that contains the lake, or to the lake.
+    fn leads_round(&self, link: &Path) -> bool {
+        self.real_root.as_ref().is_some_and(|root| link.canonicalize().is_ok_and(|target| root.starts_with(target)))
+    }
+}
+
+impl Iterator for LakeEntries {
+    type Item = Result<DirEntry, EntryError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = match self.walk.next()? {
+            Ok(entry) => entry,
+            Err(error) => return Some(Err(error.into())),
+        };
+        let is_link = entry.depth() > 0 && entry.path_is_symlink() && entry.file_type().is_dir();
+        if is_link && self.leads_round(entry.path()) {
+            self.walk.skip_current_dir();
+            return Some(Err(EntryError::LeadsRound(entry.into_path())));
+        }
+        Some(Ok(entry))
+    }
+}
+
+/// Returns true for an entry that can belong to a lake.
+fn is_read(entry: &DirEntry) -> bool {
+    entry.depth() == 0 || !entry.file_name().to_str().is_some_and(is_foreign)
+}
+
+/// An entry of a lake that cannot be listed.
+enum EntryError {
+    /// The file system has failed, or a link leads nowhere or to a folder above it in the lake.
+    Walk(walkdir::Error),
+    /// The link leads to a folder that contains the lake.
+    LeadsRound(PathBuf),
+}
+
+impl From<walkdir::Error> for EntryError {
+    fn from(error: walkdir::Error) -> Self {
+        Self::Walk(error)
+    }
+}
+
+impl EntryError {
+    /// Returns the path of the entry.
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Walk(error) => error.path(),
+            Self::LeadsRound(path) => Some(path.as_path()),
+        }
+    }
+
+    /// Returns the reason why the entry is skipped. `None` if the listing fails instead.
+    fn skip_reason(&self) -> Option<&'static str> {
+        let error = match self {
+            Self::LeadsRound(_) => return Some("the link leads to a folder that contains the lake"),
+            Self::Walk(error) => error,
+        };
+        let cause = error.io_error();
+        if error.loop_ancestor().is_some() || cause.and_then(io::Error::raw_os_error) == Some(ELOOP) {
+            return Some("the link leads back to itself");
+        }
+        (cause.map(io::Error::kind) == Some(io::ErrorKind::NotFound)).then_some("the target of the link does not exist")
+    }
 }
 
 /// Returns the name of an object: its path below the root, with `/` between folders. `None` if it is not UTF-8.
@@ -138,15 +213,8 @@ struct SkippedLink {
 
 impl SkippedLink {
     /// Returns the link that caused an error of a listing. `None` if the cause is something else.
-    fn from_error(root: &Path, error: &walkdir::Error) -> Option<Self> {
-        let kind = error.io_error().map(io::Error::kind);
-        let reason = if error.loop_ancestor().is_some() || error.io_error().and_then(io::Error::raw_os_error) == Some(ELOOP) {
-            "the link leads back to itself"
-        } else if kind == Some(io::ErrorKind::NotFound) {
-            "the target of the link does not exist"
-        } else {
-            return None;
-        };
+    fn from_error(root: &Path, error: &EntryError) -> Option<Self> {
+        let reason = error.skip_reason()?;
         let path = error.path().filter(|path| *path != root)?;
         Some(Self { object: object_name(root, path).unwrap_or_else(|| path.to_string_lossy().into_owned()), reason })
     }
@@ -156,9 +224,13 @@ impl SkippedLink {
 const ELOOP: i32 = if cfg!(target_os = "linux") { 40 } else { 62 };
 
 /// Converts an error of a listing. It names the file or folder.
-fn listing_error(root: &Path, error: walkdir::Error) -> SourceError {
+fn listing_error(root: &Path, error: EntryError) -> SourceError {
     let object = error.path().and_then(|path| object_name(root, path)).unwrap_or_default();
-    match error.into_io_error() {
+    let cause = match error {
+        EntryError::Walk(error) => error.into_io_error(),
+        EntryError::LeadsRound(_) => None,
+    };
+    match cause {
         Some(cause) => source_error(&object, cause),
         None => SourceError::Unavailable(object.into()),
     }
@@ -179,11 +251,16 @@ fn since_epoch(metadata: &Metadata) -> Duration {
     metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default()
 }
 
-/// Reads a small file. Returns `None` if it does not exist.
-fn read_small_file(path: &Path) -> io::Result<Option<MetadataObject>> {
+/// Reads a small file below `root`. Returns `None` if it does not exist. A link without a target is an error: the file exists, and cannot
+/// be read.
+fn read_small_file(root: &Path, path: &Path) -> io::Result<Option<MetadataObject>> {
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            let mut below = path.ancestors().take_while(|ancestor| *ancestor != root);
+            // Only the part of the path that does not exist can be such a link.
+            return if below.any(|ancestor| ancestor.is_symlink() && !ancestor.exists()) { Err(error) } else { Ok(None) };
+        }
         Err(error) => return Err(error),
     };
     // To open a named pipe would wait for a writer.
@@ -222,7 +299,7 @@ impl ResourceSource for DirectoryLake {
 
     async fn read_metadata(&self, object: &str) -> Result<Option<MetadataObject>, SourceError> {
         let path = self.root.join(object);
-        in_place(&BlockingCall::Lake(object.into()), || read_small_file(&path)).map_err(|error| {
+        in_place(&BlockingCall::Lake(object.into()), || read_small_file(&self.root, &path)).map_err(|error| {
             let remedy = format!("the file `{}` cannot be read: it must be a file that this program may read", path.display());
             SourceError::Misconfigured { remedy, cause: error.into() }
         })

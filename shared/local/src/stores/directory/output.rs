@@ -186,12 +186,14 @@ fn found_configuration(text: Bytes) -> ConfigLookup {
     ConfigLookup::Found(text, format!("\"{etag}\""))
 }
 
-/// Reads a file of keys. Returns `None` if it does not exist, and an error if other users can read it.
+/// Reads a file of keys. Returns `None` if it does not exist, and an error if other users can read it. A link without a target is an error
+/// too: with other keys, pseudonyms would differ from those of earlier exports.
 fn read_keys(path: &Path) -> Result<Option<Bytes>, StoreError> {
     let read = || -> io::Result<Option<Vec<u8>>> {
-        let file = match File::open(path) {
+        let is_absent = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+        let file = match open_regular_file(path) {
             Ok(file) => file,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+            Err(error) if is_absent(&error) && !path.is_symlink() => return Ok(None),
             Err(error) => return Err(error),
         };
         if is_accessible_by_others(&file.metadata()?) {
@@ -521,6 +523,20 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn keys_that_cannot_be_read_are_not_taken_for_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink("nowhere", path("link")).unwrap();
+        fs::create_dir(path("folder")).unwrap();
+        for name in ["link", "folder"] {
+            assert!(matches!(read_keys(&path(name)), Err(StoreError::Misconfigured { .. })), "{name}");
+        }
+        assert!(read_keys(&path("none")).unwrap().is_none());
+        assert!(read_keys(&path("none/keys")).unwrap().is_none());
     }
 
     #[test]

@@ -41,6 +41,9 @@ pub use http_client::{BoxError, in_process_http_client};
 use process_lock::ProcessLock;
 pub(crate) use space::{TableFault, TableSpace};
 
+/// The remedy if SQLite cannot open a file.
+const OPEN_HINT: &str = ": check its permissions, and whether the process may open more files (`ulimit -n`)";
+
 /// Failure of the embedded DynamoDB.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
@@ -48,10 +51,12 @@ pub enum EmbeddedError {
     #[error("the path of the job table is not UTF-8: {0:?}")]
     PathNotUtf8(PathBuf),
     /// The file cannot be opened: its folder does not exist, it is not a database, or another program has locked it.
-    #[error("the job table {path:?} cannot be opened")]
+    #[error("the job table {path:?} cannot be opened{hint}")]
     Open {
         /// Path of the file.
         path: PathBuf,
+        /// Remedy, with a colon before it.
+        hint: &'static str,
         /// Error of the engine.
         #[source]
         cause: Box<DynoxideError>,
@@ -101,8 +106,12 @@ impl EmbeddedDynamo {
     /// Opens or creates the file that a lock belongs to.
     fn open_with_lock(path: &Path, space: TableSpace, lock: ProcessLock) -> Result<Self, EmbeddedError> {
         let text = path.to_str().ok_or_else(|| EmbeddedError::PathNotUtf8(path.to_owned()))?;
-        let engine =
-            Engine::open(text, space, lock).map_err(|cause| EmbeddedError::Open { path: path.to_owned(), cause: Box::new(cause) })?;
+        let engine = Engine::open(text, space, lock).map_err(|cause| {
+            // SQLite has one error for all reasons.
+            let is_unopenable = cause.to_string().contains("unable to open database file");
+            let hint = if is_unopenable { OPEN_HINT } else { "" };
+            EmbeddedError::Open { path: path.to_owned(), hint, cause: Box::new(cause) }
+        })?;
         Ok(Self::from_engine(engine))
     }
 
@@ -112,8 +121,11 @@ impl EmbeddedDynamo {
     ///
     /// [`EmbeddedError::Open`] if SQLite cannot be started.
     pub fn in_memory() -> Result<Self, EmbeddedError> {
-        let engine =
-            Engine::in_memory().map_err(|cause| EmbeddedError::Open { path: PathBuf::from(":memory:"), cause: Box::new(cause) })?;
+        let engine = Engine::in_memory().map_err(|cause| EmbeddedError::Open {
+            path: PathBuf::from(":memory:"),
+            hint: "",
+            cause: Box::new(cause),
+        })?;
         Ok(Self::from_engine(engine))
     }
 

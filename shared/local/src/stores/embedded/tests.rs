@@ -362,3 +362,13 @@ fn the_error_for_a_file_that_cannot_be_opened_contains_its_path() {
     };
     assert_eq!(path, Path::new("/nowhere/at/all/jobs.db"));
 }
+
+#[test]
+fn a_table_that_cannot_be_opened_says_what_to_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("jobs.db");
+    std::fs::create_dir(&table).unwrap();
+    let error = EmbeddedDynamo::open(&table).map(drop).unwrap_err();
+    assert!(matches!(error, EmbeddedError::Open { .. }), "{error:?}");
+    assert!(error.to_string().contains("permissions") && error.to_string().contains("ulimit -n"), "{error}");
+}

@@ -88,6 +88,14 @@ impl OriginCapabilities {
         Ok(Self(types.collect()))
     }
 
+    /// Returns the names of up to ten types that a CapabilityStatement has and FHIR does not define. They cannot be fetched.
+    pub(super) fn undefined_types(body: &[u8]) -> Vec<String> {
+        let Ok(statement) = serde_json::from_slice::<StatementJson>(body) else { return Vec::new() };
+        let names = statement.rest.into_iter().flat_map(|rest| rest.resource).map(|resource| resource.resource_type);
+        let is_name = |name: &String| (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        names.filter(|name| is_name(name) && ResourceType::parse(name).is_none()).take(10).collect()
+    }
+
     /// Returns the capabilities for a type.
     pub(super) fn of_type(&self, kind: ResourceType) -> TypeCapability {
         self.0.get(&kind).copied().unwrap_or_default()
@@ -106,6 +114,7 @@ mod tests {
         let capabilities = OriginCapabilities::parse(text.as_bytes()).unwrap();
         let names: Vec<_> = capabilities.0.keys().map(|kind| kind.as_str()).collect();
         assert_eq!(names, ["Basic", "Binary", "Patient"]);
+        assert_eq!(OriginCapabilities::undefined_types(text.as_bytes()), ["Dog"]);
         let patient = TypeCapability { can_search: true, names_last_updated: true, has_history: true };
         assert_eq!(capabilities.of_type(ResourceType::PATIENT), patient);
         assert_eq!(capabilities.of_type(ResourceType::BASIC), TypeCapability { can_search: true, ..TypeCapability::default() });

@@ -50,6 +50,7 @@ pub(in super::super) async fn run_fetch_task(
         let mut window = WindowReader::new(&mut reader, fetch, page_size);
         let end = window.read().await;
         let (lines, resources, duplicates) = window.counts(&end);
+        let warning = window.warning.take();
         let checkpoint = window.into_checkpoint();
         let cursor = match end {
             Ok(WindowEnd::Complete) => RECORDED,
@@ -80,7 +81,7 @@ pub(in super::super) async fn run_fetch_task(
             }
         };
         let remark = fetch.remark().map(str::to_owned);
-        record = SyncRecord { windows: 1, resources, duplicates, remark, ..record };
+        record = SyncRecord { windows: 1, resources, duplicates, remark, warning, ..record };
         let counters = Counters { source_bytes: resources, resources: lines, ..Counters::default() };
         commit(ports, lease, settings, checkpoint, (&record, counters), cursor).await?;
         (repeats, record) = (0, SyncRecord::new(fetch.resource_type));
@@ -196,6 +197,7 @@ impl From<PageError> for WindowError {
             }
             PageError::Rejected(status, text) => Self::Final(format!("the server rejected a request with {status}: {text}")),
             PageError::TooLong => Self::TooLong,
+            PageError::Incomplete(text) => Self::Repeat(text),
             PageError::Final(text) => Self::Final(text),
             PageError::TimeUp => Self::TimeUp,
             PageError::Attempt(error) => Self::Attempt(error),
@@ -219,6 +221,8 @@ struct WindowReader<'r, 'a, 'l, W: AllPorts> {
     checkpoint: OpenCheckpoint<'a, W::Output>,
     /// The links that were followed.
     links: HashSet<String>,
+    /// The first warning of the server.
+    warning: Option<String>,
     started_at: Millis,
 }
 
@@ -228,7 +232,7 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
         let range = fetch.range(pages.lease);
         let checkpoint = OpenCheckpoint::new(pages.ports.output(), pages.lease);
         let (lines, started_at) = (new_lines(pages.lease, fetch, range, 0), pages.ports.now());
-        Self { pages, fetch, page_size, range, lines, checkpoint, links: HashSet::new(), started_at }
+        Self { pages, fetch, page_size, range, lines, checkpoint, links: HashSet::new(), warning: None, started_at }
     }
 
     /// Returns the number of recorded lines, of different resources and of repeated resources.
@@ -252,6 +256,9 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
         let mut pages_without_news = 0;
         loop {
             let parsed = SearchPage::parse(&page.body).map_err(|error| WindowError::Repeat(format!("a page cannot be read: {error}")))?;
+            PageError::check_complete(&parsed)?;
+            self.warning =
+                self.warning.take().or_else(|| parsed.messages().next().map(|message| format!("the server warns: {}", message.text)));
             let news = self.lines.add(&parsed).map_err(WindowError::Final)?;
             self.write_ready().await?;
             pages_without_news = if news > 0 { 0 } else { pages_without_news + 1 };

@@ -84,7 +84,7 @@ impl HistoryError {
         match self {
             Self::Page(PageError::Rejected(status, text)) => format!("the server rejected a request with {status}: {text}"),
             Self::Page(PageError::TooLong) => "a page is longer than 64 MiB".to_owned(),
-            Self::Page(PageError::Final(text)) | Self::Invalid(text) => text,
+            Self::Page(PageError::Incomplete(text) | PageError::Final(text)) | Self::Invalid(text) => text,
             Self::Page(PageError::TimeUp) => "the time was up".to_owned(),
             Self::Page(PageError::Attempt(error)) => error.to_string(),
         }
@@ -238,6 +238,11 @@ impl Events {
 
     /// Adds a page.
     fn add(&mut self, page: &SearchPage<'_>) -> Result<(), HistoryError> {
+        PageError::check_complete(page)?;
+        if !page.is_history {
+            // A server that does not know the history may ignore the end of the path. It shows no deletions then.
+            return Err(HistoryError::Invalid("the server answers with the results of a search".to_owned()));
+        }
         for entry in &page.entries {
             match entry {
                 SearchEntry::Deletion(deletion) if deletion.resource_type == self.resource_type => {
@@ -247,7 +252,7 @@ impl Events {
                     self.add_event(deletion.id.clone(), at, None);
                 }
                 SearchEntry::Match(text) => self.add_version(text)?,
-                SearchEntry::Deletion(_) | SearchEntry::Other => {}
+                SearchEntry::Deletion(_) | SearchEntry::Outcome(_) | SearchEntry::Other => {}
             }
         }
         Ok(())
@@ -360,6 +365,16 @@ mod tests {
         let (versions, deletions) = found(&[("a", "00:30", true), ("a", "00:10", false), ("b", "00:40", false), ("b", "00:30", true)]);
         assert_eq!((versions.len(), deletions.len()), (0, 1));
         assert!(deletions[0].contains("Patient/a") && deletions[0].contains("08:00:30"), "{deletions:?}");
+    }
+
+    #[test]
+    fn results_of_a_search_and_incomplete_pages_are_not_a_history() {
+        let add = |page: &SearchPage<'_>| events(&[]).add(page).map_err(HistoryError::into_text);
+        assert_eq!(add(&SearchPage { is_history: true, ..SearchPage::default() }), Ok(()));
+        assert!(add(&SearchPage::default()).unwrap_err().contains("results of a search"));
+        let text = r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","diagnostics":"shard 3 did not answer"}]}"#;
+        let page = SearchPage { is_history: true, entries: vec![SearchEntry::Outcome(text)], ..SearchPage::default() };
+        assert!(add(&page).unwrap_err().contains("shard 3 did not answer"));
     }
 
     #[test]

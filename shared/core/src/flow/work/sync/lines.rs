@@ -111,7 +111,7 @@ impl WindowLines {
                     self.add_line(&line)?;
                 }
                 SearchEntry::Deletion(_) => return Err("a search result has a deletion".to_owned()),
-                SearchEntry::Other => {}
+                SearchEntry::Outcome(_) | SearchEntry::Other => {}
             }
         }
         Ok((self.seen.len() + self.moved.len() - before) as u64)
@@ -134,8 +134,6 @@ impl WindowLines {
                 head
             }
         };
-        // Some servers send their messages without saying that these are not matches.
-        let Some(key) = key else { return Ok(()) };
         if last_updated.zip(self.to).is_some_and(|(time, to)| time >= to) {
             // Some servers search once and send the versions of the moment at which a page is read. The next synchronization has them.
             self.moved.insert(key);
@@ -155,19 +153,15 @@ impl WindowLines {
         Ok(())
     }
 
-    /// Returns the key of a resource, or `None` for a message of the server. Fails if the resource is of another type or its id is not
-    /// one of FHIR.
-    fn checked_key(&self, resource_type: ResourceType, id: &str) -> Result<Option<ResourceKey>, String> {
+    /// Returns the key of a resource. Fails if the resource is of another type or its id is not one of FHIR.
+    fn checked_key(&self, resource_type: ResourceType, id: &str) -> Result<ResourceKey, String> {
         if resource_type != self.resource_type {
-            if resource_type.as_str() == "OperationOutcome" {
-                return Ok(None);
-            }
             return Err(format!("the search for {} returns a resource of type {resource_type}", self.resource_type));
         }
         if !is_id(id) {
             return Err("a resource has an id that FHIR does not allow".to_owned());
         }
-        Ok(Some(self.hasher.key(resource_type, id.as_bytes())))
+        Ok(self.hasher.key(resource_type, id.as_bytes()))
     }
 
     /// Returns an error for a resource that was changed before the window.
@@ -304,8 +298,8 @@ mod tests {
             let error = add(&mut window(), std::slice::from_ref(&text)).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");
         }
-        let message = r#"{"resourceType":"OperationOutcome","id":"x","meta":{}}"#.to_owned();
-        assert_eq!(add(&mut window(), &[message]), Ok(0));
+        let message = SearchEntry::Outcome(r#"{"resourceType":"OperationOutcome"}"#);
+        assert_eq!(window().add(&SearchPage { entries: vec![message], ..SearchPage::default() }), Ok(0));
     }
 
     #[test]

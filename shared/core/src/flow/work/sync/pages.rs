@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use headrace_fhir::searchset::SearchPage;
 
 use crate::job::ExportError;
 use crate::job::task::Lease;
@@ -17,7 +18,7 @@ use super::super::settings::WorkerSettings;
 /// The number of attempts at a page. They outlast a restart of a proxy.
 const ATTEMPTS: u32 = 5;
 
-/// The longest time in which a busy server is asked for the same page.
+/// The time in pauses after which an attempt at a page of a busy server ends.
 const BUSY_PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// The longest single pause. A pause looks at the lease and at the flag that stops the workers in between.
@@ -29,6 +30,8 @@ pub(super) enum PageError {
     Rejected(u16, String),
     /// The page is too long.
     TooLong,
+    /// The server says that its answer is incomplete.
+    Incomplete(String),
     /// The server does something that no retry changes.
     Final(String),
     /// The attempt must end.
@@ -40,6 +43,13 @@ pub(super) enum PageError {
 impl From<ExportError> for PageError {
     fn from(error: ExportError) -> Self {
         Self::Attempt(error)
+    }
+}
+
+impl PageError {
+    /// Returns the error for a page if the server says in it that the page is incomplete.
+    pub(super) fn check_complete(page: &SearchPage<'_>) -> Result<(), Self> {
+        page.error().map_or(Ok(()), |words| Err(Self::Incomplete(format!("incomplete, as the server says: {words}"))))
     }
 }
 
@@ -67,6 +77,8 @@ impl<W: AllPorts> PageReader<'_, '_, W> {
                     let delay = retry_after.unwrap_or_else(|| back_off(failures));
                     waited += delay;
                     if waited > BUSY_PATIENCE {
+                        // The next attempt asks at once, so the pause is kept also if it is the last one.
+                        self.pause(delay).await?;
                         return Err(unavailable("it was busy for an hour").into());
                     }
                     delay

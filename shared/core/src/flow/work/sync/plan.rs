@@ -116,7 +116,7 @@ fn plan_error(error: PageError) -> ExportError {
             misconfigured(format!("the server rejected the request for its CapabilityStatement with {status}: {text}; check the base URL"))
         }
         PageError::TooLong => misconfigured("the server's CapabilityStatement is longer than 64 MiB".to_owned()),
-        PageError::Final(text) => misconfigured(text),
+        PageError::Incomplete(text) | PageError::Final(text) => misconfigured(text),
         PageError::TimeUp => SourceError::OriginUnavailable("the time was up".into()).into(),
         PageError::Attempt(error) => error,
     }
@@ -130,6 +130,13 @@ async fn read_capabilities<W: AllPorts>(pages: &mut PageReader<'_, '_, W>) -> Re
             "the server's answer to the request for its CapabilityStatement cannot be used: {problem}; check the base URL"
         ))
     })?;
+    let undefined = OriginCapabilities::undefined_types(&page.body);
+    if !undefined.is_empty() {
+        tracing::warn!(
+            types = undefined.join(", "),
+            "FHIR R4, R4B and R5 do not define these types of the server, so they are not fetched"
+        );
+    }
     Ok((capabilities, page.server_time))
 }
 

@@ -33,11 +33,11 @@ pub(super) async fn count_window<W: AllPorts>(
     for is_accurate in [true, false] {
         match pages.read(OriginRequest::Query(&count_query(kind, range, is_accurate))).await {
             Ok(page) => {
-                if let Some(total) = SearchPage::parse(&page.body).ok().and_then(|page| page.total) {
+                if let Some(total) = SearchPage::parse(&page.body).ok().filter(|page| page.error().is_none()).and_then(|page| page.total) {
                     return Ok(Some(total));
                 }
             }
-            Err(PageError::Rejected(..) | PageError::TooLong | PageError::Final(_)) => {}
+            Err(PageError::Rejected(..) | PageError::TooLong | PageError::Incomplete(_) | PageError::Final(_)) => {}
             Err(error @ (PageError::TimeUp | PageError::Attempt(_))) => return Err(error),
         }
     }
@@ -47,8 +47,8 @@ pub(super) async fn count_window<W: AllPorts>(
 /// Returns true if the server searches a type by `_lastUpdated`. One that ignores the parameter finds resources of a time to come.
 pub(super) async fn searches_by_time<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, kind: ResourceType) -> Result<bool, PageError> {
     match pages.read(OriginRequest::Query(&future_query(kind))).await {
-        Ok(page) => Ok(SearchPage::parse(&page.body).is_ok_and(|page| !page.entries.iter().any(is_match))),
-        Err(PageError::Rejected(..) | PageError::TooLong | PageError::Final(_)) => Ok(false),
+        Ok(page) => Ok(SearchPage::parse(&page.body).is_ok_and(|page| page.error().is_none() && !page.entries.iter().any(is_match))),
+        Err(PageError::Rejected(..) | PageError::TooLong | PageError::Incomplete(_) | PageError::Final(_)) => Ok(false),
         Err(error @ (PageError::TimeUp | PageError::Attempt(_))) => Err(error),
     }
 }
@@ -62,13 +62,13 @@ fn is_match(entry: &SearchEntry<'_>) -> bool {
 async fn oldest<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, kind: ResourceType) -> Result<Option<Millis>, PageError> {
     let page = match pages.read(OriginRequest::Query(&oldest_query(kind))).await {
         Ok(page) => page,
-        Err(PageError::Rejected(..) | PageError::TooLong | PageError::Final(_)) => return Ok(None),
+        Err(PageError::Rejected(..) | PageError::TooLong | PageError::Incomplete(_) | PageError::Final(_)) => return Ok(None),
         Err(error @ (PageError::TimeUp | PageError::Attempt(_))) => return Err(error),
     };
     let parsed = SearchPage::parse(&page.body).unwrap_or_default();
     let first = parsed.entries.into_iter().find_map(|entry| match entry {
         SearchEntry::Match(text) => Some(text),
-        SearchEntry::Deletion(_) | SearchEntry::Other => None,
+        SearchEntry::Deletion(_) | SearchEntry::Outcome(_) | SearchEntry::Other => None,
     });
     let mut index = MemberIndex::default();
     let time = first.and_then(|text| Resource::parse(text.as_bytes(), &mut index).ok()?.head.last_updated);

@@ -39,10 +39,10 @@ pub(super) async fn knows_all_ids<W: AllPorts>(
     let mut links = HashSet::new();
     loop {
         let Ok(parsed) = SearchPage::parse(&page.body) else { return Ok(false) };
+        PageError::check_complete(&parsed)?;
         for entry in &parsed.entries {
             let SearchEntry::Match(text) = entry else { continue };
             let id = serde_json::from_str::<IdentityJson>(text).ok().and_then(|identity| identity.id);
-            // A message of the server has no id.
             if id.is_some_and(|id| !is_known(&id)) {
                 return Ok(false);
             }

@@ -16,6 +16,8 @@ struct Items {
     values: BTreeSet<ValueKind>,
     /// True if the items can also be others.
     is_open: bool,
+    /// True if a resource can have several of the items.
+    is_many: bool,
 }
 
 /// The kinds of values that operators compare with each other.
@@ -70,7 +72,18 @@ impl Items {
         let mut items = Self::of_elements(self.elements.into_iter().chain(other.elements));
         items.values = self.values.into_iter().chain(other.values).collect();
         items.is_open = self.is_open || other.is_open;
+        items.is_many = self.is_many || other.is_many;
         items
+    }
+
+    /// Returns these items, of which there is one at most.
+    fn single(self) -> Self {
+        Self { is_many: false, ..self }
+    }
+
+    /// Returns these items, of which there can be several.
+    fn several(self) -> Self {
+        Self { is_many: true, ..self }
     }
 
     /// Returns true if nothing is known of the items, or that there are none, so that nothing can be said about what uses them.
@@ -105,7 +118,8 @@ impl ConfigLinter<'_> {
             );
             for (condition, value) in &settings.cases {
                 checker.check(condition, &this);
-                checker.check(value, &this);
+                let value = checker.check(value, &this);
+                checker.expect_single(&value);
             }
         }
         checker.remarks.dedup();
@@ -137,14 +151,15 @@ impl ExpressionChecker<'_, '_> {
             }
             Expr::OfType(focus, name) => self.check_type_filter(focus, name, this),
             Expr::Is(focus, name) => {
-                self.check_type_filter(focus, name, this);
+                let tested = self.check_type_filter(focus, name, this);
+                self.expect_single(&tested);
                 Items::of_kind(ValueKind::Boolean)
             }
             Expr::Indexer(focus, index) => {
-                self.check_argument(index, this);
-                self.check(focus, this)
+                self.check_operand(index, this);
+                self.check(focus, this).single()
             }
-            Expr::Negate(operand) => self.check_argument(operand, this),
+            Expr::Negate(operand) => self.check_operand(operand, this),
             Expr::Binary(operator, left, right) => self.check_operator(*operator, left, right, this),
             Expr::Call(focus, function, arguments) => {
                 let focus = self.check(focus, this);
@@ -159,6 +174,25 @@ impl ExpressionChecker<'_, '_> {
         let items = self.check(expr, this);
         self.is_in_condition = outer;
         items
+    }
+
+    /// Checks an argument or operand that must be a single value.
+    fn check_operand(&mut self, expr: &Expr, this: &Items) -> Items {
+        let items = self.check_argument(expr, this);
+        self.expect_single(&items);
+        items
+    }
+
+    /// Reports items of which a resource can have several where a single value is needed.
+    fn expect_single(&mut self, items: &Items) {
+        if !items.is_many || items.is_unknown() {
+            return;
+        }
+        let name = items.elements.first().map(|element| format!(" of `{}`", element.name)).unwrap_or_default();
+        let reason = format!("an expression needs a single value{name}, and a resource can have several; resources with several fail");
+        let outer = std::mem::replace(&mut self.is_in_condition, true);
+        self.report(warning(DeidRemarkCode::MayFail, reason, "test each value with exists(), or select one with first()"));
+        self.is_in_condition = outer;
     }
 
     /// Checks a condition of items, which should be a boolean or tell whether elements exist.
@@ -188,7 +222,8 @@ impl ExpressionChecker<'_, '_> {
             return Items::open();
         }
         let typed = |member: MemberDefinition| TypedElement { definition: member.definition, name: member.element };
-        let found = Items::of_elements(members().filter(|member| member.element == name).map(typed));
+        let is_many = focus.is_many || members().any(|member| member.element == name && member.is_list);
+        let found = Items { is_many, ..Items::of_elements(members().filter(|member| member.element == name).map(typed)) };
         if found.elements.is_empty() {
             let remedy = match members().find(|member| member.name == name) {
                 Some(choice) => format!("name a choice without its type: `{}`", choice.element),
@@ -224,7 +259,8 @@ impl ExpressionChecker<'_, '_> {
         }
         let is_of_type = |element: &TypedElement| crate::deid::element_tree::is_of_type(type_definitions, element.definition, type_name);
         let is_nested = |element: &TypedElement| matches!(linter.type_name(element.definition), "Resource" | "DomainResource");
-        let found = Items::of_elements(focus.elements.iter().copied().filter(|element| is_of_type(element)));
+        let of_type = Items::of_elements(focus.elements.iter().copied().filter(|element| is_of_type(element)));
+        let found = Items { is_many: focus.is_many, ..of_type };
         let can_be = !found.elements.is_empty() || focus.elements.iter().any(is_nested) || !focus.values.is_empty();
         if !can_be {
             let types: BTreeSet<&str> = focus.elements.iter().map(|element| linter.type_name(element.definition)).collect();
@@ -239,9 +275,25 @@ impl ExpressionChecker<'_, '_> {
     /// Checks the operands of an operator.
     fn check_operator(&mut self, operator: Operator, left: &Expr, right: &Expr, this: &Items) -> Items {
         if operator == Operator::Union {
-            return self.check(left, this).and(self.check(right, this));
+            return self.check(left, this).and(self.check(right, this)).several();
         }
         let (left, right) = (self.check_argument(left, this), self.check_argument(right, this));
+        match operator {
+            Operator::In => self.expect_single(&left),
+            Operator::Contains => self.expect_single(&right),
+            Operator::Less
+            | Operator::LessOrEqual
+            | Operator::Greater
+            | Operator::GreaterOrEqual
+            | Operator::Concatenate
+            | Operator::Arithmetic(_) => [&left, &right].into_iter().for_each(|operand| self.expect_single(operand)),
+            Operator::Logic(_)
+            | Operator::Equal
+            | Operator::NotEqual
+            | Operator::Equivalent
+            | Operator::NotEquivalent
+            | Operator::Union => {}
+        }
         let outer = std::mem::replace(&mut self.is_in_condition, true);
         let result = match operator {
             Operator::Equal | Operator::Equivalent | Operator::In | Operator::Contains => {
@@ -312,19 +364,23 @@ impl ExpressionChecker<'_, '_> {
         let argument = |index: usize| arguments.get(index).unwrap_or(&Expr::Empty);
         match function {
             Function::Where => {
-                self.check_condition(argument(0), &focus);
+                self.check_condition(argument(0), &focus.clone().single());
                 focus
             }
             Function::Exists | Function::All => {
                 if !arguments.is_empty() {
-                    self.check_condition(argument(0), &focus);
+                    self.check_condition(argument(0), &focus.single());
                 }
                 Items::of_kind(ValueKind::Boolean)
             }
-            Function::Select => self.check(argument(0), &focus),
+            Function::Select => {
+                let is_many = focus.is_many;
+                let selected = self.check(argument(0), &focus.single());
+                if is_many { selected.several() } else { selected }
+            }
             Function::Repeat => {
-                let first = self.check_argument(argument(0), &focus);
-                if first.is_unknown() { Items::open() } else { first.clone().and(self.check_argument(argument(0), &first)) }
+                let first = self.check_argument(argument(0), &focus.single()).single();
+                if first.is_unknown() { Items::open() } else { first.clone().and(self.check_argument(argument(0), &first)).several() }
             }
             Function::Aggregate => {
                 self.check_argument(argument(0), &focus);
@@ -332,24 +388,29 @@ impl ExpressionChecker<'_, '_> {
             }
             Function::Union | Function::Combine => {
                 let other = self.check(argument(0), this);
-                focus.and(other)
+                focus.and(other).several()
             }
             Function::Iif => {
-                self.check_argument(argument(0), this);
+                self.check_operand(argument(0), this);
                 let first = self.check(argument(1), this);
                 first.and(self.check(argument(2), this))
             }
-            Function::Intersect | Function::Exclude | Function::Skip | Function::Take => {
+            Function::Intersect | Function::Exclude => {
                 self.check_argument(argument(0), this);
                 focus
             }
-            Function::First
-            | Function::Last
-            | Function::Tail
-            | Function::Single
-            | Function::Distinct
-            | Function::Trace
-            | Function::GetValue => focus,
+            Function::Skip | Function::Take => {
+                self.check_operand(argument(0), this);
+                let takes_one = *function == Function::Take && matches!(argument(0), Expr::Literal(Value::Integer(1)));
+                if takes_one { focus.single() } else { focus }
+            }
+            // An author who writes single() means that several are a failure.
+            Function::First | Function::Last | Function::Single => focus.single(),
+            Function::Tail | Function::Distinct | Function::Trace => focus,
+            Function::GetValue => {
+                self.expect_single(&focus);
+                focus.single()
+            }
             Function::Children => self.children(&focus),
             Function::Descendants => Items::open(),
             Function::NodesByType(name) => self.check_nodes_by_type(name),
@@ -358,9 +419,11 @@ impl ExpressionChecker<'_, '_> {
                 let extension = self.linter.config.version.type_definitions().by_name("Extension");
                 Items::of_elements(extension.map(|definition| TypedElement { definition, name: "extension" }))
             }
-            Function::Empty | Function::Booleans { .. } | Function::IsDistinct | Function::Not | Function::HasValue => {
+            Function::Not => {
+                self.expect_single(&focus);
                 Items::of_kind(ValueKind::Boolean)
             }
+            Function::Empty | Function::Booleans { .. } | Function::IsDistinct | Function::HasValue => Items::of_kind(ValueKind::Boolean),
             Function::SubsetOf | Function::SupersetOf => {
                 self.check_argument(argument(0), this);
                 Items::of_kind(ValueKind::Boolean)
@@ -368,10 +431,15 @@ impl ExpressionChecker<'_, '_> {
             Function::Count => Items::of_kind(ValueKind::Number),
             Function::Today | Function::Now => Items::of_kind(ValueKind::Date),
             Function::TimeOfDay => Items::of_kind(ValueKind::Time),
-            Function::Join | Function::Split | Function::ToChars => Items::of_kind(ValueKind::Text),
+            Function::Join => Items::of_kind(ValueKind::Text),
+            Function::Split | Function::ToChars => {
+                self.expect_single(&focus);
+                Items::of_kind(ValueKind::Text).several()
+            }
             Function::OnValue(_) => {
+                self.expect_single(&focus);
                 for argument in arguments {
-                    self.check_argument(argument, this);
+                    self.check_operand(argument, this);
                 }
                 Items::open()
             }
@@ -386,7 +454,7 @@ impl ExpressionChecker<'_, '_> {
         }
         let loaded = focus.elements.iter().filter_map(|element| self.linter.resolver.loaded_type(element.definition));
         let members = loaded.flat_map(|loaded| &loaded.members);
-        Items::of_elements(members.map(|member| TypedElement { definition: member.definition, name: member.element }))
+        Items::of_elements(members.map(|member| TypedElement { definition: member.definition, name: member.element })).several()
     }
 
     /// Returns the elements of a type, and reports a type that does not exist.
@@ -401,7 +469,7 @@ impl ExpressionChecker<'_, '_> {
         }
         match definition {
             Some(definition) if linter.kind(definition) != TypeKind::Resource && !name.ends_with("Element") => {
-                Items::of_elements([TypedElement { definition, name: "" }])
+                Items::of_elements([TypedElement { definition, name: self.linter.type_name(definition) }]).several()
             }
             Some(_) | None => Items::open(),
         }

@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use super::{ConfigLinter, TypeAutomata, error, warning};
 use crate::definitions::{TypeDefinition, TypeKind};
-use crate::deid::config::{Method, Replacement, Rule};
+use crate::deid::config::{GeneralizeSettings, Method, PerturbSettings, Replacement, Rule};
 use crate::deid::element_tree::ElementTree;
-use crate::deid::error::{DeidRemark, DeidRemarkCode};
-use crate::deid::fhirpath::Value;
-use crate::deid::plan::{Transition, TypedElement};
+use crate::deid::error::{DeidRemark, DeidRemarkCode, Truncated};
+use crate::deid::fhirpath::{Expr, Value};
+use crate::deid::plan::{State, Transition, TypedElement};
 use crate::deid::primitive::{PrimitiveContext, is_quantity_type};
 use crate::json::JsonValue;
 use crate::semantics::id::is_id;
@@ -30,11 +30,14 @@ impl ConfigLinter<'_> {
                 let reason = "a span of 0 changes nothing, and the rule protects the elements from later rules";
                 vec![error(DeidRemarkCode::CannotAct, reason, "set a span above 0, or use keep")]
             }
-            Method::Perturb(_) => self.acting_remarks(rule, &selected, "perturb", "numbers").into_iter().collect(),
+            Method::Perturb(settings) => {
+                let remark = self.narrow_span_remark(&selected, settings);
+                remark.or_else(|| self.acting_remarks(rule, &selected, "perturb", "numbers")).into_iter().collect()
+            }
             Method::CryptoHash => self.written_text_remark(&selected, "cryptoHash", false).into_iter().collect(),
             Method::Encrypt => self.written_text_remark(&selected, "encrypt", true).into_iter().collect(),
             Method::Substitute(replacement) => self.substitute_remarks(&selected, replacement),
-            Method::Generalize(_) => {
+            Method::Generalize(settings) => {
                 let complex = selected.iter().find(|element| self.kind(element.definition) != TypeKind::Primitive);
                 let remark = complex.map(|element| {
                     let reason = format!(
@@ -44,9 +47,41 @@ impl ConfigLinter<'_> {
                     );
                     warning(DeidRemarkCode::MayFail, reason, "extend the path to the values inside the element")
                 });
-                remark.into_iter().collect()
+                let remark = remark.or_else(|| self.extended_value_remark(rule));
+                remark.into_iter().chain(self.generalized_value_remark(&selected, settings)).collect()
             }
         }
+    }
+
+    /// Returns the remark about values whose extensions `generalize` would apply to. It fails on them, because they have members.
+    fn extended_value_remark(&self, rule: &Rule) -> Option<DeidRemark> {
+        let index = self.config.rules.iter().position(|other| other.number == rule.number)?;
+        let (automaton, _) = self.automaton_of_all_types()?;
+        let is_own = |state: &State| state.applied_rule.is_some_and(|applied| applied.index == index);
+        let extension = |state: &State| automaton.get(state.members.get("extension")?.next_state);
+        let mut values = automaton.iter().filter(|state| state.primitive.is_some() && is_own(state));
+        values.find(|state| extension(state).is_some_and(is_own)).map(|_| {
+            let reason = "generalize applies to single values, and a selected value can have extensions; resources with one fail";
+            warning(DeidRemarkCode::MayFail, reason, "redact nodesByType('Extension') before this rule")
+        })
+    }
+
+    /// Returns the remark about a literal in the cases that is not a value of a selected element.
+    fn generalized_value_remark(&self, selected: &Selected, settings: &GeneralizeSettings) -> Option<DeidRemark> {
+        let literals = settings.cases.iter().filter_map(|(_, value)| {
+            let Expr::Literal(value) = value else { return None };
+            Some(value.clone().into_text())
+        });
+        let is_invalid = |element: &TypedElement, text: &str| {
+            self.kind(element.definition) == TypeKind::Primitive && !is_valid(self.type_name(element.definition), text)
+        };
+        let mut invalid =
+            literals.filter_map(|text| selected.iter().find(|element| is_invalid(element, &text)).map(|element| (element, text)));
+        invalid.next().map(|(element, text)| {
+            let type_name = self.type_name(element.definition);
+            let reason = format!("a case writes `{}`, which is not a value of `{}` ({type_name})", Truncated(&text), element.name);
+            warning(DeidRemarkCode::InvalidResult, reason, "write a value of the type")
+        })
     }
 
     /// Returns the elements that a rule selects in any resource type.
@@ -83,13 +118,34 @@ impl ConfigLinter<'_> {
         Some(error(DeidRemarkCode::PartlyActs, reason, remedy))
     }
 
+    /// Returns the remark about numbers that a span is too narrow to move. An error also if only some of the selected numbers stay.
+    fn narrow_span_remark(&self, selected: &Selected, settings: &PerturbSettings) -> Option<DeidRemark> {
+        let is_number = |definition: TypeDefinition| {
+            self.kind(definition) == TypeKind::Primitive && PrimitiveContext::new(self.type_name(definition), "", "").is_number()
+        };
+        let moves = |definition: TypeDefinition| is_number(definition) && settings.can_move(self.type_name(definition));
+        let stays = |definition: TypeDefinition| is_number(definition) && !settings.can_move(self.type_name(definition));
+        let is_any_moved = selected.iter().any(|element| self.has_element(element.definition, &moves));
+        let staying = selected.iter().find(|element| stays(element.definition));
+        let staying = if is_any_moved { staying? } else { selected.iter().find(|element| self.has_element(element.definition, &stays))? };
+        let reason = format!(
+            "a span of {} does not change `{}` ({}), and the rule protects it from later rules: a number moves by at most half of the span, \
+             and is then rounded",
+            settings.span.normalize(),
+            staying.name,
+            self.type_name(staying.definition)
+        );
+        let code = if is_any_moved { DeidRemarkCode::PartlyActs } else { DeidRemarkCode::CannotAct };
+        Some(error(code, reason, "set a span above 1 for integers, and above the last place of roundTo for decimals"))
+    }
+
     /// Returns true if `dateShift` or `perturb` changes values of a type.
     fn changes_type(&self, method: &Method, definition: TypeDefinition) -> bool {
         let primitive = PrimitiveContext::new(self.type_name(definition), "", "");
         let is_primitive = self.kind(definition) == TypeKind::Primitive;
         match method {
             Method::DateShift => is_primitive && primitive.is_date(),
-            Method::Perturb(_) => is_primitive && primitive.is_number(),
+            Method::Perturb(settings) => is_primitive && primitive.is_number() && settings.can_move(self.type_name(definition)),
             Method::Keep
             | Method::Redact
             | Method::Drop
@@ -227,7 +283,7 @@ impl ConfigLinter<'_> {
                 let changes = |index: usize, leaves_unchanged: bool| match self.config.rules.get(index).map(|rule| &rule.method) {
                     Some(Method::Keep) | None => false,
                     Some(Method::DateShift) => primitive.is_date(),
-                    Some(Method::Perturb(_)) => primitive.is_number() && !leaves_unchanged,
+                    Some(Method::Perturb(settings)) => primitive.is_number() && settings.can_move(primitive.type_name) && !leaves_unchanged,
                     Some(
                         Method::Redact
                         | Method::Drop
@@ -291,7 +347,12 @@ fn is_valid(type_name: &str, text: &str) -> bool {
     let value = Value::from_primitive(type_name, text.into());
     match type_name {
         "boolean" | "integer" | "positiveInt" | "unsignedInt" | "decimal" | "date" | "dateTime" | "instant" | "time" => {
-            !matches!(value, Value::String(_))
+            let is_in_range = match (type_name, &value) {
+                ("positiveInt", Value::Integer(number)) => *number > 0,
+                ("unsignedInt", Value::Integer(number)) => *number >= 0,
+                _ => true,
+            };
+            is_in_range && !matches!(value, Value::String(_))
         }
         "id" => is_id(text),
         _ => true,

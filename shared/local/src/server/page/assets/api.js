@@ -134,6 +134,7 @@ export function readTask(task) {
     level: String(task.description ?? "Export"),
     progress: String(task.businessStatus?.text ?? ""),
     reason: String(task.statusReason?.text ?? task.statusReason?.concept?.text ?? ""),
+    requester: String(task.requester?.display ?? ""),
     started: String(task.authoredOn ?? ""),
     changed: String(task.lastModified ?? ""),
     parameters: named(task.input),

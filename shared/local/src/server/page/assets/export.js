@@ -33,12 +33,13 @@ async function details(id, signal) {
  * @param {string} id
  */
 export async function showExport(main, signal, id) {
-  const item = (await details(id, signal)) ?? { id, state: "", level: "Export", progress: "", started: "", parameters: [] };
+  const item = (await details(id, signal)) ?? { id, state: "", level: "Export", progress: "", requester: "", started: "", parameters: [] };
   if (signal.aborted) return;
   const state = element("dd", { class: "state" });
   const facts = descriptions([
     ["Id", element("code", {}, id)],
     ["Started", item.started && formatTime(item.started)],
+    ["Started by", item.requester],
     ["Parameters", item.parameters.map(([name, value]) => element("div", {}, element("code", {}, `${name}=${value}`)))],
   ]);
   facts.prepend(element("dt", {}, "State"), state);

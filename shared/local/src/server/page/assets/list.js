@@ -45,7 +45,9 @@ class Row {
     this.#bar.setAttribute("aria-label", `Progress of ${item.level}`);
     this.#button.addEventListener("click", () => onCancel(this.#item));
     const link = element("a", { href: `#/export/${item.id}` }, item.level.replace(/^Export of /, ""));
-    const name = element("th", { scope: "row" }, link, element("br"), element("code", { class: "small faint" }, item.id.slice(0, 12)));
+    const chosen = [item.requester && `by ${item.requester}`, ...item.parameters.map(([parameter, value]) => `${parameter}=${value}`)];
+    const details = element("div", { class: "small" }, chosen.filter(Boolean).join(", "));
+    const name = element("th", { scope: "row" }, link, details, element("code", { class: "small faint" }, item.id.slice(0, 12)));
     const progress = element("td", {}, this.#bar, " ", this.#progress);
     this.node = element("tr", {}, name, this.#state, element("td", { class: "time" }, formatTime(item.started)), progress, element("td", {}, this.#button));
     this.update(item);
@@ -54,13 +56,16 @@ class Row {
   update(item) {
     this.#item = item;
     const open = isOpen(item);
-    setText(this.#state, item.state);
-    this.#state.className = `state state-${item.state}`;
+    const isIncomplete = item.state === "complete" && item.progress.includes("left out");
+    setText(this.#state, isIncomplete ? "complete, with errors" : item.state);
+    this.#state.className = isIncomplete ? "state state-warning" : `state state-${item.state}`;
     this.#bar.hidden = item.state !== "running";
     this.#bar.value = readPercent(item.progress) ?? 0;
     if (open) this.#pace.observe(item.progress, Date.now());
     const pace = open ? this.#pace.describe() : "";
-    setText(this.#progress, [item.reason || item.progress, pace].filter(Boolean).join("; "));
+    // The state has a column of its own.
+    const progress = item.state === "complete" ? item.progress.replace(/^complete(, )?/, "") : item.progress;
+    setText(this.#progress, [item.reason || progress, pace].filter(Boolean).join("; "));
     setText(this.#button, open ? "Cancel" : "Delete");
     this.#button.setAttribute("aria-label", `${open ? "Cancel" : "Delete"} ${item.level}, ${item.id.slice(0, 12)}`);
   }
@@ -82,7 +87,7 @@ export async function showList(main, signal) {
   const columns = ["Data", "State", "Started", "Progress", "Action"].map((title) => element("th", { scope: "col" }, title));
   const caption = "Your exports, newest first. The list is kept up to date.";
   const table = element("table", {}, element("caption", {}, caption), element("thead", {}, element("tr", {}, columns)), body);
-  const region = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Exports" }, table);
+  const region = element("div", { class: "scroll stacked", tabindex: "0", role: "region", "aria-label": "Exports" }, table);
   const newer = element("button", { type: "button", onclick: () => turn(earlier.pop() ?? null) }, "Newer");
   const older = element("button", { type: "button", onclick: () => { earlier.push(path); turn(next); } }, "Older");
   const position = element("span", { role: "status" });
