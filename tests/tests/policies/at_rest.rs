@@ -59,7 +59,11 @@ fn costs(parameters: &[(&'static str, &str)]) -> Result<Vec<(String, f64)>> {
     let (keys, alarms, dashboards) = (count("AWS::KMS::Key")?, count("AWS::CloudWatch::Alarm")?, count("AWS::CloudWatch::Dashboard")?);
     let metrics = alarm_metrics(&template)?;
     let reaper = &template.of_type("AWS::Serverless::Function")?["ReaperFunction"];
-    let memory_mb = reaper["MemorySize"].as_f64().map_or_else(|| globals_memory(&template), Ok)?;
+    let globals = template.section("Globals")?;
+    let memory_mb: f64 = match &reaper["MemorySize"] {
+        Value::Null => scalar(&globals["Function"]["MemorySize"])?.parse()?,
+        memory => scalar(memory)?.parse()?,
+    };
     let schedules =
         reaper["Events"].as_object().into_iter().flatten().filter(|(_, event)| event["Properties"]["Schedule"] == "rate(1 minute)");
     let runs = schedules.count() as f64 * RUNS_PER_MONTH;
@@ -77,9 +81,9 @@ fn costs(parameters: &[(&'static str, &str)]) -> Result<Vec<(String, f64)>> {
     ])
 }
 
-/// Returns the memory of functions that set none of their own, in MB.
-fn globals_memory(template: &Template) -> Result<f64> {
-    Ok(template.section("Globals")?["Function"]["MemorySize"].as_f64().ok_or("functions have no memory")?)
+/// Returns the text of a scalar of the template.
+fn scalar(value: &Value) -> Result<&str> {
+    Ok(value.as_str().ok_or_else(|| format!("{value} is not a scalar"))?)
 }
 
 /// Returns the sum of costs.
