@@ -104,6 +104,7 @@ pub fn small_request() -> SyncRequest {
         window_resources: 8,
         page_size: 3,
         is_full: false,
+        reconciles: false,
         ignores_totals: false,
     }
 }

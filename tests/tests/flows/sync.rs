@@ -501,3 +501,58 @@ proptest! {
         prop_assert!(outcome.is_ok(), "{}: {:?}", name, outcome.err());
     }
 }
+
+#[test]
+fn what_a_server_without_a_history_has_deleted_is_found_by_its_ids() -> Result<()> {
+    for (name, behavior) in known_servers() {
+        run(async || {
+            let scenario = Scenario::new(behavior.clone()).await?;
+            assert!(scenario.sync(small_request()).await?.is_complete, "{name}");
+            scenario.change();
+            let at = scenario.clock.now();
+            scenario.server.with_store(|store| {
+                store.delete(PATIENT, "p-7", at);
+                store.delete(OBSERVATION, "o.9", at);
+                store.delete(OBSERVATION, "o.3", at);
+            });
+            scenario.clock.advance(Duration::from_secs(600));
+            let unknown = scenario.sync(small_request()).await?;
+            assert!(unknown.types.iter().all(|one| one.deletions.is_none()), "{name}: {unknown:?}");
+            assert!(scenario.check_equal().await.is_err(), "{name}");
+            scenario.clock.advance(Duration::from_secs(600));
+            let report = scenario.sync(SyncRequest { reconciles: true, ..small_request() }).await?;
+            assert!(report.is_complete, "{name}: {report:?}");
+            assert_eq!(report.types.iter().filter_map(|one| one.deletions).sum::<u64>(), 3, "{name}");
+            scenario.check_equal().await?;
+            // What is known to be deleted is not found again.
+            scenario.clock.advance(Duration::from_secs(600));
+            let again = scenario.sync(SyncRequest { reconciles: true, ..small_request() }).await?;
+            assert_eq!(again.types.iter().filter_map(|one| one.deletions).sum::<u64>(), 0, "{name}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_listing_that_skips_resources_deletes_none() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior { paging: Paging::Offset, largest_page: 2, ..ServerBehavior::default() }).await?;
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        scenario.clock.advance(Duration::from_secs(600));
+        let (time, first) = (scenario.clock.clone(), scenario.server.queries().len() as u64);
+        // Each deletion moves the later resources to an earlier page.
+        scenario.server.change_while_read(move |store, number| {
+            if number < first + 24 {
+                store.delete(PATIENT, &format!("p-{}", number - first), time.now());
+            }
+        });
+        let report = scenario.sync(SyncRequest { reconciles: true, ..small_request() }).await?;
+        assert!(report.is_complete, "{report:?}");
+        scenario.server.stop_changes();
+        let lake = lake_state_before(scenario.deployment.lake(), Millis(u64::MAX / 2_000_000)).await?;
+        let server = scenario.server.with_store(|store| store.state_before(Millis(u64::MAX / 2)));
+        assert!(server.keys().all(|(kind, id)| lake.contains_key(&((*kind).to_owned(), id.clone()))), "a resource is missing in the lake");
+        Ok(())
+    })
+}

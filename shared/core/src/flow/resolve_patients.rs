@@ -13,7 +13,7 @@ mod filters;
 mod groups;
 mod newest_versions;
 mod precheck;
-mod scan;
+pub(in crate::flow) mod scan;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -25,6 +25,9 @@ pub struct SyncRequest {
     /// True if everything is fetched, including what the lake already has.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_full: bool,
+    /// True if the ids of the lake are compared with those of the server, where the server has no history that shows deletions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reconciles: bool,
     /// True if the server's totals are not used, because they are estimates.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ignores_totals: bool,
@@ -56,6 +59,11 @@ pub enum FetchScope {
     },
     /// The changes within a range of time, and the deletions, by the history of the type.
     History(TimeWindow),
+    /// The deletions, by a comparison of the ids of the lake with those of the server.
+    Reconcile {
+        /// The moment up to which the synchronization fetches.
+        to: Millis,
+    },
 }
 
 /// A closed range of time.

@@ -47,6 +47,8 @@ impl SyncConfig {
             window_resources: WINDOW_RESOURCES,
             page_size: PAGE_SIZE,
             is_full: false,
+            // The function may not read the resources of the lake.
+            reconciles: false,
             ignores_totals: settings.flag(Setting::SyncIgnoreTotals, false)?,
         };
         let timing = parse_timing(&settings.get(Setting::SyncSchedule).unwrap_or_else(|| DEFAULT_SCHEDULE.to_owned()))?;

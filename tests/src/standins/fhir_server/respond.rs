@@ -61,7 +61,7 @@ impl FhirServer {
                 Some((kind, rest)) if state.behavior.has_history && rest.ends_with("/_history") => {
                     state.history(kind, rest.strip_suffix("/_history"), &Query::parse(query))
                 }
-                Some(_) => rejection(404, "not-found", "not found"),
+                Some((kind, id)) => state.read(kind, id),
             },
         }
     }
@@ -78,6 +78,14 @@ impl State {
         format!(
             r#"{{"resourceType":"CapabilityStatement","fhirVersion":"4.0.1","rest":[{{"mode":"server","resource":[{types},{{"type":"Binary","interaction":[{{"code":"read"}}]}}]}}]}}"#
         )
+    }
+
+    /// Serves the request for a resource.
+    fn read(&self, kind: &str, id: &str) -> FhirResponse {
+        match self.store.current(kind).into_iter().find(|version| version.id == id).and_then(|version| version.text) {
+            Some(body) => FhirResponse { status: 200, headers: Vec::new(), body },
+            None => rejection(410, "deleted", "the resource was deleted, or has never been there"),
+        }
     }
 
     /// Returns the base URL that links have.

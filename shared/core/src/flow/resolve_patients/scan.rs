@@ -132,7 +132,7 @@ fn read_blocks(source: &impl ResourceSource, object: u32, pin: Pin) -> LineBlock
 }
 
 /// A parsed line of the lake.
-pub(super) enum ParsedLine<'a> {
+pub(in crate::flow) enum ParsedLine<'a> {
     /// A resource.
     Resource(Resource<'a>),
     /// A Bundle of deletions.
@@ -142,7 +142,7 @@ pub(super) enum ParsedLine<'a> {
 }
 
 /// Parses a line of the lake as a resource or a Bundle of deletions.
-pub(super) fn parse_line<'a>(line: &'a [u8], member_index: &'a mut MemberIndex) -> ParsedLine<'a> {
+pub(in crate::flow) fn parse_line<'a>(line: &'a [u8], member_index: &'a mut MemberIndex) -> ParsedLine<'a> {
     match Resource::parse(line, member_index) {
         Ok(resource) if resource.head.resource_type == ResourceType::BUNDLE => match parse_deletions(resource.json()) {
             Some(deletions) => ParsedLine::Deletions(deletions),

@@ -12,6 +12,7 @@ mod pages;
 mod plan;
 mod publish;
 mod queries;
+mod reconcile;
 mod split;
 mod verify;
 

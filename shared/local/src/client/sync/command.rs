@@ -191,6 +191,7 @@ pub(crate) fn sync_request(origin: String, types: Option<BTreeSet<ResourceType>>
         window_resources: options.window_resources,
         page_size: options.page_size,
         is_full,
+        reconciles: options.reconcile,
         ignores_totals: options.ignore_totals,
     }
 }

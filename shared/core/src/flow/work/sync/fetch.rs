@@ -20,6 +20,7 @@ use super::history::run_history_task;
 use super::lines::{WindowCut, WindowLines};
 use super::pages::{PageError, PageReader};
 use super::queries::{SPELLINGS, everything_query, is_sorted_by_time, window_query};
+use super::reconcile::run_reconcile_task;
 use super::split::count_window;
 use super::verify::knows_all_ids;
 
@@ -43,6 +44,9 @@ pub(in super::super) async fn run_fetch_task(
 ) -> Result<TaskEnd, ExportError> {
     if let FetchScope::History(window) = fetch.scope {
         return run_history_task(ports, lease, settings, stop_at, (fetch, window)).await;
+    }
+    if let FetchScope::Reconcile { to } = fetch.scope {
+        return run_reconcile_task(ports, lease, settings, stop_at, (fetch, to)).await;
     }
     let (mut repeats, mut page_size, mut record) = (0, fetch.page_size, SyncRecord::new(fetch.resource_type));
     while lease.cursor != RECORDED {
@@ -118,7 +122,7 @@ impl FetchTask {
         let cursor = (lease.cursor.item > 0).then_some(Millis(lease.cursor.offset));
         match self.scope {
             FetchScope::Window(window) | FetchScope::History(window) => (cursor.or(window.from), Some(window.to)),
-            FetchScope::Everything { .. } => (None, None),
+            FetchScope::Everything { .. } | FetchScope::Reconcile { .. } => (None, None),
         }
     }
 
@@ -141,7 +145,7 @@ impl FetchTask {
             FetchScope::Window(TimeWindow { is_counted: false, .. }) => Some(
                 "the server does not count its resources, or its totals are ignored; what was fetched was verified by a second reading of ids",
             ),
-            FetchScope::Window(_) | FetchScope::History(_) => None,
+            FetchScope::Window(_) | FetchScope::History(_) | FetchScope::Reconcile { .. } => None,
         }
     }
 
@@ -149,7 +153,7 @@ impl FetchTask {
     fn is_counted(&self) -> bool {
         match self.scope {
             FetchScope::Window(window) => window.is_counted,
-            FetchScope::History(_) | FetchScope::Everything { .. } => false,
+            FetchScope::History(_) | FetchScope::Everything { .. } | FetchScope::Reconcile { .. } => false,
         }
     }
 }

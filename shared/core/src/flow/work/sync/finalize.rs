@@ -41,7 +41,8 @@ pub(in super::super) async fn run_finalize_sync_task(
     let records = read_records(ports, lease, settings).await?;
     let report = build_report(lease, request, &records);
     if report.is_complete && lease.job.phase == Phase::Read {
-        let works = history_works(request, &records);
+        let to = lease.job.planned.map_or(lease.job.created_at, |planned| planned.time.transaction_time);
+        let works = deletion_works(request, &records, to);
         if !works.is_empty() {
             let round = RoundPlan { works, phase: Phase::ReadHistory, first_unmerged_round: 0, starts_over: false };
             return start_round(ports, lease, settings, round).await;
@@ -87,10 +88,12 @@ async fn read_records(ports: &impl AllPorts, lease: &mut Lease, settings: &Worke
     Ok(records)
 }
 
-/// Returns the tasks that read the histories of types. They come after all windows, so that they show what changed while these were read.
-fn history_works(request: &SyncRequest, records: &[SyncRecord]) -> Vec<Work> {
+/// Returns the tasks that find deletions: they read the histories of types, or compare ids. They come after all windows, so that histories
+/// show what changed while these were read.
+fn deletion_works(request: &SyncRequest, records: &[SyncRecord], to: Millis) -> Vec<Work> {
     let task = |record: &SyncRecord| {
-        let scope = FetchScope::History(record.history?);
+        let ids = (request.reconciles && record.is_covered).then_some(FetchScope::Reconcile { to });
+        let scope = record.history.map(FetchScope::History).or(ids)?;
         let SyncRequest { page_size, window_resources, .. } = *request;
         Some(Work::Fetch(FetchTask { resource_type: record.resource_type, scope, page_size, window_resources }))
     };

@@ -51,6 +51,15 @@ pub(super) fn everything_query(kind: ResourceType, page_size: u32, spelling: u32
     }
 }
 
+/// Returns the query for the ids of all resources of a type.
+pub(super) fn listing_query(kind: ResourceType, page_size: u32, spelling: u32) -> String {
+    match spelling {
+        0 => format!("{kind}?_elements=id&_count={page_size}&_total=none"),
+        1 => format!("{kind}?_elements=id&_count={}", page_size.min(MODEST_PAGE_SIZE)),
+        _ => everything_query(kind, page_size, 1),
+    }
+}
+
 /// Returns the query for the number of resources of a window. `is_accurate` asks for a number that is not an estimate.
 pub(super) fn count_query(kind: ResourceType, (from, to): (Option<Millis>, Millis), is_accurate: bool) -> String {
     let accurate = if is_accurate { "&_total=accurate" } else { "" };
