@@ -3,14 +3,16 @@
 use std::path::Path;
 
 use headrace_core::access::Permissions;
-use headrace_core::flow::client::source_size::{SourceSize, source_size};
-use headrace_core::lines::selection::types_to_read;
+use headrace_core::flow::client::estimate::{Estimate, EstimateSettings, Fleet, Volume, estimate_job};
+use headrace_core::flow::export_time::determine_export_time;
+use headrace_core::job::{ExportError, Job};
 use headrace_core::ports::Clock as _;
-use headrace_core::request::{ExportRequest, Preferences, RawKickOff, RequestError};
+use headrace_core::request::{ExportRequest, Preferences, RawKickOff};
 use headrace_core::vocab::error::SourceError;
+use headrace_core::vocab::ids::Caller;
 use headrace_core::vocab::level::Level;
 use headrace_core::vocab::plural::counted;
-use headrace_edge::system::SystemClock;
+use headrace_edge::system::{SystemClock, random_job_id};
 use indicatif::{DecimalBytes, HumanCount};
 use percent_encoding::utf8_percent_encode;
 use serde_json::json;
@@ -25,10 +27,10 @@ use crate::terminal::{printable, printable_json};
 /// Reason why an export would be rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum DryRunError {
-    /// The request is invalid.
-    #[error("the export would be rejected: {}", .0.text)]
-    Request(RequestError),
-    /// The lake cannot be listed.
+    /// The request is invalid, or the lake cannot answer it.
+    #[error("the export would be rejected: {0}")]
+    Rejected(ExportError),
+    /// The lake cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// A setting is invalid.
@@ -37,6 +39,12 @@ pub enum DryRunError {
     /// The base URL is not used.
     #[error(transparent)]
     Url(#[from] UnsafeUrl),
+}
+
+impl From<ExportError> for DryRunError {
+    fn from(error: ExportError) -> Self {
+        if let ExportError::Source(error) = error { Self::Source(error) } else { Self::Rejected(error) }
+    }
 }
 
 /// Describes the export of a directory.
@@ -53,17 +61,22 @@ pub(crate) async fn describe_directory_export(
         preferences: Preferences { is_lenient: options.lenient, ..Preferences::default() },
         parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
     };
-    let settings = args.service.settings()?;
-    let resolved = ExportRequest::resolve(&raw, &settings.policy, &Permissions::default(), SystemClock.now());
-    let request = resolved.map_err(DryRunError::Request)?.request;
-    let trusted = types_to_read(&request, &args.service.lake_settings()?).filter(|_| args.service.trust_object_names);
-    let size = source_size(&DirectoryLake::open(lake), trusted).await?;
+    let (settings, lake_settings) = (args.service.settings()?, args.service.lake_settings()?);
+    let now = SystemClock.now();
+    let resolved = ExportRequest::resolve(&raw, &settings.policy, &Permissions::default(), now).map_err(ExportError::from)?;
+    let id = random_job_id().map_err(ExportError::from)?;
+    let job = Job { settings: settings.job, ..Job::accepted(id, Caller("dry run".to_owned()), resolved.request, now) };
+    let source = DirectoryLake::open(lake);
+    let time = determine_export_time(&source, settings.watermark, now).await?;
+    let fleet = Fleet::Process(u32::try_from(args.service.workers()).unwrap_or(u32::MAX));
+    let estimates = EstimateSettings::new(lake_settings, args.service.trust_object_names, fleet);
+    let estimate = Box::pin(estimate_job((&source, &SystemClock), (&job, &resolved.patients), time, &estimates)).await?;
     let asked = request_line("[base]", options);
     if args.json {
-        return Ok(to_json(&asked, Some(size)));
+        return Ok(to_json(&asked, Some(&estimate)));
     }
-    let ignored: String = request.ignored.iter().map(|ignored| format!("ignored     {}\n", printable(&ignored.text))).collect();
-    Ok(format!("request     {}\nreads       {}\n{ignored}{NOTHING_DONE}\n", printable(&asked), describe_size(size)))
+    let ignored: String = job.request.ignored.iter().map(|ignored| format!("ignored     {}\n", printable(&ignored.text))).collect();
+    Ok(format!("request     {}\n{}{ignored}{NOTHING_DONE}\n", printable(&asked), describe_estimate(&estimate)))
 }
 
 /// Describes the export from a server. The server is not asked, because a kick-off starts an export.
@@ -87,25 +100,59 @@ fn request_line(base: &str, options: &ExportOptions) -> String {
     format!("GET {base}/{}{mark}{}", options.path(), query.join("&"))
 }
 
+/// Describes an estimate in lines.
+fn describe_estimate(estimate: &Estimate) -> String {
+    let basis = if estimate.has_read_all { "the source was read to estimate this" } else { "estimated from samples of the source" };
+    let resources: f64 = estimate.output_kinds().map(|(_, kind)| kind.lines).sum();
+    format!(
+        "reads       {}\nwrites      {} with {:.0} resources, {}; {basis}\ntakes       about {:.1} s in {} on this machine\n",
+        describe_source(&estimate.volume),
+        counted(estimate.output_files(), "file", "files"),
+        resources,
+        decimal_bytes(estimate.volume.output_bytes()),
+        estimate.seconds,
+        counted(estimate.tasks, "task", "tasks"),
+    )
+}
+
+/// Formats an expected number of bytes.
+fn decimal_bytes(bytes: f64) -> String {
+    // An expected value has fractions.
+    DecimalBytes(format!("{bytes:.0}").parse().unwrap_or_default()).to_string()
+}
+
 /// Describes the size of the source in one line.
-fn describe_size(size: SourceSize) -> String {
-    let SourceSize { objects, bytes, compressed, skipped } = size;
-    let packed = match compressed {
+fn describe_source(volume: &Volume) -> String {
+    let packed = match volume.compressed {
         0 => String::new(),
         count => format!(", {} of them compressed", HumanCount(count)),
     };
-    let skipped = match skipped {
+    let skipped = match volume.skipped {
         0 => String::new(),
         count => format!("; skips {} of other types or without content", counted(count, "file", "files")),
     };
-    format!("{} with {}{packed}{skipped}", counted(objects, "file", "files"), DecimalBytes(bytes))
+    format!("{} with {}{packed}{skipped}", counted(volume.objects, "file", "files"), DecimalBytes(volume.source_bytes))
 }
 
 /// Returns the description as JSON.
-fn to_json(request: &str, size: Option<SourceSize>) -> String {
-    let size =
-        size.map(|size| json!({ "objects": size.objects, "bytes": size.bytes, "compressed": size.compressed, "skipped": size.skipped }));
-    printable_json(&json!({ "dryRun": true, "request": request, "source": size }).to_string()).into_owned() + "\n"
+fn to_json(request: &str, estimate: Option<&Estimate>) -> String {
+    let source = estimate.map(|estimate| {
+        let Volume { objects, source_bytes, compressed, skipped, .. } = &estimate.volume;
+        json!({ "objects": objects, "bytes": source_bytes, "compressed": compressed, "skipped": skipped })
+    });
+    let output = estimate.map(|estimate| {
+        let kinds = estimate.output_kinds().map(|(kind, volume)| {
+            json!({
+                "type": kind.as_str(), "files": volume.files(estimate.file_bytes), "bytes": volume.bytes.round(),
+                "resources": volume.lines.round(),
+            })
+        });
+        json!({
+            "files": estimate.output_files(), "bytes": estimate.volume.output_bytes().round(), "types": kinds.collect::<Vec<_>>(),
+            "tasks": estimate.tasks, "seconds": estimate.seconds, "isExact": estimate.has_read_all,
+        })
+    });
+    printable_json(&json!({ "dryRun": true, "request": request, "source": source, "estimate": output }).to_string()).into_owned() + "\n"
 }
 
 /// Returns the level of a request.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use headrace_core::output::usage_report::UsageReport;
 use reqwest::Url;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -137,6 +138,11 @@ impl Manifest {
             Some("arrival") => " (includes what arrives later, as LakeWatermark is arrival)".to_owned(),
             Some(_) | None => String::new(),
         }
+    }
+
+    /// Returns what the export has used. `None` if the server does not say.
+    pub fn usage(&self) -> Option<UsageReport> {
+        UsageReport::deserialize(self.extension.get("urn:headrace:usage")?).ok()
     }
 
     /// Returns the number of its files.

@@ -8,10 +8,11 @@ use crate::access::{Agent, Principal};
 use crate::job::ExportError;
 use crate::job::task::PlanInput;
 use crate::job::{
-    FailureKind, FailureReason, IdempotencyKey, Job, JobEvent, JobSecret, JobSettings, JobState, Quotas, RecordConditions, RecordOutcome,
+    ExportTime, FailureKind, FailureReason, IdempotencyKey, Job, JobEvent, JobSecret, JobSettings, JobState, Quotas, RecordConditions,
+    RecordOutcome,
 };
 use crate::ports::{Clock, JobSecretEncryptor, JobStore, OutputStore, ResourceSource, TaskQueue};
-use crate::request::{ExportPolicy, ExportRequest, RawKickOff, RequestError, ResolvedRequest};
+use crate::request::{ExportPolicy, ExportRequest, Parameter, RawKickOff, RequestError, ResolvedRequest};
 use crate::schedule::ScheduleFiring;
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
@@ -69,11 +70,41 @@ pub struct KickOffSettings<'a> {
 /// the precheck finds within its time limit that the lake cannot answer it, or if the client's own destination cannot be used.
 pub async fn kick_off(
     (jobs, queue): (&(impl JobStore + JobSecretEncryptor), &impl TaskQueue),
-    (source, output): (&impl ResourceSource, &impl OutputStore),
+    stores: (&impl ResourceSource, &impl OutputStore),
     clock: &impl Clock,
     settings: KickOffSettings<'_>,
     kick_off: KickOff,
 ) -> Result<Job, ExportError> {
+    if kick_off.raw.asks_for_estimate()? {
+        // A schedule has asked: a client's request for an estimate does not come here.
+        let text = "_estimate=true starts nothing: leave it out";
+        return Err(RequestError::new(400, IssueCode::NotSupported, Parameter::Estimate.as_str(), text).into());
+    }
+    let PreparedJob { job, plan, key, client_quota, .. } = prepare(jobs, stores, clock, settings, &kick_off).await?;
+    let (quotas, now) = (settings.quotas, job.created_at);
+    let conditions = RecordConditions { quotas, client_quota, key, firing: kick_off.firing };
+    let job = record(jobs, job, &plan, &conditions, &kick_off.principal, now).await?;
+    announce(jobs, queue, &quotas, job, now).await
+}
+
+/// A job that is ready to be recorded.
+pub(super) struct PreparedJob {
+    pub(super) job: Job,
+    pub(super) plan: PlanInput,
+    /// The time that a plan would take now.
+    pub(super) time: ExportTime,
+    key: Option<IdempotencyKey>,
+    client_quota: Option<u32>,
+}
+
+/// Validates a kick-off, and returns its job. Changes nothing.
+pub(super) async fn prepare(
+    encryptor: &impl JobSecretEncryptor,
+    (source, output): (&impl ResourceSource, &impl OutputStore),
+    clock: &impl Clock,
+    settings: KickOffSettings<'_>,
+    kick_off: &KickOff,
+) -> Result<PreparedJob, ExportError> {
     let now = clock.now();
     let ResolvedRequest { mut request, patients, is_lenient } =
         ExportRequest::resolve(&kick_off.raw, settings.policy, &kick_off.principal.permissions, now)?;
@@ -103,10 +134,8 @@ pub async fn kick_off(
         None => None,
         Some(requested) => {
             let secret = (&kick_off.id, &kick_off.secret);
-            Some(
-                pin_configuration(jobs, (output, destination.as_deref()), secret, (requested, &request), &settings.policy.accepted_remarks)
-                    .await?,
-            )
+            let (store, accepted) = ((output, destination.as_deref()), &settings.policy.accepted_remarks);
+            Some(pin_configuration(encryptor, store, secret, (requested, &request), accepted).await?)
         }
     };
     let pinned_config = pinned_config.map(|PinnedConfiguration { pinned, resolved }| {
@@ -114,22 +143,19 @@ pub async fn kick_off(
         pinned
     });
     request.check_deletions()?;
-    let quotas = settings.quotas;
     let client_quota = client.and_then(|client| client.max_exports);
     let job = Job {
-        state: if quotas.with_client_quota(client_quota).can_queue() { JobState::Queued } else { JobState::Accepted },
+        state: if settings.quotas.with_client_quota(client_quota).can_queue() { JobState::Queued } else { JobState::Accepted },
         request_url: request.redacted_url(&kick_off.request_url, &kick_off.base),
-        base: kick_off.base,
+        base: kick_off.base.clone(),
         schedule: kick_off.firing.as_ref().map(|firing| firing.key.clone()),
         settings: settings.job,
         requires_access_token: kick_off.principal.is_authenticated,
         destination,
         pinned_config,
-        ..Job::accepted(kick_off.id, kick_off.principal.caller.clone(), request, now)
+        ..Job::accepted(kick_off.id.clone(), kick_off.principal.caller.clone(), request, now)
     };
-    let conditions = RecordConditions { quotas, client_quota, key, firing: kick_off.firing };
-    let job = record(jobs, job, &plan, &conditions, &kick_off.principal, now).await?;
-    announce(jobs, queue, &quotas, job, now).await
+    Ok(PreparedJob { job, plan, time, key, client_quota })
 }
 
 /// Stores the job. Returns it, or the earlier job that was started under the same idempotency key.
