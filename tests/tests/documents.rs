@@ -78,6 +78,7 @@ fn normalized(text: &str) -> Result<String> {
         (r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "INSTANT"),
         (r"(?m)^(date|expires|last-modified|etag|x-progress|content-length): .*$", "$1: VALUE"),
         (r"took .*", "took TIME"),
+        (r#"(?s)"urn:headrace:usage":\{.*?\}.*?\}"#, "USAGE"),
         // The size of a compressed object depends on the order of its lines.
         (r" +[0-9.]+ (B|kB|MB)\b", " SIZE"),
     ] {

@@ -37,7 +37,7 @@ const INVALID_VALUE: &str = "?";
 const INVALID_FLAG_VALUES: [&str; 2] = [INVALID_VALUE, "9999999999999"];
 
 /// Variables of Lambda, which the template does not set.
-const SET_BY_LAMBDA: [&str; 1] = ["AWS_LAMBDA_FUNCTION_NAME"];
+const SET_BY_LAMBDA: [&str; 2] = ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_NAME"];
 
 /// Settings by their variables. Records the settings that are read.
 struct RecordingSettings {

@@ -254,8 +254,10 @@ fn the_template_sets_exactly_the_settings_that_each_function_reads() -> Result<(
         let own = variables.take_while(|line| line.starts_with("          ")).flat_map(|line| settings_in(line, &anchors));
         let given: BTreeSet<&str> = own.chain(of_all.iter().copied()).collect();
         let mut read = settings_of(&function_name(name))?;
-        // Lambda sets this variable itself.
-        read.remove("AWS_LAMBDA_FUNCTION_NAME");
+        // Lambda sets these variables itself.
+        for name in ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "AWS_LAMBDA_FUNCTION_NAME"] {
+            read.remove(name);
+        }
         assert_eq!(given, read, "{name}");
     }
     Ok(())

@@ -1,7 +1,8 @@
-//! Handles kick-off requests.
+//! Handles kick-off requests, and requests for estimates.
 
 use headrace_core::access::Principal;
 use headrace_core::audit::AuditAction;
+use headrace_core::flow::client::estimate::{Estimate, EstimateSettings, estimate};
 use headrace_core::flow::client::kick_off::{KickOff, KickOffSettings, kick_off};
 use headrace_core::flow::resolve_patients::PatientResolutionSettings;
 use headrace_core::job::ExportError;
@@ -22,7 +23,9 @@ use lambda_http::http::{Method, Response};
 use lambda_http::{Body, Request};
 use tokio::sync::OnceCell;
 
-/// The handler that accepts exports. It lives as long as the process.
+use crate::estimate::estimate_reply;
+
+/// The handler that accepts and estimates exports. It lives as long as the process.
 pub struct KickoffHandler<J, Q, S, P, C> {
     authenticator: Authenticator<J, C>,
     jobs: J,
@@ -31,6 +34,7 @@ pub struct KickoffHandler<J, Q, S, P, C> {
     output: P,
     clock: C,
     settings: ExportSettings,
+    estimates: EstimateSettings,
     new_id: fn() -> Result<JobId, StoreError>,
     /// Set after the buckets were found accessible. A wrong setting must fail the kick-off instead of leaving a job that hangs.
     buckets_checked: OnceCell<()>,
@@ -53,7 +57,14 @@ where
         settings: ExportSettings,
         new_id: fn() -> Result<JobId, StoreError>,
     ) -> Self {
-        Self { authenticator, jobs, queue, source, output, clock, settings, new_id, buckets_checked: OnceCell::new() }
+        let (estimates, buckets_checked) = (EstimateSettings::default(), OnceCell::new());
+        Self { authenticator, jobs, queue, source, output, clock, settings, estimates, new_id, buckets_checked }
+    }
+
+    /// Sets the settings of estimates.
+    #[must_use]
+    pub fn with_estimates(self, estimates: EstimateSettings) -> Self {
+        Self { estimates, ..self }
     }
 
     /// Accepts an export. Answers with 202 and the status URL, or with the error.
@@ -74,7 +85,8 @@ where
             Err(error) => Err(error),
         };
         match accepted {
-            Ok(job) => {
+            Ok(Answer::Estimated(job, estimate)) => self.answer_estimate(&request, &principal, (&job, &estimate)).await,
+            Ok(Answer::Accepted(job)) => {
                 tracing::info!(job.id = %job.id, owner = job.owner.0, types = job.request.types.as_ref().map(std::collections::BTreeSet::len), "export accepted");
                 record_metrics(&[(Metric::JobsAccepted, 1)]);
                 accepted_reply(&job).into_response()
@@ -90,9 +102,17 @@ where
         Ok(())
     }
 
-    /// Accepts the export that the request describes. Returns its job; for a repeated idempotency key, the job of the first
+    /// Records an estimate in the audit trail, and answers with it.
+    async fn answer_estimate(&self, request: &Request, principal: &Principal, (job, estimate): (&Job, &Estimate)) -> Response<Body> {
+        match self.authenticator.record(AuditAction::Estimate, principal, |record| record.set_estimate(&job.request)).await {
+            Ok(()) => estimate_reply(job, estimate).into_response(),
+            Err(error) => self.authenticator.error_response(request, AuditAction::Estimate, Some(principal), &error).await,
+        }
+    }
+
+    /// Accepts the export that the request describes, or estimates it. Returns its job; for a repeated idempotency key, the job of the first
     /// request.
-    async fn accept(&self, request: &Request, principal: &Principal) -> Result<Job, ExportError> {
+    async fn accept(&self, request: &Request, principal: &Principal) -> Result<Answer, ExportError> {
         let path = request::parse_kick_off_path(request)?;
         if !matches!(*request.method(), Method::GET | Method::POST) {
             let text = "an export is started with GET or POST";
@@ -114,7 +134,14 @@ where
         let ExportSettings { policy, job, quotas, watermark, .. } = &self.settings;
         let patient_resolution = PatientResolutionSettings::default();
         let settings = KickOffSettings { policy, job: *job, quotas: *quotas, watermark: *watermark, patient_resolution };
-        kick_off((&self.jobs, &self.queue), (&self.source, &self.output), &self.clock, settings, kick_off_request).await
+        let stores = (&self.source, &self.output);
+        if kick_off_request.raw.asks_for_estimate()? {
+            // Boxed: the future is too large for the stack.
+            let estimated = Box::pin(estimate(&self.jobs, stores, &self.clock, settings, &self.estimates, kick_off_request)).await?;
+            return Ok(Answer::Estimated(Box::new(estimated.0), Box::new(estimated.1)));
+        }
+        let job = kick_off((&self.jobs, &self.queue), stores, &self.clock, settings, kick_off_request).await?;
+        Ok(Answer::Accepted(Box::new(job)))
     }
 
     /// Checks that the lake and the destination are accessible.
@@ -123,6 +150,14 @@ where
         source?;
         Ok(output?)
     }
+}
+
+/// The answer to a valid request.
+enum Answer {
+    /// The export was accepted.
+    Accepted(Box<Job>),
+    /// The export was estimated. Its job is not recorded.
+    Estimated(Box<Job>, Box<Estimate>),
 }
 
 /// Creates the response to an accepted kick-off: the status URL, the applied preferences and the ignored parameters.

@@ -1,3 +1,4 @@
-//! `GET` or `POST [base]/$export`: accepts an export.
+//! `GET` or `POST [base]/$export`: accepts an export, or estimates it.
 
+mod estimate;
 pub mod handler;

@@ -18,6 +18,7 @@ async fn main() -> Result<(), Error> {
     let source = aws.lake(&config.source.name, &config.source.prefix);
     let output = aws.output(&config.destination.name, &config.destination.prefix).with_client_buckets(config.client_buckets);
     let authenticator = Authenticator::new(jobs.clone(), SystemClock, config.access);
-    let kickoff = &KickoffHandler::new(authenticator, (jobs, queue), (source, output), SystemClock, config.export, random_job_id);
+    let kickoff = KickoffHandler::new(authenticator, (jobs, queue), (source, output), SystemClock, config.export, random_job_id);
+    let kickoff = &kickoff.with_estimates(config.estimate);
     gateway::run(|request: Request| kickoff.handle(request)).await
 }

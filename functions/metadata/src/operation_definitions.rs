@@ -132,6 +132,10 @@ fn describe_parameter(parameter: Parameter) -> (&'static str, &'static str) {
             ("string", "The entity tag of that file as its storage has it: if it has another one by now, nothing is exported.")
         }
         Parameter::MaxCount => ("integer", "Accepted for clients of Azure API for FHIR; it changes nothing."),
+        Parameter::Estimate => (
+            "boolean",
+            "Answers at once with a Parameters resource that estimates the export, and starts nothing. A parameter of this server's own.",
+        ),
         Parameter::IsParallel => ("boolean", "Accepted for clients of Azure API for FHIR; it changes nothing."),
     }
 }

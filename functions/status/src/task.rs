@@ -2,6 +2,7 @@
 
 use headrace_core::flow::client::status::progress;
 use headrace_core::job::{Job, JobState};
+use headrace_core::output::usage_report::UsageReport;
 use headrace_core::request::ExportRequest;
 use headrace_core::vocab::level::Level;
 use headrace_core::vocab::plural::counted;
@@ -90,7 +91,7 @@ fn business_status(job: &Job) -> String {
 }
 
 /// Returns the elements of `Task.output`: the status URL and, once the export is planned, its `transactionTime` with the rule that gave
-/// it.
+/// it, and what the export has used so far, as JSON.
 fn outputs(job: &Job) -> Vec<Value> {
     let status = json!({ "type": text(output_type(job.state)), "valueUrl": job.status_url() });
     let time = job.planned.map(|planned| planned.time);
@@ -100,7 +101,9 @@ fn outputs(job: &Job) -> Vec<Value> {
             json!({ "type": text("watermark"), "valueCode": time.watermark.as_str() }),
         ]
     });
-    [status].into_iter().chain(time.into_iter().flatten()).collect()
+    let usage = UsageReport::from_usage(job.counters.usage).and_then(|usage| serde_json::to_string(&usage).ok());
+    let usage = usage.map(|usage| json!({ "type": text("usage"), "valueString": usage }));
+    [status].into_iter().chain(time.into_iter().flatten()).chain(usage).collect()
 }
 
 /// Returns the type of the Task's first output: what the status URL of a job in this state answers with.

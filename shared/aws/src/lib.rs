@@ -10,6 +10,7 @@ mod encryptor;
 mod errors;
 #[cfg(feature = "kms")]
 mod kms;
+mod request_kinds;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use dynamo::{DynamoJobStore, TableSchema};
 pub use encryptor::SecretEncryptor;
 #[cfg(feature = "kms")]
 pub use kms::{KEYS_CONTEXT, KmsSecretEncryptor, KmsSigner};
+pub use request_kinds::count_object_request;
 #[cfg(feature = "s3")]
 pub use s3::{S3AuditFiles, S3Lake, S3LakeWriter, S3OutputStore};
 #[cfg(feature = "secrets")]

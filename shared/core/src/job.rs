@@ -13,9 +13,11 @@ mod idempotency;
 mod omitted;
 mod phase;
 mod planned;
+mod prices;
 mod quota;
 mod secret;
 mod state;
+mod usage;
 
 use std::time::Duration;
 
@@ -28,9 +30,11 @@ pub use idempotency::IdempotencyKey;
 pub use omitted::OmittedSubjects;
 pub use phase::Phase;
 pub use planned::{Planned, ReadMode};
+pub use prices::{Costs, PriceItem, PriceTable, PriceTableError};
 pub use quota::{Quota, Quotas, RecordConditions, RecordOutcome};
 pub use secret::{JobSecret, JobSecrets, PinnedConfig};
 pub use state::{IllegalTransition, JobEvent, JobState, Transition};
+pub use usage::Usage;
 
 use crate::access::Principal;
 use crate::job::folder::Folder;
@@ -75,6 +79,9 @@ pub struct Counters {
     /// Counts for the notices about the export. They are not reset, because the first read alone counts.
     #[serde(flatten)]
     pub notices: NoticeCounts,
+    /// What the job or the task has used. It is not reset either.
+    #[serde(flatten)]
+    pub usage: Usage,
 }
 
 /// Counts for the notices about a whole export.
@@ -125,6 +132,7 @@ impl Counters {
             resources: self.resources + other.resources,
             lines_rejected: self.lines_rejected + other.lines_rejected,
             notices: self.notices.plus(other.notices),
+            usage: self.usage.plus(other.usage),
         }
     }
 }

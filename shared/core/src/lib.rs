@@ -16,6 +16,7 @@ pub mod flow;
 pub mod job;
 pub mod lake;
 pub mod lines;
+pub mod metering;
 pub mod output;
 pub mod patients;
 pub mod ports;

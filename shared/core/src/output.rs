@@ -2,3 +2,4 @@
 
 pub mod content;
 pub mod manifest;
+pub mod usage_report;

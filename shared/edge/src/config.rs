@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use headrace_core::flow::client::estimate::{EstimateSettings, Fleet, FunctionFleet};
 use headrace_core::flow::work::settings::WorkerSettings;
 use headrace_core::ports::LeaseSettings;
 use headrace_core::vocab::ids::is_bucket_name;
@@ -169,6 +170,8 @@ pub struct KickoffConfig {
     pub job_secret_key: Option<String>,
     /// The limits and options of exports.
     pub export: ExportSettings,
+    /// The settings of estimates.
+    pub estimate: EstimateSettings,
     /// True if the moves of exports become events.
     pub events: bool,
 }
@@ -186,9 +189,20 @@ impl KickoffConfig {
             source,
             destination: Bucket::read_destination(settings)?,
             export: ExportSettings::read(settings)?,
+            estimate: read_estimate_settings(settings)?,
             events: settings.flag(Setting::Events, false)?,
         })
     }
+}
+
+/// Reads the settings of estimates: those of the workers that would do the work.
+fn read_estimate_settings(settings: &impl SettingSource) -> Result<EstimateSettings, ConfigError> {
+    let number = |setting, bounds| Ok(u32::try_from(settings.number(setting, bounds)?).unwrap_or(u32::MAX));
+    let queue_workers: u32 = number(Setting::WorkerConcurrency, (1, 100, 1_000))?;
+    let started_workers = number(Setting::StartedWorkers, (0, 0, 1_000))?;
+    let memory_mb = number(Setting::WorkerMemoryMb, (128, 768, 10_240))?;
+    let fleet = Fleet::Functions(FunctionFleet { workers: queue_workers + started_workers, started_workers, memory_mb });
+    Ok(EstimateSettings::new(shared::read_lake_settings(settings)?, settings.flag(Setting::TrustObjectNames, false)?, fleet))
 }
 
 /// Reads a comma-separated list of bucket names. The lake's bucket is rejected: exported files would be read as part of the
@@ -359,11 +373,17 @@ impl WorkerConfig {
                 trust_object_names: settings.flag(Setting::TrustObjectNames, false)?,
                 quotas: read_quotas(settings)?,
                 lake: shared::read_lake_settings(settings)?,
+                memory_mb: read_memory_mb(settings)?,
                 ..WorkerSettings::default()
             },
             events: settings.flag(Setting::Events, false)?,
         })
     }
+}
+
+/// Reads the memory of the function, in MB. 0 outside of Lambda.
+fn read_memory_mb(settings: &impl SettingSource) -> Result<u32, ConfigError> {
+    Ok(u32::try_from(settings.number(Setting::FunctionMemory, (0, 0, 1_000_000))?).unwrap_or_default())
 }
 
 /// Reads the function and the number of workers that an export starts at once.

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use headrace_core::job::PriceTable;
 use headrace_simulator::parameters::{AwsParameters, Mode, ProcessorParameters, Scenario};
-use headrace_simulator::prices::PriceTable;
 use headrace_simulator::report::Report;
 use headrace_simulator::simulation::simulate;
 

@@ -5,10 +5,11 @@ mod text;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use headrace_core::job::{Costs, PriceTable};
 use serde::Serialize;
 
 use crate::meter::{Activity, Measurements, Service};
-use crate::prices::{Costs, PriceTable};
+use crate::prices::{costs, lambda_duration};
 use crate::simulation::{JobEnd, Outcome};
 
 /// The number of partition keys in a report.
@@ -94,7 +95,7 @@ impl Report {
     /// Creates the report of a simulation.
     pub fn new(outcome: &Outcome, prices: &PriceTable) -> Self {
         let Outcome { scenario, measured, exactness, .. } = outcome;
-        let usd = prices.costs(measured);
+        let usd = costs(measured, prices);
         let is_exact = outcome.end == JobEnd::Complete && exactness.is_exact();
         Self {
             lake_gb: rounded(scenario.lake_bytes as f64 / 1e9, 1),
@@ -201,7 +202,7 @@ fn attempts(measured: &Measurements) -> BTreeMap<String, BTreeMap<&'static str, 
 fn attempt_usd(outcome: &Outcome, prices: &PriceTable) -> BTreeMap<&'static str, f64> {
     let memory_mb = outcome.scenario.worker_memory_mb;
     let durations = outcome.measured.durations.iter();
-    durations.map(|(step, duration)| (*step, rounded(prices.lambda_duration(memory_mb, *duration), 4))).collect()
+    durations.map(|(step, duration)| (*step, rounded(lambda_duration(prices, memory_mb, *duration), 4))).collect()
 }
 
 /// Returns the time of workers by step and activity.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headrace_aws::TableSchema;
-use headrace_core::job::{Job, JobState};
+use headrace_core::flow::client::estimate::{Forecast, Volume};
+use headrace_core::job::{Job, JobState, Usage};
 
 use crate::fleet::Fleet;
 use crate::meter::Measurements;
@@ -35,6 +36,8 @@ pub struct Outcome {
     pub duration: Duration,
     /// The measurements.
     pub measured: Measurements,
+    /// The usage, as the export itself has counted it.
+    pub usage: Usage,
     /// The number of messages that were delivered too often.
     pub parked_messages: u32,
     /// The result of the comparison of the export with the lake.
@@ -79,6 +82,18 @@ pub fn simulate(scenario: &Scenario, aws: &AwsParameters) -> Result<Outcome, Sim
     time.run(main).ok_or(SimulationError::Standstill)?
 }
 
+/// Estimates the export of a scenario without running it.
+pub fn estimate(scenario: &Scenario, aws: &AwsParameters) -> Result<(Volume, Forecast), SimulationError> {
+    random::set_seed(scenario.seed);
+    let deployment = Arc::new(Deployment::new(scenario, aws)?);
+    let time = deployment.time.clone();
+    let main = Box::pin(async move {
+        let fleet = Fleet::new(&deployment);
+        client::Client::new(&deployment, &fleet).estimate().await
+    });
+    time.run(main).ok_or(SimulationError::Standstill)?
+}
+
 /// Exports the lake and waits until the job has ended and was cleaned up.
 async fn run(deployment: Arc<Deployment>) -> Result<Outcome, SimulationError> {
     let fleet = Fleet::new(&deployment);
@@ -105,6 +120,7 @@ async fn run(deployment: Arc<Deployment>) -> Result<Outcome, SimulationError> {
         end,
         duration,
         measured: deployment.meter.snapshot(),
+        usage: job.as_ref().map(|job| job.counters.usage).unwrap_or_default(),
         parked_messages: fleet.parked(),
         exactness,
         stored_bytes: deployment.lake.stored_bytes(),

@@ -1,6 +1,7 @@
 //! Test requests as API Gateway or the local server delivers them, and responses as a client reads them.
 
 use bytes::Bytes;
+use headrace_core::output::usage_report::UsageReport;
 use headrace_edge::base_url::TrustedBaseUrl;
 use lambda_http::http::Response;
 use lambda_http::{Body, Request, RequestExt as _};
@@ -251,6 +252,18 @@ pub struct Manifest {
     pub error: Vec<ManifestFile>,
     /// Extension with the watermark of the lake.
     pub extension: Option<Value>,
+}
+
+impl Manifest {
+    /// Removes what the export has used from the extension, and returns it. `None` if it is missing.
+    pub fn take_usage(&mut self) -> Option<UsageReport> {
+        let members = self.extension.as_mut()?.as_object_mut()?;
+        let usage = members.remove("urn:headrace:usage")?;
+        if members.is_empty() {
+            self.extension = None;
+        }
+        serde_json::from_value(usage).ok()
+    }
 }
 
 /// Entry of a manifest for one file.

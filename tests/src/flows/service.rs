@@ -11,6 +11,7 @@ use files::handler::{FilesHandler, LocalFile};
 use groups::handler::GroupsHandler;
 use headrace_aws::DynamoJobStore;
 use headrace_core::access::{self, Agent, ClientKeys, Origin, Permissions, Principal, Scopes};
+use headrace_core::flow::client::estimate::{EstimateSettings, Fleet, FunctionFleet};
 use headrace_core::flow::client::kick_off::{KickOff, KickOffSettings, kick_off};
 use headrace_core::flow::resolve_patients::PatientResolutionSettings;
 use headrace_core::flow::upkeep::deliver_events::DeliveredEvents;
@@ -192,6 +193,12 @@ impl<S: Deployment> ServiceProcess<S> {
             Some(ServerAccess::Smart(signer)) => Some(TokenHandler::new(authenticator(), (jobs.clone(), signer), keys(), new_clock())),
             Some(ServerAccess::External(_) | ServerAccess::None | ServerAccess::OpenByDefault) | None => None,
         };
+        let WorkerSettings { lake, trust_object_names, min_slice_bytes, memory_mb, .. } = settings.worker.clone();
+        let fleet = match memory_mb {
+            0 => Fleet::Process(1),
+            memory_mb => Fleet::Functions(FunctionFleet { workers: 100, started_workers: 0, memory_mb }),
+        };
+        let estimates = EstimateSettings { min_slice_bytes, ..EstimateSettings::new(lake, trust_object_names, fleet) };
         Arc::new(Self {
             sync_worker: SyncWorkerHandler::new(sync_ports, source.clone(), WorkerSettings::default()),
             deployment: deployment.clone(),
@@ -211,7 +218,8 @@ impl<S: Deployment> ServiceProcess<S> {
                 new_clock(),
                 export_settings,
                 next_job_id,
-            ),
+            )
+            .with_estimates(estimates),
             status: StatusHandler::new(authenticator(), jobs.clone(), new_clock(), None),
             metadata: MetadataHandler::new(clock, capabilities),
             cancel: CancelHandler::new(authenticator(), jobs.clone(), output.clone(), new_clock()),

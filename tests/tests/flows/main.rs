@@ -6,6 +6,7 @@ mod aws_sync;
 mod client_access;
 mod clients_cli;
 mod complete_exports;
+mod costs;
 mod counts_and_texts;
 mod crash;
 mod deid_increments;

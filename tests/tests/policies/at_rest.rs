@@ -32,7 +32,7 @@ struct Prices(Value);
 
 impl Prices {
     fn read() -> Result<Self> {
-        let path = workspace::root().join("shared/simulator/prices/us-east-1.json");
+        let path = workspace::root().join("shared/core/prices/us-east-1.json");
         Ok(Self(serde_json::from_str(&fs::read_to_string(path)?)?))
     }
 

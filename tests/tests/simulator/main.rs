@@ -1,5 +1,6 @@
 //! The simulator: its model of DynamoDB against the engine of the local product, and small exports.
 
+mod costs;
 mod exports;
 mod figures;
 mod table;

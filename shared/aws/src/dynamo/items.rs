@@ -14,7 +14,9 @@ use headrace_core::audit::{AuditRecord, AuditRecordKey};
 use headrace_core::job::file::{Bucket, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
 use headrace_core::job::file_list::FileListPart;
 use headrace_core::job::task::{Cursor, PlanProgress, TaskState, Work};
-use headrace_core::job::{Counters, ExportTime, IdempotencyKey, Job, JobSettings, JobState, NoticeCounts, Phase, PinnedConfig, Planned};
+use headrace_core::job::{
+    Counters, ExportTime, IdempotencyKey, Job, JobSettings, JobState, NoticeCounts, Phase, PinnedConfig, Planned, Usage,
+};
 use headrace_core::ports::{DueItem, DueSubject, FragmentSelection, QueuedJob};
 use headrace_core::request::ExportRequest;
 use headrace_core::vocab::clock::Millis;
@@ -276,16 +278,22 @@ pub(super) fn job_item(job: &Job) -> Result<Item, StoreError> {
     Ok(item)
 }
 
-/// Creates the attributes with the counters of a job or task. Those of notices are left out if they are 0, as in most exports.
+/// Creates the attributes with the counters of a job or task. Those of notices are left out if they are 0, as in most exports, and those of
+/// the usage.
 pub(super) fn counter_attributes(counters: Counters) -> impl Iterator<Item = (String, AttributeValue)> {
     let notices = counters.notices.named().into_iter().filter(|(_, count)| *count > 0);
-    let notices = notices.map(|(name, count)| (name.to_owned(), number(count)));
+    let notices = notices.map(|(name, count)| (name.to_owned(), number(count))).chain(usage_attributes(counters.usage));
     let counters = [
         ("source_bytes".to_owned(), number(counters.source_bytes)),
         ("resources".to_owned(), number(counters.resources)),
         ("lines_rejected".to_owned(), number(counters.lines_rejected)),
     ];
     counters.into_iter().chain(notices)
+}
+
+/// Creates the attributes with the usage of a job or task, without those that are 0.
+pub(super) fn usage_attributes(usage: Usage) -> impl Iterator<Item = (String, AttributeValue)> {
+    usage.named().filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), number(count)))
 }
 
 /// Creates the attributes with the size, line count and checksum of a file.
@@ -409,6 +417,7 @@ impl Attributes<'_> {
                 unreadable_times: self.count("unreadable_times")?,
                 members_found: self.count("members_found")?,
             },
+            usage: Usage::from_named(|name| self.count(name))?,
         })
     }
 

@@ -18,6 +18,7 @@ mod task_writes;
 #[cfg(test)]
 mod tests;
 mod transact;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,7 +119,10 @@ impl DynamoJobStore {
     /// Reads the item with this primary key, consistently. `None` if it does not exist.
     async fn get_key(&self, key: Item) -> Result<Option<Item>, StoreError> {
         let get = self.client.get_item().table_name(&self.table).set_key(Some(key)).consistent_read(true);
-        Ok(self.repeat(|| get.clone().send()).await?.item)
+        let get = get.set_return_consumed_capacity(usage::wanted_capacity());
+        let answer = self.repeat(|| get.clone().send()).await?;
+        usage::count_read(answer.consumed_capacity.as_ref());
+        Ok(answer.item)
     }
 
     /// Makes a call that may be made twice, and repeats it while the table is overloaded or does not answer, until the patience is used up.
@@ -129,6 +133,7 @@ impl DynamoJobStore {
     {
         let mut backoff = self.backoff();
         loop {
+            usage::count_request();
             let error = match call().await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,

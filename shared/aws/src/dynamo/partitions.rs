@@ -14,6 +14,7 @@ use headrace_core::vocab::ids::JobId;
 use super::DynamoJobStore;
 use super::items::{self, Attributes, Item};
 use super::transact::Update;
+use super::usage;
 
 /// The number of partitions of a job on AWS: at 1,000 units a second each, more than the busiest second of five thousand workers needs.
 pub(super) const PARTITIONS: u32 = 16;
@@ -110,14 +111,17 @@ impl DynamoJobStore {
             .expression_attribute_names("#last", "last_number")
             .expression_attribute_values(":ttl", items::ttl(job))
             .expression_attribute_values(":one", AttributeValue::N("1".to_owned()))
-            .return_values(ReturnValue::UpdatedNew);
+            .return_values(ReturnValue::UpdatedNew)
+            .set_return_consumed_capacity(usage::wanted_capacity());
         let updated = self.repeat(|| update.clone().send()).await?;
+        usage::count_write(updated.consumed_capacity.as_ref());
         Attributes(&updated.attributes.unwrap_or_default()).count("last_number")
     }
 
-    /// Adds to a running job what the tasks of its current round have completed.
+    /// Adds to a running job what the tasks of its current round have completed. Adds the counters alone to a failed one, which nobody has
+    /// summed at its end.
     pub(super) async fn add_progress(&self, mut job: Job) -> Result<Job, StoreError> {
-        if job.state != JobState::Running {
+        if !matches!(job.state, JobState::Running | JobState::Failed) {
             return Ok(job);
         }
         let partitions = round_counter_count(&job).min(COUNTER_PARTITIONS);
@@ -128,7 +132,9 @@ impl DynamoJobStore {
         });
         let counters = try_join_all(queries).await?.concat();
         let completed: u32 = counters.iter().map(|(completed, _)| completed).sum();
-        job.open_tasks = job.tasks_of_round().saturating_sub(completed);
+        if job.state == JobState::Running {
+            job.open_tasks = job.tasks_of_round().saturating_sub(completed);
+        }
         job.counters = counters.into_iter().fold(job.counters, |sum, (_, counters)| sum.plus(counters));
         Ok(job)
     }

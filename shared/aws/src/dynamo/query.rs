@@ -9,6 +9,7 @@ use headrace_core::vocab::ids::JobId;
 
 use super::DynamoJobStore;
 use super::items::{self, Item};
+use super::usage;
 
 /// The largest number of items on a page. DynamoDB ends a page at 1 MB anyway, but the embedded engine requires a limit.
 const PAGE_ITEMS: usize = 1_000;
@@ -19,7 +20,7 @@ const CONCURRENT_QUERIES: usize = 16;
 impl DynamoJobStore {
     /// Starts to build a query on the job table.
     pub(super) fn query(&self) -> QueryFluentBuilder {
-        self.client.query().table_name(&self.table)
+        self.client.query().table_name(&self.table).set_return_consumed_capacity(usage::wanted_capacity())
     }
 
     /// Starts to build a strongly consistent query for the items with this partition key.
@@ -30,7 +31,9 @@ impl DynamoJobStore {
 
     /// Runs a query once. Returns its first page, or the page after the query's start key.
     pub(super) async fn query_page(&self, query: QueryFluentBuilder) -> Result<QueryOutput, StoreError> {
-        self.repeat(|| query.clone().send()).await
+        let page = self.repeat(|| query.clone().send()).await?;
+        usage::count_read(page.consumed_capacity.as_ref());
+        Ok(page)
     }
 
     /// Runs a query page by page, and calls `visit` with each page until it returns false.

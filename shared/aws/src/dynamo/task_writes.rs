@@ -26,6 +26,7 @@ fn release_lease(update: Update, lease: &Lease, release: &Release, now: Millis) 
         .set("due_at", items::millis(now + ANNOUNCEMENT_TIMEOUT))
         .set("#state", items::text(TaskState::Open.as_str()))
         .remove("lease_until");
+    let update = items::usage_attributes(lease.counters.usage).fold(update, |update, (name, value)| update.set(&name, value));
     match release {
         // If the attempt has made progress, its last checkpoint has reset the number of attempts.
         Release::Yield => update,
@@ -151,7 +152,12 @@ impl DynamoJobStore {
         let (task, other) = match completion {
             TaskCompletion::Planned(planned) => (
                 task.set("#state", completed),
-                job.value(":from", items::text(JobState::Accepted.as_str())).set("#state", running).set("planned", items::json(planned)?),
+                items::usage_attributes(lease.counters.usage).fold(
+                    job.value(":from", items::text(JobState::Accepted.as_str()))
+                        .set("#state", running)
+                        .set("planned", items::json(planned)?),
+                    |job, (name, value)| job.set(&name, value),
+                ),
             ),
             TaskCompletion::Done => (task.set("#state", completed), count_completed_task(&lease.job, lease.task.task, lease.counters)),
             TaskCompletion::NextRound(round) => {
@@ -163,8 +169,9 @@ impl DynamoJobStore {
                     .set("first_unmerged_round", items::number(round.first_unmerged_round))
                     .set("round", items::number(next));
                 let job = if round.starts_over { job.set("files_since_round", items::number(next)) } else { job };
-                // The finalize task stays open, and runs again after the round.
+                // The finalize task stays open, and runs again after the round. What it has used so far is now part of the job's usage.
                 let task = task.set("#state", items::text(TaskState::Open.as_str())).set("attempts_since_progress", items::number(0_u32));
+                let task = lease.counters.usage.named().fold(task, |task, (name, _)| task.remove(name));
                 (task, set_counters(job, counters_after_round(lease, round.starts_over)))
             }
             TaskCompletion::JobComplete(now) => {
@@ -174,16 +181,22 @@ impl DynamoJobStore {
                     .set("ended_at", items::millis(*now))
                     .set("due_at", items::millis(*now + CLEANUP_DELAY))
                     .remove(items::ENCRYPTED_SECRET);
-                (task.set("#state", completed), set_counters(job, lease.job.counters))
+                (task.set("#state", completed), set_counters(job, counters_of_job(lease)))
             }
         };
         Ok([Write::Update(task), Write::Update(other)])
     }
 }
 
+/// Returns the counters of the job, to which the leased finalize task adds what it has used itself.
+fn counters_of_job(lease: &Lease) -> Counters {
+    let counters = lease.job.counters;
+    Counters { usage: counters.usage.plus(lease.counters.usage), ..counters }
+}
+
 /// Returns the counters with which the round after that of the leased finalize task begins: the sum of all rounds so far.
 fn counters_after_round(lease: &Lease, starts_over: bool) -> Counters {
-    let counters = lease.job.counters;
-    // The counts for notices stay: the first reading alone counts them.
-    if starts_over { Counters { notices: counters.notices, ..Counters::default() } } else { counters }
+    let counters = counters_of_job(lease);
+    // The counts for notices stay: the first reading alone counts them. What was used, was used.
+    if starts_over { Counters { notices: counters.notices, usage: counters.usage, ..Counters::default() } } else { counters }
 }

@@ -11,6 +11,7 @@ use headrace_core::vocab::error::StoreError;
 
 use super::DynamoJobStore;
 use super::items::{self, Item, STORE};
+use super::usage;
 use crate::errors::ErrorClass;
 
 /// The codes of cancelled transactions that a later try may not meet: conflicts with other transactions, and throttling. A thousand tasks
@@ -145,9 +146,13 @@ impl DynamoJobStore {
             .update_expression(update.expression())
             .set_condition_expression(Some(update.condition.clone()).filter(|condition| !condition.is_empty()))
             .set_expression_attribute_names(Some(update.names.clone()).filter(|names| !names.is_empty()))
-            .set_expression_attribute_values(Some(update.values.clone()));
+            .set_expression_attribute_values(Some(update.values.clone()))
+            .set_return_consumed_capacity(usage::wanted_capacity());
         match self.repeat(|| call.clone().send()).await {
-            Ok(_) => Ok(WriteOutcome::Applied),
+            Ok(answer) => {
+                usage::count_write(answer.consumed_capacity.as_ref());
+                Ok(WriteOutcome::Applied)
+            }
             Err(StoreError::Stale) => Ok(WriteOutcome::ConditionFailed(vec![0])),
             Err(error) => Err(error),
         }
@@ -161,9 +166,14 @@ impl DynamoJobStore {
         let (mut backoff, mut token) = (self.backoff(), request_token());
         loop {
             let call = self.client.transact_write_items().client_request_token(&token).set_transact_items(Some(items.clone()));
-            let Err(error) = call.send().await else {
-                log_audit_records(writes);
-                return Ok(WriteOutcome::Applied);
+            usage::count_request();
+            let error = match call.set_return_consumed_capacity(usage::wanted_capacity()).send().await {
+                Ok(answer) => {
+                    usage::count_write(answer.consumed_capacity());
+                    log_audit_records(writes);
+                    return Ok(WriteOutcome::Applied);
+                }
+                Err(error) => error,
             };
             if let Some(codes) = cancellation_codes(&error) {
                 let failed = indexes_of(&codes, |code| code == "ConditionalCheckFailed");

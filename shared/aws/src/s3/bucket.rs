@@ -7,6 +7,7 @@ use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation}
 use headrace_core::request::EncryptionKey;
 use headrace_core::vocab::error::{BoxError, SourceError, StoreError};
 
+use super::usage::UsageCounter;
 use crate::backoff::REQUEST_PATIENCE;
 use crate::errors::{ErrorClass, Service};
 
@@ -60,7 +61,7 @@ impl BucketPrefix {
     /// Creates a client of the objects below `prefix` of `bucket`. `setting` is the setting that names the bucket, for error texts.
     pub(super) fn new(client: &Client, bucket: &str, prefix: &str, store: &'static str, setting: &'static str) -> Self {
         Self {
-            client: without_sdk_checksums(client),
+            client: own_client(client),
             bucket: bucket.to_owned(),
             prefix: with_trailing_slash(prefix),
             encryption_key: None,
@@ -101,16 +102,17 @@ impl BucketPrefix {
     }
 }
 
-/// Returns a client that does not compute checksums by itself.
+/// Returns a client that does not compute checksums by itself, and counts its requests.
 ///
 /// The CRC-64/NVME of an output file is computed while it is written, and S3 verifies it. Ranges of objects have no checksum, and are
 /// read with `If-Match`.
-fn without_sdk_checksums(client: &Client) -> Client {
+fn own_client(client: &Client) -> Client {
     let config = client
         .config()
         .to_builder()
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .interceptor(UsageCounter)
         .build();
     Client::from_conf(config)
 }

@@ -11,6 +11,7 @@ use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
 use headrace_core::job::file::{FileName, FileSummary, FragmentName};
+use headrace_core::metering::with_current_meter;
 use headrace_core::ports::FileWriter;
 use headrace_core::vocab::error::StoreError;
 use http_body::{Body, Frame, SizeHint};
@@ -140,12 +141,12 @@ impl S3FileWriter {
         let number = i32::try_from(upload.completed.len() + 1).unwrap_or(i32::MAX);
         let (body, length) = self.take_body(PART_BYTES / BUFFER_BYTES);
         let (bucket, id) = (self.bucket.clone(), upload.id.clone());
-        upload.in_flight = Some(tokio::spawn(async move {
+        upload.in_flight = Some(tokio::spawn(with_current_meter(async move {
             let request = bucket.client.upload_part().bucket(&bucket.bucket).key(key).upload_id(id).part_number(number);
             let response = request.content_length(i64::try_from(length).unwrap_or(i64::MAX)).body(body()).send().await;
             let response = response.map_err(|error| bucket.service.store_error(error))?;
             Ok(CompletedPart::builder().part_number(number).set_e_tag(response.e_tag).build())
-        }));
+        })));
         self.upload = Some(upload);
         Ok(())
     }

@@ -7,6 +7,7 @@ mod lake;
 mod lake_writer;
 mod objects;
 mod output;
+mod usage;
 
 pub use audit::S3AuditFiles;
 pub use lake::S3Lake;

@@ -188,7 +188,9 @@ fn classify(record: &AuditRecord) -> (Coding, Coding, &'static str) {
             Coding { system: DICOM, code: "110122", display: Some("Login") },
             "E",
         ),
-        AuditAction::KickOff | AuditAction::Start | AuditAction::Complete | AuditAction::Fail => (rest, interaction("operation"), "E"),
+        AuditAction::KickOff | AuditAction::Estimate | AuditAction::Start | AuditAction::Complete | AuditAction::Fail => {
+            (rest, interaction("operation"), "E")
+        }
         AuditAction::Cancel | AuditAction::Expire => (rest, interaction("operation"), "D"),
         AuditAction::Poll | AuditAction::List | AuditAction::Download => (rest, interaction("operation"), "R"),
         AuditAction::Groups if record.group.is_some() => (rest, interaction("read"), "R"),
@@ -205,6 +207,7 @@ fn outcome(record: &AuditRecord) -> &'static str {
             AuditOutcome::Succeeded,
             AuditAction::Token
             | AuditAction::KickOff
+            | AuditAction::Estimate
             | AuditAction::Start
             | AuditAction::Complete
             | AuditAction::Cancel

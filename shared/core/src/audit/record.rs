@@ -6,6 +6,7 @@ use super::summary::{ExportSummary, valid_group_id};
 use crate::access::{Actor, Agent, Origin};
 use crate::job::file::{OutputFile, OutputFileName};
 use crate::job::{ExportTime, FailureReason, Job, JobState};
+use crate::request::ExportRequest;
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::{Caller, JobId};
 use crate::vocab::outcome::IssueCode;
@@ -66,6 +67,8 @@ pub enum AuditAction {
     Token,
     /// Request to start an export.
     KickOff,
+    /// Request for the estimate of an export.
+    Estimate,
     /// Start of an export that was queued.
     Start,
     /// Completion of an export.
@@ -88,9 +91,10 @@ pub enum AuditAction {
 
 impl AuditAction {
     /// The list of all actions.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Token,
         Self::KickOff,
+        Self::Estimate,
         Self::Start,
         Self::Complete,
         Self::Fail,
@@ -107,6 +111,7 @@ impl AuditAction {
         match self {
             Self::Token => "token",
             Self::KickOff => "kick-off",
+            Self::Estimate => "estimate",
             Self::Start => "start",
             Self::Complete => "complete",
             Self::Fail => "fail",
@@ -190,6 +195,12 @@ impl AuditRecord {
         let issue = reason.map(|reason| reason.kind.code());
         let export_time = job.planned.map(|planned| planned.time).filter(|_| state == JobState::Complete);
         Some(Self { issue, export_time, ..Self::from_job_action(at, action, agent, (&job.id, &job.owner)) })
+    }
+
+    /// Sets the requested export that was estimated. No export was started.
+    pub fn set_estimate(&mut self, request: &ExportRequest) {
+        self.export = Some(ExportSummary::from_request(request));
+        self.group = valid_group_id(&request.level);
     }
 
     /// Sets the output file that the record is about, with its export.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::job::file::{OutputFile, OutputFileName, OutputKind};
 use crate::job::file_list::{FILES_PER_PAGE, ListedFile};
 use crate::job::{Job, Watermark};
+use crate::output::usage_report::UsageReport;
 use crate::vocab::iso_duration::format_iso_duration;
 
 /// The maximum size of a manifest in bytes, as it is sent. A Lambda response contains the manifest as a JSON string, with a
@@ -14,7 +15,7 @@ use crate::vocab::iso_duration::format_iso_duration;
 pub const MAX_MANIFEST_BYTES: usize = 6_000_000;
 
 /// The manifest of a complete job, or a page of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
     transaction_time: String,
@@ -34,12 +35,14 @@ pub struct Manifest {
 }
 
 /// The manifest's extension (Bulk Data Access, "Bulk Data Output Manifest": an object whose members have defined names).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct ManifestExtension {
     #[serde(rename = "urn:headrace:watermark", skip_serializing_if = "Option::is_none")]
     watermark: Option<WatermarkEntry>,
     #[serde(rename = "urn:headrace:anonymization-config", skip_serializing_if = "Option::is_none")]
     configuration: Option<ConfigurationEntry>,
+    #[serde(rename = "urn:headrace:usage", skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageReport>,
 }
 
 /// The anonymization configuration of a de-identified export.
@@ -72,7 +75,9 @@ impl ManifestExtension {
     fn from_job(job: &Job) -> Option<Self> {
         let watermark = job.planned.and_then(|planned| WatermarkEntry::from_watermark(planned.time.watermark));
         let configuration = ConfigurationEntry::from_job(job);
-        (watermark.is_some() || configuration.is_some()).then_some(Self { watermark, configuration })
+        let usage = UsageReport::from_usage(job.counters.usage);
+        let has_member = watermark.is_some() || configuration.is_some() || usage.is_some();
+        has_member.then_some(Self { watermark, configuration, usage })
     }
 }
 

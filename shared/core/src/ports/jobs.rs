@@ -29,7 +29,8 @@ pub trait JobStore: JobLists {
     /// Returns a job, or `None` if it does not exist. A running job is as it was when its current round began.
     fn job(&self, id: &JobId) -> impl Future<Output = Result<Option<Job>, StoreError>> + Send;
 
-    /// Adds the progress of its current round to a running job: the number of open tasks, and the sum of the counters.
+    /// Adds the progress of its current round to a running job: the number of open tasks, and the sum of the counters. Adds the counters to
+    /// a failed job.
     fn with_progress(&self, job: Job) -> impl Future<Output = Result<Job, StoreError>> + Send;
 
     /// Applies an `event` that ends a job. Returns `None` if the job does not exist or its state does not allow the event.

@@ -44,11 +44,13 @@ pub enum Parameter {
     MaxCount,
     /// The parallel processing of the export in Azure. Accepted without effect, because processing is always parallel.
     IsParallel,
+    /// The request for an estimate instead of an export (specific to this server).
+    Estimate,
 }
 
 impl Parameter {
     /// The list of parameters.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Type,
         Self::TypeFilter,
         Self::Elements,
@@ -67,6 +69,7 @@ impl Parameter {
         Self::AnonymizationConfigEtag,
         Self::MaxCount,
         Self::IsParallel,
+        Self::Estimate,
     ];
 
     /// Returns the name as a request spells it.
@@ -90,6 +93,7 @@ impl Parameter {
             Self::AnonymizationConfigEtag => "_anonymizationConfigEtag",
             Self::MaxCount => "_maxCount",
             Self::IsParallel => "_isParallel",
+            Self::Estimate => "_estimate",
         }
     }
 
@@ -122,7 +126,8 @@ impl Parameter {
             | Self::AnonymizationConfig
             | Self::AnonymizationConfigEtag
             | Self::MaxCount
-            | Self::IsParallel => false,
+            | Self::IsParallel
+            | Self::Estimate => false,
         }
     }
 }

@@ -26,6 +26,14 @@ pub struct RawKickOff {
     pub parameters: Vec<(String, String)>,
 }
 
+impl RawKickOff {
+    /// Returns true if the request is for an estimate instead of an export.
+    pub fn asks_for_estimate(&self) -> Result<bool, RequestError> {
+        let asked: Vec<_> = self.parameters.iter().filter(|(name, _)| *name == Parameter::Estimate.as_str()).cloned().collect();
+        single::flag(&RawParameters::new(&asked, &mut Handling::default())?, Parameter::Estimate)
+    }
+}
+
 /// The operator's settings for requests.
 #[derive(Clone, Debug, Default)]
 pub struct ExportPolicy {
@@ -80,6 +88,7 @@ impl ExportRequest {
         let raw = RawParameters::new(&raw.parameters, &mut handling)?;
         single::check_output_format(&raw)?;
         single::check_azure_parameters(&raw)?;
+        single::flag(&raw, Parameter::Estimate)?;
         let types = lists::types(&raw, (version, level), &mut handling)?;
         // Filters are validated against `_type`, and associated data against filters.
         let type_filters = lists::type_filters(&raw, (version, Instant::from_millis(now.0)), types.as_ref(), &mut handling)?;

@@ -114,6 +114,7 @@ fn a_request_with_all_parameters_is_resolved() {
         ("_anonymizationConfigEtag", "abc"),
         ("_maxCount", "10000"),
         ("_isParallel", "false"),
+        ("_estimate", "false"),
     ];
     assert!(Parameter::ALL.iter().all(|parameter| parameters.iter().any(|(name, _)| *name == parameter.as_str())));
     let resolved = ExportRequest::resolve(

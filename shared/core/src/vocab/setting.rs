@@ -61,6 +61,8 @@ settings! {
     FileSizeMb = "HEADRACE_FILE_SIZE_MB",
     /// The folder layouts that `_format` may name.
     FolderLayouts = "HEADRACE_FOLDER_LAYOUTS",
+    /// The function's memory in MB, set by Lambda.
+    FunctionMemory = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
     /// The function's name in AWS, set by Lambda.
     FunctionName = "AWS_LAMBDA_FUNCTION_NAME",
     /// The switch that ignores `_since` for members who joined a group after it.
@@ -131,6 +133,10 @@ settings! {
     TrustObjectNames = "HEADRACE_TRUST_OBJECT_NAMES",
     /// The seconds after which the lake's watermark is too old. 0 does not watch it.
     WatermarkMaxAgeSeconds = "HEADRACE_WATERMARK_MAX_AGE_SECONDS",
+    /// The most workers that the queue runs at the same time, for estimates.
+    WorkerConcurrency = "HEADRACE_WORKER_CONCURRENCY",
+    /// The memory of a worker in MB, for estimates.
+    WorkerMemoryMb = "HEADRACE_WORKER_MEMORY_MB",
 }
 
 impl fmt::Display for Setting {

@@ -38,7 +38,13 @@ pub(super) fn describe_rejected_request(record: &mut AuditRecord, request: &Requ
             record.job = request::job_id(request).ok();
             record.file = request::output_file_name(request).ok();
         }
-        AuditAction::Token | AuditAction::List | AuditAction::Start | AuditAction::Complete | AuditAction::Fail | AuditAction::Expire => {}
+        AuditAction::Token
+        | AuditAction::Estimate
+        | AuditAction::List
+        | AuditAction::Start
+        | AuditAction::Complete
+        | AuditAction::Fail
+        | AuditAction::Expire => {}
     }
 }
 

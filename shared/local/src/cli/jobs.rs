@@ -1,5 +1,7 @@
 //! Command line of `headrace jobs` and `headrace token`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::credential::{ClientKeyOptions, CredentialOptions};
@@ -79,6 +81,9 @@ pub struct ShowJobArgs {
     /// The id of the export, its beginning, or the status URL
     #[arg(value_name = "EXPORT")]
     pub export: String,
+    /// A price table by which the cost of an export on AWS is shown, instead of the server's
+    #[arg(long, value_name = "FILE")]
+    pub prices: Option<PathBuf>,
     /// Print a JSON object
     #[arg(long)]
     pub json: bool,

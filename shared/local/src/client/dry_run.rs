@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use headrace_core::access::Permissions;
-use headrace_core::flow::client::kick_off::{KickOffSettings, check_kick_off};
-use headrace_core::flow::client::source_size::{SourceSize, source_size};
+use headrace_core::flow::client::estimate::{Estimate, EstimateSettings, Fleet, Volume, estimate_job};
+use headrace_core::flow::client::kick_off::{CheckedKickOff, KickOffSettings, check_kick_off};
 use headrace_core::flow::resolve_patients::PatientResolutionSettings;
-use headrace_core::job::ExportError;
-use headrace_core::lines::selection::types_to_read;
+use headrace_core::job::{ExportError, Job};
+use headrace_core::ports::Clock as _;
 use headrace_core::request::{Preferences, RawKickOff};
-use headrace_core::vocab::error::{SourceError, StoreError};
+use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::Caller;
 use headrace_core::vocab::level::Level;
 use headrace_core::vocab::plural::counted;
 use headrace_edge::config::ExportSettings;
@@ -29,12 +30,9 @@ use crate::terminal::{printable, printable_json};
 /// Reason why an export would be rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum DryRunError {
-    /// The kick-off would be rejected.
+    /// The kick-off would be rejected, or the lake cannot be read.
     #[error("the export would be rejected: {}", in_command_words(&.0.to_string()))]
     Rejected(ExportError),
-    /// The lake cannot be listed.
-    #[error(transparent)]
-    Source(#[from] SourceError),
     /// The random number generator of the system failed.
     #[error(transparent)]
     Random(#[from] StoreError),
@@ -62,24 +60,28 @@ pub(crate) async fn describe_directory_export(
         parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
     };
     let ExportSettings { policy, job, quotas, watermark, .. } = args.service.settings()?;
+    let lake_settings = args.service.lake_settings()?;
     let patient_resolution = PatientResolutionSettings::default();
     let settings = KickOffSettings { policy: &policy, job, quotas, watermark, patient_resolution };
     let (lake, output) = (DirectoryLake::open(lake), DirectoryOutputStore::open(out).with_configuration(configuration));
     let (id, permissions) = (random_job_id()?, Permissions::default());
     let checked = Box::pin(check_kick_off((&lake, &output), &SystemClock, settings, (&id, &raw, &permissions))).await;
-    let request = checked.map_err(DryRunError::Rejected)?;
-    let trusted = types_to_read(&request, &args.service.lake_settings()?).filter(|_| args.service.trust_object_names);
-    let size = source_size(&lake, trusted).await?;
+    let CheckedKickOff { request, patients, time } = checked.map_err(DryRunError::Rejected)?;
     let hint = match (&request.types, args.service.trust_object_names) {
         (Some(_), false) => "; --trust-object-names would skip files that are named for other types",
         (Some(_), true) | (None, _) => "",
     };
+    let job = Job { settings: job, ..Job::accepted(id, Caller("dry run".to_owned()), request, SystemClock.now()) };
+    let fleet = Fleet::Process(u32::try_from(args.service.workers()).unwrap_or(u32::MAX));
+    let estimates = EstimateSettings::new(lake_settings, args.service.trust_object_names, fleet);
+    let estimated = Box::pin(estimate_job((&lake, &SystemClock), (&job, &patients), time, &estimates)).await;
+    let estimate = estimated.map_err(DryRunError::Rejected)?;
     let asked = request_line("[base]", options);
     if args.json {
-        return Ok(to_json(&asked, Some(size)));
+        return Ok(to_json(&asked, Some(&estimate)));
     }
-    let ignored: String = request.ignored.iter().map(|ignored| format!("ignored     {}\n", printable(&ignored.text))).collect();
-    Ok(format!("request     {}\nreads       {}{hint}\n{ignored}{NOTHING_DONE}\n", printable(&asked), describe_size(size)))
+    let ignored: String = job.request.ignored.iter().map(|ignored| format!("ignored     {}\n", printable(&ignored.text))).collect();
+    Ok(format!("request     {}\n{}{ignored}{NOTHING_DONE}\n", printable(&asked), describe_estimate(&estimate, hint)))
 }
 
 /// Describes the export from a server. The server is not asked, because a kick-off starts an export.
@@ -103,25 +105,59 @@ fn request_line(base: &str, options: &ExportOptions) -> String {
     format!("GET {base}/{}{mark}{}", options.path(), query.join("&"))
 }
 
+/// Describes an estimate in lines. `hint` says how less would be read.
+fn describe_estimate(estimate: &Estimate, hint: &str) -> String {
+    let basis = if estimate.has_read_all { "the source was read to estimate this" } else { "estimated from samples of the source" };
+    let resources: f64 = estimate.output_kinds().map(|(_, kind)| kind.lines).sum();
+    format!(
+        "reads       {}{hint}\nwrites      {} with {:.0} resources, {}; {basis}\ntakes       about {:.1} s in {} on this machine\n",
+        describe_source(&estimate.volume),
+        counted(estimate.output_files(), "file", "files"),
+        resources,
+        decimal_bytes(estimate.volume.output_bytes()),
+        estimate.seconds,
+        counted(estimate.tasks, "task", "tasks"),
+    )
+}
+
+/// Formats an expected number of bytes.
+fn decimal_bytes(bytes: f64) -> String {
+    // An expected value has fractions.
+    DecimalBytes(format!("{bytes:.0}").parse().unwrap_or_default()).to_string()
+}
+
 /// Describes the size of the source in one line.
-fn describe_size(size: SourceSize) -> String {
-    let SourceSize { objects, bytes, compressed, skipped } = size;
-    let packed = match compressed {
+fn describe_source(volume: &Volume) -> String {
+    let packed = match volume.compressed {
         0 => String::new(),
         count => format!(", {} of them compressed", HumanCount(count)),
     };
-    let skipped = match skipped {
+    let skipped = match volume.skipped {
         0 => String::new(),
         count => format!("; skips {} of other types or without content", counted(count, "file", "files")),
     };
-    format!("{} with {}{packed}{skipped}", counted(objects, "file", "files"), DecimalBytes(bytes))
+    format!("{} with {}{packed}{skipped}", counted(volume.objects, "file", "files"), DecimalBytes(volume.source_bytes))
 }
 
 /// Returns the description as JSON.
-fn to_json(request: &str, size: Option<SourceSize>) -> String {
-    let size =
-        size.map(|size| json!({ "objects": size.objects, "bytes": size.bytes, "compressed": size.compressed, "skipped": size.skipped }));
-    printable_json(&json!({ "dryRun": true, "request": request, "source": size }).to_string()).into_owned() + "\n"
+fn to_json(request: &str, estimate: Option<&Estimate>) -> String {
+    let source = estimate.map(|estimate| {
+        let Volume { objects, source_bytes, compressed, skipped, .. } = &estimate.volume;
+        json!({ "objects": objects, "bytes": source_bytes, "compressed": compressed, "skipped": skipped })
+    });
+    let output = estimate.map(|estimate| {
+        let kinds = estimate.output_kinds().map(|(kind, volume)| {
+            json!({
+                "type": kind.as_str(), "files": volume.files(estimate.file_bytes), "bytes": volume.bytes.round(),
+                "resources": volume.lines.round(),
+            })
+        });
+        json!({
+            "files": estimate.output_files(), "bytes": estimate.volume.output_bytes().round(), "types": kinds.collect::<Vec<_>>(),
+            "tasks": estimate.tasks, "seconds": estimate.seconds, "isExact": estimate.has_read_all,
+        })
+    });
+    printable_json(&json!({ "dryRun": true, "request": request, "source": source, "estimate": output }).to_string()).into_owned() + "\n"
 }
 
 /// Returns the level of a request.

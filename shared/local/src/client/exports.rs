@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use headrace_core::output::usage_report::UsageReport;
 use reqwest::header::ACCEPT;
 use reqwest::{Method, Response, Url};
 use serde::Deserialize;
@@ -76,7 +77,7 @@ impl ExportState {
 }
 
 /// An export in the list of a server. Texts are as the server sent them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ListedExport {
     /// Id.
     pub id: String,
@@ -98,6 +99,8 @@ pub struct ListedExport {
     pub requester: Option<String>,
     /// The moment whose state of the data is exported, once it is known.
     pub transaction_time: Option<String>,
+    /// Usage so far, if the server tells it.
+    pub usage: Option<UsageReport>,
 }
 
 /// A page of the list: a Bundle of Tasks.
@@ -182,6 +185,7 @@ impl NamedValue {
 impl From<Task> for ListedExport {
     fn from(task: Task) -> Self {
         let output: Vec<(String, String)> = task.output.iter().filter_map(NamedValue::to_texts).collect();
+        let output_value = |wanted: &str| output.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
         let reason = task.status_reason.and_then(|reason| reason.text.or_else(|| reason.concept?.text));
         Self {
             id: task.id,
@@ -193,7 +197,8 @@ impl From<Task> for ListedExport {
             changed: task.last_modified,
             requester: task.requester.and_then(|requester| requester.display),
             parameters: task.input.iter().filter_map(NamedValue::to_texts).collect(),
-            transaction_time: output.into_iter().find(|(name, _)| name == "transactionTime").map(|(_, value)| value),
+            transaction_time: output_value("transactionTime").map(str::to_owned),
+            usage: output_value("usage").and_then(|usage| serde_json::from_str(usage).ok()),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use headrace_core::output::usage_report::UsageReport;
 use headrace_core::vocab::clock::Millis;
 use headrace_fhir::instant::Instant;
 use reqwest::Url;
@@ -168,6 +169,11 @@ impl Manifest {
         let time = Instant::parse(&self.transaction_time).ok().and_then(Millis::from_instant);
         let latest = self.server_time.map_or(now, |server_time| server_time.max(now));
         time.is_some_and(|time| time > latest + CLOCK_DIFFERENCE)
+    }
+
+    /// Returns what the export has used. `None` if the server does not say.
+    pub fn usage(&self) -> Option<UsageReport> {
+        UsageReport::deserialize(self.extension.get("urn:headrace:usage")?).ok()
     }
 
     /// Returns the number of its files.

@@ -2,9 +2,14 @@
 
 mod pace;
 mod reference;
+pub(crate) mod usage;
 mod view;
 mod watch;
 
+use std::path::Path;
+
+use headrace_core::job::PriceTable;
+use headrace_core::vocab::error::BoxError;
 use reqwest::{StatusCode, Url};
 
 use crate::cli::{CancelJobsArgs, JobsArgs, JobsCommand, ListJobsArgs, ServerOptions, ShowJobArgs};
@@ -59,6 +64,15 @@ pub enum JobsCommandError {
     /// A text names no export.
     #[error(transparent)]
     Reference(#[from] ReferenceError),
+    /// The price table cannot be read.
+    #[error("--prices {path} cannot be used")]
+    Prices {
+        /// Path of the file.
+        path: String,
+        /// Reason.
+        #[source]
+        cause: BoxError,
+    },
     /// The result cannot be written as JSON.
     #[error("the result cannot be written as JSON")]
     Json(#[from] serde_json::Error),
@@ -162,9 +176,17 @@ async fn list_jobs(args: &ListJobsArgs) -> Result<(), JobsCommandError> {
     Ok(())
 }
 
+/// Reads a price table.
+fn read_prices(path: &Path) -> Result<PriceTable, JobsCommandError> {
+    let unreadable = |cause: BoxError| JobsCommandError::Prices { path: path.display().to_string(), cause };
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.into()))?;
+    PriceTable::parse(&text).map_err(|error| unreadable(error.into()))
+}
+
 /// Runs `headrace jobs show`.
 async fn show_job(args: &ShowJobArgs) -> Result<(), JobsCommandError> {
     let server = Server::new(&args.server)?;
+    let prices = args.prices.as_deref().map(read_prices).transpose()?;
     let urls = server.resolve(std::slice::from_ref(&args.export)).await?;
     for url in urls {
         let answer = match server.client.export_status(&url).await {
@@ -173,7 +195,7 @@ async fn show_job(args: &ShowJobArgs) -> Result<(), JobsCommandError> {
             Err(ClientError::ExportFailed { text, .. }) => Err(text),
             Err(error) => return Err(server.explain(error)),
         };
-        let shown = ShownExport { status_url: &url, listed: details(&server, &url).await, answer };
+        let shown = ShownExport { status_url: &url, listed: details(&server, &url).await, answer, prices: prices.as_ref() };
         if args.json {
             print_json(&shown.to_json())?;
         } else {

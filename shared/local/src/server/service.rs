@@ -9,6 +9,7 @@ use cancel::handler::CancelHandler;
 use files::handler::FilesHandler;
 use groups::handler::GroupsHandler;
 use headrace_aws::DynamoJobStore;
+use headrace_core::flow::client::estimate::{EstimateSettings, Fleet};
 use headrace_core::flow::upkeep::reap::recover;
 use headrace_core::flow::upkeep::seal::SealSettings;
 use headrace_core::flow::work::settings::WorkerSettings;
@@ -252,6 +253,8 @@ impl Service {
             ServerAccess::Smart(signer) => Some(TokenHandler::new(authenticator(), (jobs.clone(), signer), keys(), clock)),
             ServerAccess::External(_) | ServerAccess::None | ServerAccess::OpenByDefault => None,
         };
+        let fleet = Fleet::Process(u32::try_from(config.workers).unwrap_or(u32::MAX));
+        let estimates = EstimateSettings::new(config.lake_settings.clone(), config.trust_object_names, fleet);
         Ok(Self {
             token,
             base: config.settings.base.clone(),
@@ -266,7 +269,8 @@ impl Service {
                 clock,
                 config.settings.clone(),
                 random_job_id,
-            ),
+            )
+            .with_estimates(estimates),
             cancel: CancelHandler::new(authenticator(), jobs.clone(), output.clone(), clock),
             files: FilesHandler::new(authenticator(), jobs.clone(), output, clock),
             metadata,

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use headrace_aws::count_object_request;
+
 use super::worker::Worker;
 use crate::lock;
 use crate::meter::Service;
@@ -88,6 +90,7 @@ impl Prefix {
         };
         for attempt in 0..SDK_TRIES {
             worker.meter().count_calls(Service::S3, operation, 1);
+            count_object_request(operation);
             if lock(rate).admit(worker.time().elapsed()) {
                 worker.time().sleep(log_normal(latency, self.parameters.spread)).await;
                 return Ok(());

@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use headrace_core::metering::count;
+
 use super::link::{NetworkLink, Serial};
 use crate::lock;
 use crate::meter::{Activity, Meter};
@@ -137,12 +139,14 @@ impl Worker {
 
     /// Takes the time of receiving this many bytes.
     pub async fn download(&self, bytes: u64) {
+        count(|usage| usage.bytes_read += bytes);
         let end = self.0.download.transfer(self.0.time.elapsed(), bytes);
         self.0.time.sleep_until(end).await;
     }
 
     /// Takes the time of sending this many bytes.
     pub async fn upload(&self, bytes: u64) {
+        count(|usage| usage.bytes_written += bytes);
         let end = self.0.upload.transfer(self.0.time.elapsed(), bytes);
         self.0.time.sleep_until(end).await;
     }

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use headrace_aws::Workload;
 use headrace_core::access::{Origin, Permissions, Principal};
+use headrace_core::flow::client::estimate::{self, EstimateSettings, Forecast, FunctionFleet, Volume, estimate_job, forecast};
 use headrace_core::flow::client::kick_off::{KickOff, KickOffSettings, kick_off};
 use headrace_core::flow::client::status::{self, Status};
 use headrace_core::flow::resolve_patients::PatientResolutionSettings;
 use headrace_core::flow::upkeep::reap::reap;
 use headrace_core::job::file::OutputFile;
-use headrace_core::job::{Job, JobSecret, Quotas};
-use headrace_core::ports::{JobStore as _, NoFeed, Ports};
-use headrace_core::request::{ExportPolicy, Preferences, RawKickOff};
+use headrace_core::job::{ExportTime, Job, JobSecret, JobSettings, Quotas, Watermark};
+use headrace_core::lines::selection::read_mode;
+use headrace_core::ports::{Clock as _, JobStore as _, NoFeed, Ports};
+use headrace_core::request::{ExportPolicy, ExportRequest, Preferences, RawKickOff};
 use headrace_core::vocab::ids::{Caller, JobId};
 use headrace_core::vocab::lake_settings::LakeWatermark;
 use headrace_core::vocab::level::Level;
@@ -25,6 +27,9 @@ const REAPER_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The memory of the small functions, in MB.
 const SMALL_FUNCTION_MB: u32 = 256;
+
+/// The simulated bytes that an estimate samples: a part of the lake.
+const SAMPLED_BYTES: u64 = 4 << 20;
 
 /// The client, with the functions that answer it.
 pub(super) struct Client {
@@ -71,6 +76,32 @@ impl Client {
         let stores = (&ports.jobs, &ports.queue);
         let job = Box::pin(kick_off(stores, (&ports.source, &ports.output), &ports.clock, settings, request)).await;
         Ok(job.map_err(|error| SimulationError::KickOff(error.to_string()))?.id)
+    }
+
+    /// Estimates the export of the whole lake, at its real size.
+    pub(super) async fn estimate(&self) -> Result<(Volume, Forecast), SimulationError> {
+        let Deployment { scenario, scale, time, .. } = &*self.deployment;
+        let ports = &self.functions.ports;
+        let worker = self.deployment.worker_settings();
+        let id = JobId::from_random(fastrand::u128(..).to_be_bytes());
+        let job = Job::accepted(id, self.principal.caller.clone(), ExportRequest::default(), time.now());
+        let job = Job { settings: self.deployment.job_settings(), ..job };
+        let settings = EstimateSettings {
+            min_slice_bytes: worker.min_slice_bytes,
+            sample_bytes: SAMPLED_BYTES,
+            // A simulated sample is a whole object, and stands for more bytes than a real one has.
+            time_limit: Duration::from_secs(3_600),
+            patient_resolution: worker.patient_resolution,
+            ..EstimateSettings::new(worker.lake.clone(), false, estimate::Fleet::Process(1))
+        };
+        let export_time = ExportTime::new(time.now(), Watermark::Unstated);
+        let estimated = Box::pin(estimate_job((&ports.source, time), (&job, &[]), export_time, &settings)).await;
+        let estimated = estimated.map_err(|error| SimulationError::KickOff(error.to_string()))?;
+        let volume = estimated.volume.scaled(scale.bytes as f64, scale.lines as f64);
+        let fleet =
+            FunctionFleet { workers: scenario.workers, started_workers: scenario.started_workers, memory_mb: scenario.worker_memory_mb };
+        let forecast = forecast(&volume, fleet, read_mode(&job.request, &worker.lake), JobSettings::default().file_bytes);
+        Ok((volume, forecast))
     }
 
     /// Asks for the status as often as the service allows, until the job has ended or the time limit is reached.

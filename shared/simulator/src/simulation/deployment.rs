@@ -81,6 +81,7 @@ impl Deployment {
             grouping_memory_bytes: self.scale.shrink(defaults.grouping_memory_bytes),
             lake: LakeSettings { versions: self.versions(), ..LakeSettings::default() },
             patient_resolution,
+            memory_mb: self.scenario.worker_memory_mb,
             ..defaults
         }
     }

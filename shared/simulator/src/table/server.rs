@@ -63,6 +63,7 @@ impl TableServer {
         self.meter.count_calls(Service::DynamoDb, operation, 1);
         self.time.sleep(self.parameters.network / 2).await;
         let (sender, receiver) = oneshot::channel();
+        let wants_capacity = memchr::memmem::find(&body, b"\"ReturnConsumedCapacity\"").is_some();
         let server = self.clone();
         self.time.spawn(async move {
             let result = server.execute(operation, &body).await;
@@ -72,6 +73,7 @@ impl TableServer {
         let result = receiver.await.ok()?;
         self.time.sleep(self.parameters.network / 2).await;
         Some(match result {
+            Ok(answer) if wants_capacity => Response { status: 200, body: with_capacity(operation, answer) },
             Ok(answer) => Response { status: 200, body: answer.json },
             Err(error) => {
                 self.meter.count_rejection(Service::DynamoDb, error.reason());
@@ -202,4 +204,14 @@ impl TableServer {
     fn measure(&self, now: Duration, consumed: &Consumed) {
         consumed.keys.iter().for_each(|(key, units)| self.meter.add_capacity(key, now, *units));
     }
+}
+
+/// Returns the body of an answer with the consumed capacity: a list for operations on several tables.
+fn with_capacity(operation: &str, answer: Answer) -> String {
+    let (writes, reads) = answer.consumed.sum();
+    let consumed = serde_json::json!({ "TableName": "headrace", "CapacityUnits": writes + reads });
+    let consumed = if operation == "TransactWriteItems" { serde_json::json!([consumed]) } else { consumed };
+    let separator = if answer.json == "{}" { "" } else { "," };
+    let members = answer.json.strip_suffix('}').unwrap_or_default();
+    format!("{members}{separator}\"ConsumedCapacity\":{consumed}}}")
 }

@@ -19,7 +19,7 @@ use headrace_core::job::task::{
     Checkpoint, Cursor, Encoding, Lease, LeaseOutcome, NextRound, Pin, PlanInput, Slice, TaskCompletion, TaskUpdate, Work,
 };
 use headrace_core::job::{
-    Counters, ExportTime, Job, JobSettings, NoticeCounts, Phase, Planned, ReadMode, RecordConditions, RecordOutcome, Watermark,
+    Counters, ExportTime, Job, JobSettings, NoticeCounts, Phase, Planned, ReadMode, RecordConditions, RecordOutcome, Usage, Watermark,
 };
 use headrace_core::ports::{FragmentSelection, JobStore, LeaseSettings, TaskStore};
 use headrace_core::request::ExportRequest;
@@ -76,6 +76,8 @@ macro_rules! job_store_contract {
                 a_round_runs_the_work_of_its_phase_and_may_reset_the_counters,
                 the_work_of_a_task_can_be_read_after_it_closed,
                 a_round_that_starts_over_discards_all_output_files_and_numbers,
+                the_usage_of_every_task_is_counted_once,
+                a_failed_job_keeps_the_usage_of_its_last_round,
                 a_file_is_renumbered_once_and_only_under_the_lease,
                 a_round_of_many_tasks_is_counted_exactly,
                 a_list_of_files_is_read_back_in_parts,
@@ -225,7 +227,8 @@ fn checkpoint(lease: &Lease, fragments: &[OutputKind], offset: u64) -> Checkpoin
     let fragments = fragments.iter().map(|kind| Fragment { name: name(*kind), summary: sample_summary(offset) }).collect();
     let notices =
         NoticeCounts { arrived_late: offset + 3, ahead_of_clock: offset + 4, unreadable_times: offset + 5, members_found: offset + 6 };
-    let counters = Counters { source_bytes: offset, resources: offset + 1, lines_rejected: offset + 2, notices };
+    let usage = Usage { attempts: 1, gets: offset + 7, bytes_written: offset + 8, ..Usage::default() };
+    let counters = Counters { source_bytes: offset, resources: offset + 1, lines_rejected: offset + 2, notices, usage };
     Checkpoint {
         output_files: lease.reserved_files.iter().map(|name| OutputFile { name: *name, summary: sample_summary(offset) }).collect(),
         fragments,

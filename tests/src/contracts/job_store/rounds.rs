@@ -3,13 +3,16 @@
 use headrace_core::access::Agent;
 use headrace_core::job::file::OutputFileName;
 use headrace_core::job::task::{
-    Lease, LeaseOutcome, NextRound, PlanInput, RereadTask, ResolveRange, ResolveStage, TaskCompletion, TaskUpdate, Work,
+    Lease, LeaseOutcome, NextRound, PlanInput, Release, RereadTask, ResolveRange, ResolveStage, TaskCompletion, TaskUpdate, Work,
 };
-use headrace_core::job::{Counters, Job, Phase, ROUND_TASKS, RecordConditions};
+use headrace_core::job::{Counters, FailureKind, FailureReason, Job, JobEvent, Phase, ROUND_TASKS, RecordConditions, Usage};
 use headrace_core::ports::TaskStore;
 use headrace_core::vocab::ids::TaskId;
 
-use super::{T0, after, checkpoint, exported_fragments, kind, lease, lease_refusal, read_work, reload, running_job, sample_job};
+use super::{
+    T0, after, checkpoint, exported_fragments, kind, lease, lease_refusal, plan_result, read_work, record_job, reload, running_job,
+    sample_job,
+};
 use crate::contracts::{BoxError, CaseResult};
 
 /// Returns the work of a task that resolves versions.
@@ -37,8 +40,8 @@ pub async fn a_round_runs_the_work_of_its_phase_and_may_reset_the_counters(store
         (
             Work::Reread(RereadTask { task: 2, additions_only: false, merge_task: None }),
             NextRound { tasks: 1, phase: Phase::Reread, first_unmerged_round: 2, starts_over: true },
-            // The changes that arrived late are counted while versions are resolved, before the lake is read again.
-            Counters { notices: counted.notices, ..Counters::default() },
+            // The changes that arrived late are counted while versions are resolved, before the lake is read again. What was used, was used.
+            Counters { notices: counted.notices, usage: counted.usage, ..Counters::default() },
         ),
     ];
     for (round, (work, next_round, counters)) in (1..).zip(rounds) {
@@ -63,10 +66,55 @@ pub async fn a_round_runs_the_work_of_its_phase_and_may_reset_the_counters(store
     // The lake is read and counted again.
     let again = complete_read_task(store, &job, 2 * ROUND_TASKS, 77).await?;
     let job = reload(store, &job).await?;
-    let counters = Counters { notices: counted.notices.plus(again.notices), ..again };
+    let counters = Counters { notices: counted.notices.plus(again.notices), usage: counted.usage.plus(again.usage), ..again };
     assert_eq!((job.counters, job.open_tasks), (counters, 0));
     let counts = (exported_fragments(store, &job, 2..=2).await?.len(), exported_fragments(store, &job, 0..=2).await?.len());
     assert_eq!(counts, (1, 2));
+    Ok(())
+}
+
+/// Checks that a job has the usage of its plan, of the tasks of each round, of attempts that were released, and of every run of its finalize
+/// task, each once.
+pub async fn the_usage_of_every_task_is_counted_once(store: &impl TaskStore) -> CaseResult {
+    let used = |attempts| Usage { attempts, worker_ms: 1_000 * attempts, write_units: attempts, ..Usage::default() };
+    let job = sample_job(3)?;
+    record_job(store, &job).await?;
+    let mut plan = lease(store, &job, 0, T0).await?;
+    store.update_task(&mut plan, TaskUpdate::AddTasks(vec![(1, Work::Finalize), (2, read_work(2))]), after(60)).await?;
+    plan.counters.usage = used(1);
+    let planned = store.complete_task(&plan, TaskCompletion::Planned(plan_result(1))).await?;
+    assert_eq!(planned.counters.usage, used(1));
+    let mut read = lease(store, &job, 2, T0).await?;
+    read.counters.usage = used(10);
+    store.update_task(&mut read, TaskUpdate::Release(Release::Yield), T0).await?;
+    let mut read = lease(store, &job, 2, T0).await?;
+    assert_eq!(read.counters.usage, used(10), "the next attempt continues");
+    read.counters.usage = used(30);
+    store.complete_task(&read, TaskCompletion::Done).await?;
+    assert_eq!(reload(store, &job).await?.counters.usage, used(31));
+    let mut finalize = lease(store, &job, 1, T0).await?;
+    store.update_task(&mut finalize, TaskUpdate::AddTasks(vec![(ROUND_TASKS, resolve_work())]), after(60)).await?;
+    finalize.counters.usage = used(100);
+    let next = NextRound { tasks: 1, phase: Phase::ResolveVersions, first_unmerged_round: 0, starts_over: true };
+    assert_eq!(store.complete_task(&finalize, TaskCompletion::NextRound(next)).await?.counters.usage, used(131));
+    let mut resolve = lease(store, &job, ROUND_TASKS, T0).await?;
+    resolve.counters.usage = used(200);
+    store.complete_task(&resolve, TaskCompletion::Done).await?;
+    let mut finalize = lease(store, &job, 1, T0).await?;
+    assert_eq!((finalize.counters.usage, finalize.job.counters.usage), (Usage::default(), used(331)), "its first run is counted");
+    finalize.counters.usage = used(1_000);
+    let done = store.complete_task(&finalize, TaskCompletion::JobComplete(after(9))).await?;
+    assert_eq!((done.counters.usage, reload(store, &job).await?.counters.usage), (used(1_331), used(1_331)));
+    Ok(())
+}
+
+/// Checks that a failed job has the usage of the round in which it failed.
+pub async fn a_failed_job_keeps_the_usage_of_its_last_round(store: &impl TaskStore) -> CaseResult {
+    let job = running_job(store, 2).await?;
+    let counted = complete_read_task(store, &job, 2, 10).await?;
+    let reason = FailureReason { kind: FailureKind::Misconfigured, text: "wrong".to_owned() };
+    store.end_job(&job.id, JobEvent::Failed, Some(reason), &Agent::service(), after(9)).await?;
+    assert_eq!(reload(store, &job).await?.counters.usage, counted.usage);
     Ok(())
 }
 

@@ -8,10 +8,11 @@ use crate::access::{Agent, Permissions, Principal};
 use crate::job::ExportError;
 use crate::job::task::PlanInput;
 use crate::job::{
-    FailureKind, FailureReason, IdempotencyKey, Job, JobEvent, JobSecret, JobSettings, JobState, Quotas, RecordConditions, RecordOutcome,
+    ExportTime, FailureKind, FailureReason, IdempotencyKey, Job, JobEvent, JobSecret, JobSettings, JobState, Quotas, RecordConditions,
+    RecordOutcome,
 };
 use crate::ports::{Clock, JobSecretEncryptor, JobStore, OutputStore, ResourceSource, TaskQueue};
-use crate::request::{ExportPolicy, ExportRequest, IgnoredParameter, RawKickOff, RequestError, ResolvedRequest};
+use crate::request::{ExportPolicy, ExportRequest, IgnoredParameter, Parameter, RawKickOff, RequestError, ResolvedRequest};
 use crate::schedule::ScheduleFiring;
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
@@ -69,11 +70,41 @@ pub struct KickOffSettings<'a> {
 /// the precheck finds within its time limit that the lake cannot answer it, or if the client's own destination cannot be used.
 pub async fn kick_off(
     (jobs, queue): (&(impl JobStore + JobSecretEncryptor), &impl TaskQueue),
-    (source, output): (&impl ResourceSource, &impl OutputStore),
+    stores: (&impl ResourceSource, &impl OutputStore),
     clock: &impl Clock,
     settings: KickOffSettings<'_>,
     kick_off: KickOff,
 ) -> Result<Job, ExportError> {
+    if kick_off.raw.asks_for_estimate()? {
+        // A schedule has asked: a client's request for an estimate does not come here.
+        let text = "_estimate=true starts nothing: leave it out";
+        return Err(RequestError::new(400, IssueCode::NotSupported, Parameter::Estimate.as_str(), text).into());
+    }
+    let PreparedJob { job, plan, key, client_quota, .. } = prepare(jobs, stores, clock, settings, &kick_off).await?;
+    let (quotas, now) = (settings.quotas, job.created_at);
+    let conditions = RecordConditions { quotas, client_quota, key, firing: kick_off.firing };
+    let job = record(jobs, job, &plan, &conditions, &kick_off.principal, now).await?;
+    announce(jobs, queue, &quotas, job, now).await
+}
+
+/// A job that is ready to be recorded.
+pub(super) struct PreparedJob {
+    pub(super) job: Job,
+    pub(super) plan: PlanInput,
+    /// The time that a plan would take now.
+    pub(super) time: ExportTime,
+    key: Option<IdempotencyKey>,
+    client_quota: Option<u32>,
+}
+
+/// Validates a kick-off, and returns its job. Changes nothing.
+pub(super) async fn prepare(
+    encryptor: &impl JobSecretEncryptor,
+    (source, output): (&impl ResourceSource, &impl OutputStore),
+    clock: &impl Clock,
+    settings: KickOffSettings<'_>,
+    kick_off: &KickOff,
+) -> Result<PreparedJob, ExportError> {
     let now = clock.now();
     // A client may also name patients by the URL of this server.
     let policy = ExportPolicy { bases: settings.policy.bases.named_and(Some(&kick_off.base)), ..settings.policy.clone() };
@@ -92,7 +123,7 @@ pub async fn kick_off(
         None => None,
     };
     let resolver = PatientResolver { job: &kick_off.id, request: &request, patients: &plan.patients, bases: &settings.policy.bases };
-    let missing_patients = check_lake(source, (clock, now), settings, resolver, is_lenient).await?;
+    let (time, missing_patients) = check_lake(source, (clock, now), settings, resolver, is_lenient).await?;
     request.ignored.extend(missing_patients);
     let client = kick_off.principal.permissions.client.as_ref();
     let destination = client.and_then(|client| client.destination.clone());
@@ -103,10 +134,8 @@ pub async fn kick_off(
         None => None,
         Some(requested) => {
             let secret = (&kick_off.id, &kick_off.secret);
-            Some(
-                pin_configuration(jobs, (output, destination.as_deref()), secret, (requested, &request), &settings.policy.accepted_remarks)
-                    .await?,
-            )
+            let (store, accepted) = ((output, destination.as_deref()), &settings.policy.accepted_remarks);
+            Some(pin_configuration(encryptor, store, secret, (requested, &request), accepted).await?)
         }
     };
     let pinned_config = pinned_config.map(|PinnedConfiguration { pinned, resolved }| {
@@ -114,57 +143,66 @@ pub async fn kick_off(
         pinned
     });
     request.check_deletions()?;
-    let quotas = settings.quotas;
     let client_quota = client.and_then(|client| client.max_exports);
     let job = Job {
-        state: if quotas.with_client_quota(client_quota).can_queue() { JobState::Queued } else { JobState::Accepted },
+        state: if settings.quotas.with_client_quota(client_quota).can_queue() { JobState::Queued } else { JobState::Accepted },
         request_url: request.redacted_url(&kick_off.request_url, &kick_off.base),
-        base: kick_off.base,
+        base: kick_off.base.clone(),
         schedule: kick_off.firing.as_ref().map(|firing| firing.key.clone()),
         settings: settings.job,
         requires_access_token: kick_off.principal.is_authenticated,
         destination,
         pinned_config,
-        ..Job::accepted(kick_off.id, kick_off.principal.caller.clone(), request, now)
+        ..Job::accepted(kick_off.id.clone(), kick_off.principal.caller.clone(), request, now)
     };
-    let conditions = RecordConditions { quotas, client_quota, key, firing: kick_off.firing };
-    let job = record(jobs, job, &plan, &conditions, &kick_off.principal, now).await?;
-    announce(jobs, queue, &quotas, job, now).await
+    Ok(PreparedJob { job, plan, time, key, client_quota })
 }
 
-/// Checks everything that a kick-off without a destination of the client checks, and starts nothing. Returns the request, or the error of the
-/// kick-off.
+/// Request of a kick-off that would be accepted.
+#[derive(Debug)]
+pub struct CheckedKickOff {
+    /// Request.
+    pub request: ExportRequest,
+    /// Ids of the parameter `patient`, sorted and without duplicates.
+    pub patients: Vec<String>,
+    /// Time that a plan would take now.
+    pub time: ExportTime,
+}
+
+/// Checks everything that a kick-off without a destination of the client checks, and starts nothing. Returns what was checked, or the error of
+/// the kick-off.
 pub async fn check_kick_off(
     (source, output): (&impl ResourceSource, &impl OutputStore),
     clock: &impl Clock,
     settings: KickOffSettings<'_>,
     (id, raw, permissions): (&JobId, &RawKickOff, &Permissions),
-) -> Result<ExportRequest, ExportError> {
+) -> Result<CheckedKickOff, ExportError> {
     let now = clock.now();
     let ResolvedRequest { mut request, patients, is_lenient } = ExportRequest::resolve(raw, settings.policy, permissions, now)?;
     serialize_within_limit(&request)?;
     let resolver = PatientResolver { job: id, request: &request, patients: &patients, bases: &settings.policy.bases };
-    let missing_patients = check_lake(source, (clock, now), settings, resolver, is_lenient).await?;
+    let (time, missing_patients) = check_lake(source, (clock, now), settings, resolver, is_lenient).await?;
     request.ignored.extend(missing_patients);
     if let Some(requested) = &request.anonymization {
         let resolved = resolve_configuration(output, (requested, &request), &settings.policy.accepted_remarks).await?;
         request.anonymization = request.anonymization.take().map(|requested| requested.with_resolved(resolved));
     }
     request.check_deletions()?;
-    Ok(request)
+    Ok(CheckedKickOff { request, patients, time })
 }
 
-/// Checks the watermark and the patients of an export. Returns the patients that are ignored.
+/// Checks the watermark and the patients of an export. Returns the time that a plan would take now, and the patients that are ignored.
 async fn check_lake(
     source: &impl ResourceSource,
     (clock, now): (&impl Clock, Millis),
     settings: KickOffSettings<'_>,
     resolver: PatientResolver<'_>,
     is_lenient: bool,
-) -> Result<Option<IgnoredParameter>, ExportError> {
+) -> Result<(ExportTime, Option<IgnoredParameter>), ExportError> {
     // A missing or wrong watermark fails here, by name. The plan takes the time anew, because it may run much later.
     let time = determine_export_time(source, settings.watermark, now).await?;
-    resolver.precheck(source, (clock, time.transaction_time), settings.patient_resolution, is_lenient).await
+    let ignored = resolver.precheck(source, (clock, time.transaction_time), settings.patient_resolution, is_lenient).await?;
+    Ok((time, ignored))
 }
 
 /// Stores the job. Returns it, or the earlier job that was started under the same idempotency key.

@@ -45,11 +45,12 @@ pub async fn list(
     }
 }
 
-/// Adds the progress to the running jobs. There are few, because their number is limited.
+/// Adds the progress to the running jobs, of which there are few, because their number is limited, and to the failed ones: what they have
+/// used is in the counters of the round in which they failed.
 async fn with_progress(jobs: &impl JobStore, listed: Vec<Job>) -> Result<Vec<Job>, ExportError> {
     let mut with_progress = Vec::with_capacity(listed.len());
     for job in listed {
-        with_progress.push(if job.state == JobState::Running { jobs.with_progress(job).await? } else { job });
+        with_progress.push(if matches!(job.state, JobState::Running | JobState::Failed) { jobs.with_progress(job).await? } else { job });
     }
     Ok(with_progress)
 }

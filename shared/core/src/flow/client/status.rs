@@ -18,7 +18,7 @@ use crate::vocab::ids::JobId;
 use crate::vocab::plural::counted;
 
 /// The answer to a poll.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Polled {
     /// The status of the export.
     pub status: Status,
@@ -27,7 +27,7 @@ pub struct Polled {
 }
 
 /// The status of an export.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Status {
     /// The export is queued or running.
     InProgress {

@@ -7,8 +7,9 @@ use crate::access::Agent;
 use crate::flow::client::end_job::end_job_and_free_space;
 use crate::flow::client::start_queued::start_queued_after_end;
 use crate::job::ExportError;
-use crate::job::task::{Lease, LeaseOutcome, PlanInput, Release, TaskUpdate, Work};
+use crate::job::task::{Lease, LeaseOutcome, PlanInput, Release, Work};
 use crate::job::{FailureKind, FailureReason, Job, JobEvent, JobState, Transition};
+use crate::metering::{continue_from, metered};
 use crate::ports::{AllPorts, JobStore as _, OutputStore as _, TaskQueue as _, TaskStore as _};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::{SourceError, StoreError};
@@ -17,6 +18,7 @@ use crate::vocab::ids::TaskId;
 use super::corrections::run_merge_corrections_task;
 use super::finalize::run_finalize_task;
 use super::group_by_patient::run_grouping_task;
+use super::heartbeat::release_task;
 use super::merge_records::run_merge_records_task;
 use super::plan::run_plan_task;
 use super::pump::pump;
@@ -30,7 +32,9 @@ use super::task_end::TaskEnd;
 ///
 /// Returns an error only if not even the failure could be recorded. Then the lease expires, and the reaper announces the task.
 pub async fn run_task(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSettings, stop_at: Millis) -> Result<TaskEnd, ExportError> {
-    let end = run_attempt(ports, task, settings, stop_at).await?;
+    // Boxed: the future of an attempt is large.
+    let attempt = Box::pin(run_attempt(ports, task, settings, stop_at));
+    let end = metered(ports.now(), settings.memory_mb, attempt).await?;
     let has_job_ended = match &end {
         TaskEnd::Completed(_, job) => !job.state.is_open(),
         TaskEnd::JobFailed(_) => true,
@@ -61,6 +65,7 @@ async fn run_attempt(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSett
         LeaseOutcome::Obsolete => return Ok(TaskEnd::Obsolete),
         LeaseOutcome::Exhausted(fault) => return fail_job(ports, task, exhausted_reason(task, settings, fault)).await,
     };
+    continue_from(lease.counters.usage);
     tracing::debug!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, work = lease.work.as_str(), "leased");
     let result = match lease.work {
         Work::Plan(PlanInput { sync: Some(ref request), .. }) => {
@@ -130,7 +135,7 @@ async fn retry(ports: &impl AllPorts, mut lease: Lease, settings: &WorkerSetting
     let fault = error.to_string();
     tracing::warn!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, error = error as &dyn std::error::Error, "an attempt failed");
     let now = ports.now();
-    match ports.jobs().update_task(&mut lease, TaskUpdate::Release(Release::Fault(fault.clone())), now).await {
+    match release_task(ports, &mut lease, Release::Fault(fault.clone()), now).await {
         // The lease is also stale if the write that seemed to fail was the completion of the task, and succeeded.
         Err(StoreError::Stale) => return Ok(TaskEnd::Obsolete),
         released => released?,
@@ -147,7 +152,7 @@ async fn postpone(ports: &impl AllPorts, mut lease: Lease, error: &ExportError) 
     let task = lease.task.clone();
     tracing::warn!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, error = error as &dyn std::error::Error, "a store is overloaded, and the attempt is repeated");
     let now = ports.now();
-    match ports.jobs().update_task(&mut lease, TaskUpdate::Release(Release::Overload), now).await {
+    match release_task(ports, &mut lease, Release::Overload, now).await {
         Err(StoreError::Stale) => return Ok(TaskEnd::Obsolete),
         released => released?,
     }

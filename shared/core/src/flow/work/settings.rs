@@ -70,6 +70,8 @@ pub struct WorkerSettings {
     pub grouping_memory_bytes: u64,
     /// The largest number of tasks that each read a whole bucket of patients. If a bucket is larger, it is sorted roughly in a round before.
     pub max_unsorted_ranges: u64,
+    /// The memory of the function that the workers run in, in MB. 0 on one machine.
+    pub memory_mb: u32,
 }
 
 impl Default for WorkerSettings {
@@ -92,6 +94,7 @@ impl Default for WorkerSettings {
             // being read.
             grouping_memory_bytes: 128 << 20,
             max_unsorted_ranges: 4,
+            memory_mb: 0,
         }
     }
 }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use crate::job::ExportError;
-use crate::job::task::{Lease, Release, TaskCompletion, TaskUpdate};
+use crate::job::task::{Lease, Release, TaskCompletion};
 use crate::job::{FailureReason, Job, JobState};
+use crate::metering::{count, used_until};
 use crate::ports::{AllPorts, TaskQueue as _, TaskStore as _};
 use crate::vocab::ids::TaskId;
 
+use super::heartbeat::release_task;
 use super::settings::WorkerSettings;
 
 /// The result of an attempt at a task.
@@ -41,14 +43,20 @@ pub(super) async fn complete_task_and_announce(
     completion: TaskCompletion,
     tasks: &[TaskId],
 ) -> Result<TaskEnd, ExportError> {
-    let job = ports.jobs().complete_task(lease, completion).await?;
+    // Messages follow what they announce (rule P1), so they are counted before they are sent. The last of these tasks announces the finalize
+    // task.
+    let messages = if tasks.is_empty() { 0 } else { tasks.len() as u64 + 1 };
+    count(|usage| usage.messages += messages);
+    let mut lease = lease.clone();
+    lease.counters.usage = used_until(ports.now());
+    let job = ports.jobs().complete_task(&lease, completion).await?;
     if !tasks.is_empty() {
         ports.queue().announce(tasks, Duration::ZERO).await?;
     }
     if job.state == JobState::Running && job.open_tasks == 0 {
         ports.queue().announce(&[TaskId::finalize(&job.id)], Duration::ZERO).await?;
     }
-    Ok(TaskEnd::Completed(Box::new(lease.clone()), Box::new(job)))
+    Ok(TaskEnd::Completed(Box::new(lease), Box::new(job)))
 }
 
 /// Releases the lease and announces the task again, because the process is about to be stopped (rule P7). The next attempt continues
@@ -56,7 +64,7 @@ pub(super) async fn complete_task_and_announce(
 pub(super) async fn yield_task(ports: &impl AllPorts, lease: &mut Lease, settings: &WorkerSettings) -> Result<TaskEnd, ExportError> {
     let now = ports.now();
     let release = if settings.stop.is_set() { Release::Stop } else { Release::Yield };
-    ports.jobs().update_task(lease, TaskUpdate::Release(release), now).await?;
+    release_task(ports, lease, release, now).await?;
     ports.queue().announce(std::slice::from_ref(&lease.task), Duration::ZERO).await?;
     Ok(TaskEnd::Yielded(Box::new(lease.clone())))
 }

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use headrace_core::job::PriceTable;
+use headrace_core::output::usage_report::UsageReport;
 use reqwest::Url;
 use serde_json::{Map, Value, json};
 
+use super::usage::usage_lines;
 use crate::client::bulk::Manifest;
 use crate::client::error::shown_url;
 use crate::client::exports::ListedExport;
@@ -89,6 +92,8 @@ pub(super) struct ShownExport<'a> {
     pub(super) listed: Option<ListedExport>,
     /// The progress and the manifest, or the reason of a failure.
     pub(super) answer: Result<(Option<String>, Option<Box<Manifest>>), String>,
+    /// The prices by which the costs are shown, instead of the server's.
+    pub(super) prices: Option<&'a PriceTable>,
 }
 
 impl ShownExport<'_> {
@@ -108,6 +113,7 @@ impl ShownExport<'_> {
                 lines.push(("request", manifest.request.clone().unwrap_or_default()));
             }
         }
+        lines.extend(self.usage().iter().flat_map(usage_lines));
         let lines = lines.iter().filter(|(_, value)| !value.is_empty());
         let text: String = lines.map(|(label, value)| format!("{label:12} {}\n", printable(value))).collect();
         match &self.answer {
@@ -126,7 +132,18 @@ impl ShownExport<'_> {
             Ok((progress, None)) => drop(members.insert("progress".to_owned(), json!(progress))),
             Ok((_, Some(manifest))) => add_manifest(&mut members, manifest),
         }
+        members.extend(self.usage().map(|usage| ("usage".to_owned(), json!(usage))));
         members.into()
+    }
+
+    /// Returns what the export has used, as the manifest or the list says.
+    fn usage(&self) -> Option<UsageReport> {
+        let complete = self.answer.as_ref().ok().and_then(|(_, manifest)| manifest.as_ref()?.usage());
+        let usage = complete.or_else(|| self.listed.as_ref()?.usage.clone())?;
+        Some(match self.prices {
+            Some(prices) => usage.with_prices(prices),
+            None => usage,
+        })
     }
 
     /// Returns the word for the state.
@@ -189,6 +206,7 @@ mod tests {
             parameters: vec![("_type".to_owned(), "Patient".to_owned())],
             requester: None,
             transaction_time: None,
+            usage: None,
         }
     }
 
@@ -226,11 +244,11 @@ mod tests {
     #[test]
     fn details_name_the_state_and_escape_what_the_server_said() {
         let url = Url::parse("https://h.example/r4/_operations/export/1?secret").unwrap();
-        let failed = ShownExport { status_url: &url, listed: Some(export()), answer: Err("\u{1b}]0;x\u{7}".to_owned()) };
+        let failed = ShownExport { status_url: &url, listed: Some(export()), answer: Err("\u{1b}]0;x\u{7}".to_owned()), prices: None };
         let text = failed.format();
         assert!(text.contains("state        failed") && text.contains("reason       \\u{1b}]0;x\\u{7}"), "{text}");
         assert!(!text.contains("secret") && text.contains("parameters   _type=Patient"), "{text}");
-        let running = ShownExport { status_url: &url, listed: None, answer: Ok((Some("45 % done".to_owned()), None)) };
+        let running = ShownExport { status_url: &url, listed: None, answer: Ok((Some("45 % done".to_owned()), None)), prices: None };
         assert_eq!(
             running.to_json(),
             json!({ "statusUrl": "https://h.example/r4/_operations/export/1", "state": "running", "progress": "45 % done" })

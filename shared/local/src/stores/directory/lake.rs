@@ -11,6 +11,7 @@ use futures_util::stream;
 use headrace_core::job::task::Pin;
 use headrace_core::lake::near_misses::NearMisses;
 use headrace_core::lake::slices::{encoding_from_name, is_foreign};
+use headrace_core::metering::count;
 use headrace_core::ports::{ByteStream, ListedObject, METADATA_LIMIT_BYTES, MetadataObject, ObjectPage, ResourceSource};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::SourceError;
@@ -280,6 +281,7 @@ impl ResourceSource for DirectoryLake {
 
     async fn list(&self, _: Option<&str>) -> Result<ObjectPage, SourceError> {
         self.check().await?;
+        count(|usage| usage.lists += 1);
         let root = self.root.clone();
         let listed = tokio::task::spawn_blocking(move || Self::list_all(&root)).await;
         let objects = listed.map_err(|error| SourceError::Unavailable(error.into()))??;
@@ -342,6 +344,7 @@ impl<F: Fn(&File) -> bool> RangeReader<F> {
             Some(file) => file,
             none => {
                 let mut file = open_regular_file(&self.path)?;
+                count(|usage| usage.gets += 1);
                 if !(self.is_expected)(&file) {
                     return Ok(None);
                 }
@@ -362,6 +365,7 @@ impl<F: Fn(&File) -> bool> RangeReader<F> {
             Err(error) => return Err(error),
         }
         self.range.start += chunk_bytes;
+        count(|usage| usage.bytes_read += chunk_bytes);
         self.last_chunk = chunk.freeze();
         Ok(Some(self.last_chunk.clone()))
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
 use headrace_core::job::folder::Folder;
+use headrace_core::metering::count;
 use headrace_core::output::content::ContentDigest;
 use headrace_core::ports::{ByteStream, ConfigLookup, FileAccess, FileRequest, FileWriter, OutputStore};
 use headrace_core::request::{ANONYMIZATION_FOLDER, ConfigName, MAX_CONFIG_BYTES};
@@ -346,6 +347,10 @@ impl FileWriter for DirectoryFileWriter {
             }
         })?;
         self.is_committed = true;
+        count(|usage| {
+            usage.puts += 1;
+            usage.bytes_written += summary.bytes;
+        });
         Ok(())
     }
 }
@@ -437,6 +442,7 @@ impl OutputStore for DirectoryOutputStore {
     async fn promote(&self, folder: &Folder, fragment: &Fragment, name: OutputFileName) -> Result<(), StoreError> {
         let (from, to) = (self.path(folder, &FileName::Fragment(fragment.name)), self.path(folder, &FileName::Output(name)));
         let (summary, failed) = (fragment.summary, self.error_at(folder));
+        count(|usage| usage.copies += 1);
         blocking(move || link_file(&from, &to, summary).map_err(failed)?.or_stale()).await
     }
 
@@ -444,6 +450,7 @@ impl OutputStore for DirectoryOutputStore {
         let renumbered = OutputFileName { number, ..file.name };
         let (from, to) = (self.path(folder, &FileName::Output(file.name)), self.path(folder, &FileName::Output(renumbered)));
         let (summary, failed) = (file.summary, self.error_at(folder));
+        count(|usage| usage.copies += 1);
         blocking(move || replace_by_link(&from, &to, summary).map_err(failed)).await
     }
 
@@ -472,6 +479,10 @@ impl OutputStore for DirectoryOutputStore {
 
     async fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
         let (root, keep, failed) = (self.job_dir(folder), keep.clone(), self.error_at(folder));
+        count(|usage| {
+            usage.lists += 1;
+            usage.deletes += 1;
+        });
         blocking(move || {
             let mut deleted = 0;
             for entry in WalkDir::new(&root).contents_first(true) {

@@ -62,7 +62,9 @@ pub(super) async fn run_reconcile_task(
                 record.remark = Some(format!("the ids cannot be compared: the server rejected a request with {status}: {text}"));
             }
             Err(PageError::TooLong) => record.remark = Some("the ids cannot be compared: a page is longer than 64 MiB".to_owned()),
-            Err(PageError::Final(text)) => record.remark = Some(format!("the ids cannot be compared: {text}")),
+            Err(PageError::Incomplete(text) | PageError::Final(text)) => {
+                record.remark = Some(format!("the ids cannot be compared: {text}"))
+            }
         }
         commit(ports, lease, settings, checkpoint, (&record, Counters::default()), Cursor::WRITTEN).await?;
     }
