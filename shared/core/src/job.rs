@@ -79,7 +79,7 @@ pub struct Counters {
     /// Counts for the notices about the export. They are not reset, because the first read alone counts.
     #[serde(flatten)]
     pub notices: NoticeCounts,
-    /// What the job or the task has used. It is not reset either.
+    /// Usage of the job or the task. It is not reset either.
     #[serde(flatten)]
     pub usage: Usage,
 }

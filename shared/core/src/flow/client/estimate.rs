@@ -73,7 +73,7 @@ impl Default for EstimateSettings {
 /// The workers that would do the work of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fleet {
-    /// This number of workers in a process.
+    /// Workers in a process, by their number.
     Process(u32),
     /// Functions on AWS.
     Functions(FunctionFleet),
