@@ -11,7 +11,7 @@ use headrace_edge::sqs::parse_task_id;
 use headrace_edge::telemetry::{Metric, record_metrics};
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 
-/// Runs tasks of synchronizations. It lives as long as the process.
+/// Worker that runs tasks of synchronizations. It lives as long as the process.
 pub struct SyncWorkerHandler<J, Q, S, P, C, F> {
     worker: ChunkWorkerHandler<J, Q, S, P, C, F>,
     lake: S,
