@@ -207,8 +207,8 @@ mod tests {
             (r#"{"resourceType":"Bundle","type":"searchset","entry":[{"resource":{"#, "truncated"),
             (r#"{"resourceType":"Bundle","type":"searchset","total":"7"}"#, "wrong JSON type"),
             (r#"{"resourceType":"OperationOutcome"}"#, "not a Bundle"),
-            (r#"{"resourceType":"Bundle","type":"transaction"}"#, "another type"),
-            (r#"{"resourceType":"Bundle"}"#, "another type"),
+            (r#"{"resourceType":"Bundle","type":"transaction"}"#, "a type other than searchset"),
+            (r#"{"resourceType":"Bundle"}"#, "a type other than searchset"),
         ] {
             let error = SearchPage::parse(text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(words), "{text}: {error}");

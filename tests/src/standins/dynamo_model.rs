@@ -40,6 +40,12 @@ impl DynamoModel {
 fn answer(engine: &Mutex<Engine>, request: &http::Request<SdkBody>) -> Result<http::Response<SdkBody>, BoxError> {
     let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     let operation = target.rsplit('.').next().unwrap_or_default();
-    let answer = engine.lock().unwrap_or_else(PoisonError::into_inner).answer(operation, request.body().bytes().unwrap_or_default());
+    let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
+    if operation == "Scan" {
+        // The service never scans. Tests do, to see everything, and in one page.
+        let items: Vec<&str> = engine.items().collect();
+        return Ok(http::Response::builder().body(SdkBody::from(format!("{{\"Items\":[{}]}}", items.join(","))))?);
+    }
+    let answer = engine.answer(operation, request.body().bytes().unwrap_or_default());
     Ok(http::Response::builder().status(answer.status).body(SdkBody::from(answer.body))?)
 }

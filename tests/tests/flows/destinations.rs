@@ -138,7 +138,7 @@ fn a_destination_that_cannot_be_used_fails_the_kick_off() -> Result<()> {
         },
         async |deployment| {
             check_rejected_destination(&deployment, "relative", &["absolute"]).await?;
-            let lake = std::path::Path::new(&deployment.client_destination()).with_file_name("lake").join("new");
+            let lake = deployment.lake().join("new");
             check_rejected_destination(&deployment, &lake.display().to_string(), &["lake"]).await
         },
     )

@@ -123,7 +123,7 @@ mod tests {
             (r#"{"cryptoHashKey":"canary""#, "not a JSON object"),
             (r#"{"cryptoHashKey":1}"#, "not a JSON object"),
             (r#"["canary"]"#, "not a JSON object"),
-            (r#"{"cryptohashkey":"canary"}"#, "none of"),
+            (r#"{"cryptohashkey":"canary"}"#, "not one of cryptoHashKey"),
             (r#"{"cryptoHashKey":""}"#, "none of cryptoHashKey"),
             (r#"{"encryptKey":"canary"}"#, "6 bytes"),
         ] {

@@ -50,6 +50,11 @@ impl Engine {
         }
     }
 
+    /// Returns all items, in DynamoDB's JSON.
+    pub fn items(&self) -> impl Iterator<Item = &str> {
+        self.storage.partitions.values().flat_map(BTreeMap::values).map(|stored| stored.json.as_str())
+    }
+
     /// Executes an operation without limits.
     fn execute(&mut self, request: Request) -> Result<Answer, TableError> {
         match request {

@@ -348,6 +348,8 @@ impl<'a, W: AllPorts> Pump<'a, W> {
                 recorded.fragments.push(Fragment { name, summary });
             }
         }
+        // Nothing else is awaited while a file is being written but the reader, because the write only goes on together with that.
+        self.completed.finish_write().await?;
         for (name, bytes, lines) in self.checkpoint.take_version_fragments() {
             let fragment = write_fragment(self.ports.output(), &self.lease.job.folder(), name, bytes, lines).await?;
             recorded.fragments.push(fragment);

@@ -79,7 +79,8 @@ fn no_part_of_an_absolute_reference_identifies_a_person() {
     ] {
         let resource = format!(r#"{{"resourceType":"Observation","id":"1","subject":{{"reference":"{reference}"}}}}"#);
         let output = deidentify(&deidentifier, &resource).unwrap();
-        assert!(!output.contains(secret) && !output.contains("http://"), "{reference}: {output}");
+        let written = parse_json(&output)["subject"]["reference"].to_string();
+        assert!(!output.contains(secret) && !written.contains("://"), "{reference}: {output}");
     }
 }
 
