@@ -38,10 +38,7 @@ fn parameters(job: &Job, estimate: &Estimate) -> Value {
         json!({ "name": "listPrice", "part": parts })
     }));
     parameters.extend(estimate.output_kinds().map(|(kind, volume)| {
-        let name = match kind {
-            OutputKind::Output(kind) => kind.as_str().to_owned(),
-            other => other.as_str().to_owned(),
-        };
+        let name = if let OutputKind::Output(kind) = kind { kind.as_str() } else { kind.as_str() };
         let parts = [
             json!({ "name": "type", "valueString": name }),
             number("files", volume.files(estimate.file_bytes)),

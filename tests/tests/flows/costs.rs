@@ -156,7 +156,7 @@ fn an_estimate_from_samples_is_near_to_what_then_happens() -> Result<()> {
     run(async || {
         // A third of the patients is female, and lines become longer.
         let line = |number: usize| {
-            let gender = if number % 3 == 0 { "female" } else { "male" };
+            let gender = if number.is_multiple_of(3) { "female" } else { "male" };
             format!(
                 "{{\"resourceType\":\"Patient\",\"id\":\"{number}\",\"gender\":\"{gender}\",\"language\":\"{}\"}}\n",
                 "x".repeat(number % 300)

@@ -92,7 +92,7 @@ fn a_result_that_cannot_be_printed_is_an_error_and_a_closed_pipe_is_none() -> Re
     let commands: [&[&str]; 4] = [
         &["lake", "check", "lake", "--json"],
         &["export", "lake", "out", "--overwrite", "--json", "--quiet"],
-        &["export", "lake", "out", "--dry-run"],
+        &["export", "lake", "out", "--overwrite", "--dry-run"],
         &["completions", "bash"],
     ];
     for arguments in commands {

@@ -174,7 +174,7 @@ fn a_busy_server_is_left_alone_as_long_as_it_demands() -> Result<()> {
         let (seen, clock) = (times.clone(), scenario.clock.clone());
         scenario.server.change_while_read(move |_, _| seen.lock().unwrap_or_else(PoisonError::into_inner).push(clock.now()));
         assert!(scenario.sync(small_request()).await?.is_complete);
-        let times = times.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = times.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let pauses: Vec<Duration> = times.windows(2).skip(every - 1).step_by(every).map(|pair| pair[1].since(pair[0])).collect();
         assert!(!pauses.is_empty() && pauses.iter().all(|pause| *pause >= retry_after), "{pauses:?}");
         scenario.check_equal().await

@@ -60,10 +60,8 @@ fn costs(parameters: &[(&'static str, &str)]) -> Result<Vec<(String, f64)>> {
     let metrics = alarm_metrics(&template)?;
     let reaper = &template.of_type("AWS::Serverless::Function")?["ReaperFunction"];
     let globals = template.section("Globals")?;
-    let memory_mb: f64 = match &reaper["MemorySize"] {
-        Value::Null => scalar(&globals["Function"]["MemorySize"])?.parse()?,
-        memory => scalar(memory)?.parse()?,
-    };
+    let memory = if reaper["MemorySize"].is_null() { &globals["Function"]["MemorySize"] } else { &reaper["MemorySize"] };
+    let memory_mb: f64 = scalar(memory)?.parse()?;
     let schedules =
         reaper["Events"].as_object().into_iter().flatten().filter(|(_, event)| event["Properties"]["Schedule"] == "rate(1 minute)");
     let runs = schedules.count() as f64 * RUNS_PER_MONTH;
