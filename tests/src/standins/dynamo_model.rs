@@ -36,7 +36,7 @@ impl DynamoModel {
     }
 }
 
-/// Answers one request of the SDK.
+/// Returns the answer to one request of the SDK.
 fn answer(engine: &Mutex<Engine>, request: &http::Request<SdkBody>) -> Result<http::Response<SdkBody>, BoxError> {
     let target = request.headers().get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
     let operation = target.rsplit('.').next().unwrap_or_default();

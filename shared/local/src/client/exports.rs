@@ -146,7 +146,7 @@ struct Task {
     output: Vec<NamedValue>,
 }
 
-/// Who has asked for an export: a Reference.
+/// Reference to the client or the schedule that has asked for an export.
 #[derive(Deserialize)]
 struct Requester {
     display: Option<String>,

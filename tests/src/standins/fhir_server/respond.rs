@@ -84,7 +84,10 @@ impl State {
     fn read(&self, kind: &str, id: &str) -> FhirResponse {
         match self.store.current(kind).into_iter().find(|version| version.id == id).and_then(|version| version.text) {
             Some(body) => FhirResponse { status: 200, headers: Vec::new(), body },
-            None => rejection(410, "deleted", "the resource was deleted, or has never been there"),
+            None if ["Observation", "Patient", "Binary"].contains(&kind) => {
+                rejection(410, "deleted", "the resource was deleted, or has never been there")
+            }
+            None => rejection(404, "not-found", "unknown resource type"),
         }
     }
 
