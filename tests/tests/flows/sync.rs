@@ -1,7 +1,6 @@
 //! Synchronizations of a lake with FHIR servers that behave like well-known ones, and like none should.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use headrace_core::job::sync::SyncRequest;
@@ -160,24 +159,6 @@ fn a_server_without_a_search_by_time_is_read_anew_each_time_and_the_report_says_
             scenario.change();
         }
         Ok(())
-    })
-}
-
-#[test]
-fn a_busy_server_is_left_alone_as_long_as_it_demands() -> Result<()> {
-    run(async || {
-        // Longer than an attempt at a page has patience.
-        let (every, retry_after) = (30, Duration::from_secs(7_200));
-        let behavior = ServerBehavior { busy_every: Some(30), retry_after, ..ServerBehavior::default() };
-        let scenario = Scenario::new(behavior).await?;
-        let times = Arc::new(Mutex::new(Vec::new()));
-        let (seen, clock) = (times.clone(), scenario.clock.clone());
-        scenario.server.change_while_read(move |_, _| seen.lock().unwrap_or_else(PoisonError::into_inner).push(clock.now()));
-        assert!(scenario.sync(small_request()).await?.is_complete);
-        let times = times.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let pauses: Vec<Duration> = times.windows(2).skip(every - 1).step_by(every).map(|pair| pair[1].since(pair[0])).collect();
-        assert!(!pauses.is_empty() && pauses.iter().all(|pause| *pause >= retry_after), "{pauses:?}");
-        scenario.check_equal().await
     })
 }
 
