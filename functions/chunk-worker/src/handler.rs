@@ -17,7 +17,7 @@ use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::TaskId;
 use headrace_edge::sqs::{MessageOutcome, message_outcome, parse_task_id, redelivery_response};
 use headrace_edge::telemetry::{Metric, record_metrics};
-use lambda_runtime::{Error, LambdaEvent, run, service_fn};
+use lambda_runtime::{Context, Error, LambdaEvent, run, service_fn};
 
 /// The time before Lambda's timeout at which a task yields: enough to write and record one file.
 pub const YIELD_BEFORE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -25,6 +25,12 @@ pub const YIELD_BEFORE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The time before a task has to yield at which a worker receives no further task. A task that starts later would yield soon, and repeat
 /// the start of its work.
 const LAST_START: Duration = Duration::from_secs(300);
+
+/// Returns the time at which the tasks of an invocation must yield.
+pub fn yield_time(context: &Context) -> Result<Millis, Error> {
+    let reserve = u64::try_from(YIELD_BEFORE_TIMEOUT.as_millis())?;
+    Ok(Millis(context.deadline.saturating_sub(reserve)))
+}
 
 /// The handler that runs tasks. It lives as long as the process.
 pub struct ChunkWorkerHandler<J, Q, S, P, C, F = NoFeed> {
@@ -50,8 +56,7 @@ where
     /// without messages is answered when `queue` is empty.
     pub async fn serve(&self, queue: &impl TaskReceiver) -> Result<(), Error> {
         run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
-            let reserve = u64::try_from(YIELD_BEFORE_TIMEOUT.as_millis())?;
-            let stop_at = Millis(event.context.deadline.saturating_sub(reserve));
+            let stop_at = yield_time(&event.context)?;
             if event.payload.records.is_empty() {
                 self.run_waiting_tasks(queue, stop_at).await?;
             }

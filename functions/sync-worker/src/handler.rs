@@ -1,7 +1,7 @@
 //! Handles SQS events: runs the tasks of synchronizations that the messages name, and reports how synchronizations end.
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
-use chunk_worker::handler::{ChunkWorkerHandler, YIELD_BEFORE_TIMEOUT};
+use chunk_worker::handler::{ChunkWorkerHandler, yield_time};
 use headrace_core::flow::work::settings::WorkerSettings;
 use headrace_core::lake::sync_report::{SYNC_REPORT_OBJECT, SyncReport};
 use headrace_core::ports::{Clock, JobSecretEncryptor, LakeFeed, OutputStore, Ports, ResourceSource, TaskQueue, TaskStore};
@@ -33,12 +33,7 @@ where
 
     /// Handles the events of the Lambda runtime until the process is stopped. Tasks yield before the timeout of their invocation.
     pub async fn serve(&self) -> Result<(), Error> {
-        run(service_fn(|event: LambdaEvent<SqsEvent>| async move {
-            let reserve = u64::try_from(YIELD_BEFORE_TIMEOUT.as_millis())?;
-            let stop_at = Millis(event.context.deadline.saturating_sub(reserve));
-            self.handle(event.payload, stop_at).await
-        }))
-        .await
+        run(service_fn(|event: LambdaEvent<SqsEvent>| async move { self.handle(event.payload, yield_time(&event.context)?).await })).await
     }
 
     /// Handles the messages of an event, in practice one. Tasks yield at `stop_at`.

@@ -115,6 +115,16 @@ impl Update {
         (name, format!(":set_{plain}"))
     }
 
+    /// Returns the condition. `None` if there is none, because DynamoDB rejects an empty one.
+    fn condition(&self) -> Option<String> {
+        Some(self.condition.clone()).filter(|condition| !condition.is_empty())
+    }
+
+    /// Returns the placeholders of attribute names. `None` if there are none, because DynamoDB rejects an empty map.
+    fn names(&self) -> Option<HashMap<String, String>> {
+        Some(self.names.clone()).filter(|names| !names.is_empty())
+    }
+
     /// Returns the update expression, such as `SET a = :a ADD b :b`.
     fn expression(&self) -> String {
         [("SET", &self.sets), ("ADD", &self.adds), ("REMOVE", &self.removes)]
@@ -144,8 +154,8 @@ impl DynamoJobStore {
             .table_name(&self.table)
             .set_key(Some(update.key.clone()))
             .update_expression(update.expression())
-            .set_condition_expression(Some(update.condition.clone()).filter(|condition| !condition.is_empty()))
-            .set_expression_attribute_names(Some(update.names.clone()).filter(|names| !names.is_empty()))
+            .set_condition_expression(update.condition())
+            .set_expression_attribute_names(update.names())
             .set_expression_attribute_values(Some(update.values.clone()))
             .set_return_consumed_capacity(usage::wanted_capacity());
         match self.repeat(|| call.clone().send()).await {
@@ -227,8 +237,8 @@ impl DynamoJobStore {
                     .table_name(&self.table)
                     .set_key(Some(update.key.clone()))
                     .update_expression(update.expression())
-                    .set_condition_expression(Some(update.condition.clone()).filter(|condition| !condition.is_empty()))
-                    .set_expression_attribute_names(Some(update.names.clone()).filter(|names| !names.is_empty()))
+                    .set_condition_expression(update.condition())
+                    .set_expression_attribute_names(update.names())
                     .set_expression_attribute_values(Some(update.values.clone()))
                     .build()
                     .map_err(not_built)?,
