@@ -19,9 +19,7 @@ if [ -z "$chromium" ] || ! command -v npm >/dev/null; then
     exit 0
 fi
 tools=$PWD/target/tools/ui
-mkdir -p "$tools"
-cp .ci/ui/package.json .ci/ui/package-lock.json "$tools/"
-npm ci --prefix "$tools" --ignore-scripts --no-audit --no-fund --silent
+.ci/npm_packages.sh .ci/ui "$tools"
 for file in shared/local/src/server/page/assets/*.js; do
     node --input-type=module --check <"$file" || { echo "$file is no JavaScript"; exit 1; }
 done

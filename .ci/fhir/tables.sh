@@ -9,12 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../.."
 packages=target/fhir
 
-if ! cmp --silent "$here/package-lock.json" "$packages/installed.json"; then
-    mkdir -p "$packages"
-    cp "$here/package.json" "$here/package-lock.json" "$packages/"
-    npm ci --prefix "$packages" --ignore-scripts --no-audit --no-fund --silent
-    cp "$here/package-lock.json" "$packages/installed.json"
-fi
+.ci/npm_packages.sh "$here" "$packages"
 
 modules=$packages/node_modules
 definitions=("r4=$modules/hl7.fhir.r4.examples" "r4b=$modules/hl7.fhir.r4b.core" "r5=$modules/hl7.fhir.r5.core")

@@ -6,12 +6,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 headrace=$(realpath "$1")
 cd "$here/../.."
 packages=target/fhir-server
-if ! cmp --silent "$here/package-lock.json" "$packages/installed.json"; then
-    mkdir -p "$packages"
-    cp "$here/package.json" "$here/package-lock.json" "$packages/"
-    npm ci --prefix "$packages" --ignore-scripts --legacy-peer-deps --no-audit --no-fund --silent
-    cp "$here/package-lock.json" "$packages/installed.json"
-fi
+# --legacy-peer-deps: the PDF writer that Medplum depends on is not needed.
+.ci/npm_packages.sh "$here" "$packages" --legacy-peer-deps
 # Node.js looks up modules relative to the script.
 cp "$here"/*.mjs "$packages/"
 node "$packages/check.mjs" "$headrace" tests/samples/lake

@@ -8,13 +8,8 @@ packages=target/oracle
 examples=target/fhir/node_modules/hl7.fhir.r4.examples
 [ -d "$examples" ] || { echo "$examples does not exist; run .ci/fhir/tables.sh first, which installs it" >&2; exit 1; }
 
-if ! cmp --silent "$here/package-lock.json" "$packages/installed.json"; then
-    mkdir -p "$packages"
-    cp "$here/package.json" "$here/package-lock.json" "$packages/"
-    # --legacy-peer-deps: the PDF writer that Medplum depends on is not needed.
-    npm ci --prefix "$packages" --ignore-scripts --legacy-peer-deps --no-audit --no-fund --silent
-    cp "$here/package-lock.json" "$packages/installed.json"
-fi
+# --legacy-peer-deps: the PDF writer that Medplum depends on is not needed.
+.ci/npm_packages.sh "$here" "$packages" --legacy-peer-deps
 # Node.js looks up modules relative to the script.
 cp "$here"/*.mjs "$packages/"
 
