@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::io::StreamReader;
 
 use crate::error::TransportError;
-use crate::limits::MIN_PROGRESS_BYTES;
+use crate::limits::{MAX_BODY_PERIODS, MIN_PROGRESS_BYTES};
 use crate::text::shorten;
 
 /// A content coding that this client decodes.
@@ -86,6 +86,7 @@ impl PacedBody {
 
 /// Reads and decodes a small body.
 ///
+/// * `period`: the time in which the body must make progress. The whole body must end within [`MAX_BODY_PERIODS`] of them.
 /// * `limit`: the most bytes after decoding. A longer body is an error, and no more of it is read.
 pub async fn read_bounded(response: Response, period: Duration, limit: usize) -> Result<Vec<u8>, TransportError> {
     let coding = Coding::from_headers(response.headers())?;
@@ -95,8 +96,9 @@ pub async fn read_bounded(response: Response, period: Duration, limit: usize) ->
     });
     let body = coding.decode(StreamReader::new(Box::pin(chunks)));
     let mut bytes = Vec::new();
-    let read = body.take(limit as u64 + 1).read_to_end(&mut bytes).await;
-    read.map_err(transport_error)?;
+    let longest = period * MAX_BODY_PERIODS;
+    let read = tokio::time::timeout(longest, body.take(limit as u64 + 1).read_to_end(&mut bytes)).await;
+    read.map_err(|_| TransportError::TooSlow(longest))?.map_err(transport_error)?;
     if bytes.len() > limit { Err(TransportError::TooLong(limit)) } else { Ok(bytes) }
 }
 

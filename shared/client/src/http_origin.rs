@@ -163,6 +163,7 @@ impl Inner {
             error @ (TransportError::Connection(_)
             | TransportError::NoAnswer(_)
             | TransportError::Stalled(_)
+            | TransportError::TooSlow(_)
             | TransportError::Encoding
             | TransportError::UnknownEncoding(_)) => OriginError::Unavailable(error.into()),
         })?;

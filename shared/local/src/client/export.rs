@@ -410,10 +410,12 @@ fn parse_saved_url(text: &str) -> Result<Url, ClientError> {
 
 /// Returns the settings of a client from the command line.
 fn client_settings(args: &ExportArgs) -> ClientSettings {
+    let (wait, default) = (Duration::from_secs(args.transfer.max_wait_hours.saturating_mul(3600)), ClientLimits::default());
     let limits = ClientLimits {
-        wait: Duration::from_secs(args.transfer.max_wait_hours.saturating_mul(3600)),
+        wait,
+        demanded_pauses: default.demanded_pauses.min(wait),
         file_bytes: args.transfer.max_file_gb.saturating_mul(1_000_000_000),
-        ..ClientLimits::default()
+        ..default
     };
     ClientSettings { token_origins: args.login.token_origins.clone(), limits, max_poll_interval: None }
 }

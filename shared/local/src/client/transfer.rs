@@ -10,6 +10,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::client::body::{Coding, PacedBody};
 use crate::client::error::{ClientError, Failure, Persistence, RequestFailure, TransportError, shown_url};
+use crate::client::limits::MIN_PROGRESS_BYTES;
 use crate::client::patience::Patience;
 use crate::client::rejection::Rejection;
 use crate::client::retry_after::parse_date;
@@ -53,8 +54,8 @@ pub(crate) struct Transfer<'c, T> {
     coding: Coding,
     /// Bytes received since the beginning of the file, as they were sent.
     received: u64,
-    /// The most bytes that any attempt has received. Only more than these are progress.
-    most_received: u64,
+    /// The bytes that the last progress had received. Only 1 KiB more than these is progress again.
+    progress_bytes: u64,
     patience: Patience,
     /// Checksum of the bytes as they were sent.
     pub(crate) sent_checksum: Option<Context>,
@@ -72,8 +73,8 @@ impl<'c, T: Timer> Transfer<'c, T> {
             validator: None,
             coding: Coding::Identity,
             received: 0,
-            most_received: 0,
-            patience: Patience::new(session.limits.outage),
+            progress_bytes: 0,
+            patience: Patience::new(session.limits.outage, session.limits.demanded_pauses),
             sent_checksum: None,
         }
     }
@@ -146,11 +147,12 @@ impl<'c, T: Timer> Transfer<'c, T> {
         }
     }
 
-    /// Counts received bytes. Bytes that no earlier attempt has received restore the patience.
+    /// Counts received bytes. Bytes that no earlier attempt has received restore the patience, if they are enough to be progress: a
+    /// server could otherwise demand a pause after each byte.
     fn note_progress(&mut self, bytes: usize) {
         self.received += bytes as u64;
-        if self.received > self.most_received {
-            self.most_received = self.received;
+        if self.received >= self.progress_bytes.saturating_add(MIN_PROGRESS_BYTES as u64) {
+            self.progress_bytes = self.received;
             self.patience.restore();
         }
     }
