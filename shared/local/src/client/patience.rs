@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use headrace_core::vocab::back_off::doubled_pause;
 use headrace_core::vocab::clock::Millis;
 
 use crate::client::error::{ClientError, Failure, Persistence};
@@ -85,13 +86,12 @@ impl Patience {
 
 /// Returns the pause after a number of failures in a row: one second, doubled with each failure, at most five minutes.
 fn back_off(failures: u32) -> Duration {
-    let seconds = 1_u64.checked_shl(failures.saturating_sub(1).min(16)).unwrap_or(u64::MAX);
-    Duration::from_secs(seconds).min(LONGEST_BACK_OFF)
+    doubled_pause(Duration::from_secs(1), failures.saturating_sub(1), LONGEST_BACK_OFF)
 }
 
 /// Returns the pause after the n-th answer that an export is still running, if the server names none.
 pub(crate) fn poll_back_off(polls: u32) -> Duration {
-    Duration::from_secs(1 << polls.min(5)).min(Duration::from_secs(30))
+    doubled_pause(Duration::from_secs(1), polls, Duration::from_secs(30))
 }
 
 #[cfg(test)]
