@@ -42,7 +42,7 @@ impl Coding {
         }
     }
 
-    /// Decodes a body.
+    /// Decodes a body. It may have several gzip members or Zstandard frames; without the later ones it would be cut off.
     pub fn decode<'r>(self, body: impl AsyncBufRead + Send + 'r) -> Pin<Box<dyn AsyncRead + Send + 'r>> {
         match self {
             Self::Identity => Box::pin(body),
@@ -51,7 +51,11 @@ impl Coding {
                 decoder.multiple_members(true);
                 Box::pin(decoder)
             }
-            Self::Zstd => Box::pin(ZstdDecoder::new(body)),
+            Self::Zstd => {
+                let mut decoder = ZstdDecoder::new(body);
+                decoder.multiple_members(true);
+                Box::pin(decoder)
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::error::{ClientError, Persistence, TransportError, shown_url};
 use crate::limits::ClientLimits;
 use crate::rejection::Rejection;
 use crate::request_gate::RequestGate;
-use crate::retry_after::{MIN_DELAY, parse_date, retry_after};
+use crate::retry_after::{parse_date, retry_after};
 use crate::session::{Credential, Session};
 use crate::text::{error_chain, shorten};
 use crate::transport::Call;
@@ -175,7 +175,7 @@ impl Inner {
     async fn rejection(&self, response: Response) -> OriginError {
         let (status, headers) = (response.status(), response.headers().clone());
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            return OriginError::Busy { retry_after: demanded_pause(&headers) };
+            return OriginError::Busy { retry_after: retry_after(&headers, SystemClock.now()) };
         }
         let text = Rejection::read(response, &self.session.limits, SystemClock.now()).await.text;
         match status {
@@ -183,12 +183,6 @@ impl Inner {
             status => OriginError::Rejected { status: status.as_u16(), text },
         }
     }
-}
-
-/// Returns the pause that a busy server demands, in seconds or as Microsoft's servers say it.
-fn demanded_pause(headers: &HeaderMap) -> Option<Duration> {
-    let millis = headers.get("x-ms-retry-after-ms").and_then(|value| value.to_str().ok()).and_then(|text| text.trim().parse().ok());
-    millis.map(|millis| Duration::from_millis(millis).max(MIN_DELAY)).or_else(|| retry_after(headers, SystemClock.now()))
 }
 
 /// Converts the error of a request without a complete response.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use headrace_local::client::bulk::ClientLimits;
 
-use crate::exchange::{MANIFEST, PATIENTS, gzip};
+use crate::exchange::{MANIFEST, PATIENTS, gzip, zstd};
 use crate::stub::{Answer, answer, reset, silence};
 
 /// A behaviour of a server.
@@ -178,6 +178,7 @@ pub(crate) fn polls() -> Vec<Behaviour> {
         row("says a number of 30 digits", &[(STATUS, &[running().with("Retry-After", "999999999999999999999999999999"), manifest()])], Fails(&["--max-wait-hours"])),
         row("never ends", &[(STATUS, &[running().with("Retry-After", "43200")])], Fails(&["did not finish within 7 days"])).requests(STATUS, 15),
         row("limits the rate", &[(STATUS, &[outcome(429, "throttled").with("Retry-After", "120"), manifest()])], Complete).pauses(&[120.0]),
+        row("limits the rate, with a time in milliseconds", &[(STATUS, &[answer(429, "").with("x-ms-retry-after-ms", "2500"), manifest()])], Complete).pauses(&[2.5]),
         row("limits the rate without a time", &[(STATUS, &times(3, &answer(429, ""), manifest()))], Complete).pauses(&[1.0, 2.0, 4.0]),
         row("is in maintenance until a date", &[(STATUS, &[answer(503, "").with("Retry-After", "Sat, 31 Jan 2026 08:30:00 GMT"), manifest()])], Complete).pauses(&[1800.0]),
         row("is in maintenance for ever", &[(STATUS, &[answer(503, "").with("Retry-After", "43200")])], Fails(&["the server only asks for pauses (Retry-After): 7 days so far", "accepts 7 days", "503"])).requests(STATUS, 15),
@@ -280,6 +281,7 @@ pub(crate) fn files() -> Vec<Behaviour> {
         row("compresses (gzip)", &[(FILE, &[answer(200, &compressed).with("Content-Encoding", "gzip")])], Complete),
         row("compresses (x-gzip, in capitals)", &[(FILE, &[answer(200, &compressed).with("Content-Encoding", "X-GZip")])], Complete),
         row("compresses (two gzip members)", &[(FILE, &[answer(200, [gzip(one_line.as_bytes()), gzip(b"\n")].concat()).with("Content-Encoding", "gzip")])], Complete),
+        row("compresses (two Zstandard frames)", &[(FILE, &[answer(200, [zstd(one_line.as_bytes()), zstd(b"\n")].concat()).with("Content-Encoding", "zstd")])], Complete),
         row("compresses in a way that was not asked for", &[(FILE, &[file().with("Content-Encoding", "br")])], Fails(&["Content-Encoding `br` was not requested"])),
         row("ends the compressed file early", &[(FILE, &[answer(200, compressed.get(..30).unwrap_or_default()).with("Content-Encoding", "gzip"), file()])], Complete),
         row("sends damaged gzip for ever", &[(FILE, &[answer(200, "no gzip at all").with("Content-Encoding", "gzip")])], Fails(&["damaged"])),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_compression::tokio::write::GzipEncoder;
+use async_compression::tokio::write::{GzipEncoder, ZstdEncoder};
 use futures_util::FutureExt as _;
 use headrace_core::vocab::clock::Millis;
 use headrace_local::client::bulk::{BulkClient, ClientLimits, ClientSettings, Credential, Timer};
@@ -140,6 +140,17 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let compress = async {
         let mut encoder = GzipEncoder::new(Vec::new());
+        encoder.write_all(bytes).await?;
+        encoder.shutdown().await?;
+        Ok::<_, std::io::Error>(encoder.into_inner())
+    };
+    compress.now_or_never().and_then(std::result::Result::ok).unwrap_or_default()
+}
+
+/// Compresses bytes as one Zstandard frame.
+pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
+    let compress = async {
+        let mut encoder = ZstdEncoder::new(Vec::new());
         encoder.write_all(bytes).await?;
         encoder.shutdown().await?;
         Ok::<_, std::io::Error>(encoder.into_inner())
