@@ -7,7 +7,7 @@ use std::time::Duration;
 use headrace_core::ports::{Clock as _, OriginError, OriginPage, OriginRequest, OriginServer, PAGE_LIMIT_BYTES};
 use headrace_core::vocab::clock::Millis;
 use headrace_edge::system::SystemClock;
-use reqwest::header::{ACCEPT, CACHE_CONTROL, DATE, HeaderMap};
+use reqwest::header::{ACCEPT, CACHE_CONTROL, DATE};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::body::read_bounded;
