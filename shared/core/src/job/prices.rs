@@ -47,7 +47,7 @@ struct Price {
     _source: String,
 }
 
-/// The text is no table of prices.
+/// The reason why a text is not a price table.
 #[derive(Debug, thiserror::Error)]
 pub enum PriceTableError {
     /// The text is not JSON of the right form.

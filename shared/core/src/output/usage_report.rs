@@ -93,8 +93,8 @@ impl UsageReport {
     /// Replaces the costs by those of another price table. Does nothing if no function on AWS did the work.
     #[must_use]
     pub fn with_prices(self, prices: &PriceTable) -> Self {
-        let list_price = self.memory_mb.map(|_| ListPrice::new(prices.costs(self.to_usage()), prices));
-        Self { list_price, ..self }
+        let used = self.to_usage();
+        if used.is_on_aws() { Self { list_price: Some(ListPrice::new(prices.costs(used), prices)), ..self } } else { self }
     }
 
     /// Returns the usage that the report describes.
@@ -192,7 +192,10 @@ mod tests {
         let prices = include_str!("../../prices/us-east-1.json").replace("us-east-1", "eu-central-1");
         let price = report.with_prices(&PriceTable::parse(&prices).unwrap()).list_price.unwrap();
         assert_eq!(price.region, "eu-central-1");
-        let local = UsageReport::from_usage(Usage { worker_mb_ms: 0, ..used }).unwrap();
-        assert_eq!(local.with_prices(&PriceTable::us_east_1().unwrap()).list_price, None, "one machine has no price");
+        let prices = PriceTable::us_east_1().unwrap();
+        let short = UsageReport::from_usage(Usage { worker_ms: 0, worker_mb_ms: 0, ..used }).unwrap();
+        assert_eq!(short.clone().with_prices(&prices), short, "a task of less than a millisecond has a price, too");
+        let local = UsageReport::from_usage(Usage { worker_mb_ms: 0, write_units: 0, ..used }).unwrap();
+        assert_eq!(local.with_prices(&prices).list_price, None, "one machine has no price");
     }
 }
