@@ -19,7 +19,7 @@ pub(super) type Lines = (Vec<u8>, u64);
 
 /// The lines that the windows may not have.
 #[derive(Default)]
-pub(super) struct FoundLines {
+pub(super) struct SupplementLines {
     /// The versions that were current at the end of the window, of resources that changed later.
     pub(super) versions: Lines,
     /// The deletions within the window.
@@ -35,13 +35,13 @@ pub(super) async fn end_deletions_task(
     lease: &mut Lease,
     settings: &WorkerSettings,
     (kind, problem): (ResourceType, &str),
-    found: Result<FoundLines, PageError>,
+    found: Result<SupplementLines, PageError>,
 ) -> Result<TaskEnd, ExportError> {
     let mut record = SyncRecord::new(kind);
     let mut checkpoint = OpenCheckpoint::new(ports.output(), lease);
     let mut counters = Counters::default();
     match found {
-        Ok(FoundLines { versions, deletions }) => {
+        Ok(SupplementLines { versions, deletions }) => {
             record.deletions = Some(deletions.1);
             counters.resources = versions.1;
             for (kind, (text, lines)) in [(OutputKind::Output(kind), versions), (OutputKind::Deleted, deletions)] {

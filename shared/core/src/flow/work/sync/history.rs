@@ -20,7 +20,7 @@ use crate::vocab::clock::Millis;
 
 use super::super::settings::WorkerSettings;
 use super::super::task_end::{TaskEnd, complete_task};
-use super::deletions::{FoundLines, end_deletions_task};
+use super::deletions::{SupplementLines, end_deletions_task};
 use super::pages::{PageError, PageReader};
 use super::paging::{first_page, follow, parse_page};
 use super::queries::{history_query, instance_history_query};
@@ -56,7 +56,7 @@ async fn read_history<W: AllPorts>(
     pages: &mut PageReader<'_, '_, W>,
     fetch: &FetchTask,
     window: TimeWindow,
-) -> Result<FoundLines, PageError> {
+) -> Result<SupplementLines, PageError> {
     let mut events = Events::new(fetch.resource_type, window, HashSet::new());
     read_events(pages, fetch, &mut events).await?;
     if events.has_dropped_versions() {
@@ -227,8 +227,8 @@ impl Events {
     }
 
     /// Returns the lines of what the windows may not have.
-    fn into_found(self) -> FoundLines {
-        let mut found = FoundLines::default();
+    fn into_found(self) -> SupplementLines {
+        let mut found = SupplementLines::default();
         for (id, event) in self.newest {
             if event.is_deletion {
                 found.deletions.0.extend_from_slice(deletion_bundle(self.resource_type, &id, Some(event.at)).as_bytes());

@@ -26,7 +26,7 @@ use crate::vocab::clock::Millis;
 use super::super::heartbeat::send_heartbeat_if_due;
 use super::super::settings::WorkerSettings;
 use super::super::task_end::{TaskEnd, complete_task};
-use super::deletions::{FoundLines, end_deletions_task};
+use super::deletions::{SupplementLines, end_deletions_task};
 use super::pages::{PageError, PageReader};
 use super::paging::{first_page, follow, parse_page};
 use super::queries::listing_query;
@@ -49,7 +49,7 @@ pub(super) async fn run_reconcile_task(
     let mut pages = PageReader { ports, lease, settings, stop_at };
     let found = find_deleted(&mut pages, fetch).await.map(|ids| {
         let lines = deletion_lines(fetch.resource_type, &ids, to).into_bytes();
-        FoundLines { deletions: (lines, ids.len() as u64), ..FoundLines::default() }
+        SupplementLines { deletions: (lines, ids.len() as u64), ..SupplementLines::default() }
     });
     end_deletions_task(ports, lease, settings, (fetch.resource_type, "the ids cannot be compared"), found).await
 }
