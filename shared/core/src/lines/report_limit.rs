@@ -6,7 +6,7 @@ use crate::vocab::plural::counted;
 pub(super) const ENTRIES_PER_OBJECT: u64 = 200;
 
 /// The number of entries of a checkpoint that are written one by one, whatever the number of objects is.
-pub(super) const ENTRIES_PER_CHECKPOINT: u64 = 2_000;
+pub(super) const ENTRIES_PER_CHECKPOINT: u64 = 1_000;
 
 /// Entries of the `error` file since the last checkpoint.
 ///
