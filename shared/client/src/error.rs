@@ -67,6 +67,9 @@ pub enum ClientError {
         #[source]
         cause: Box<ClientError>,
     },
+    /// The download of a file takes longer than the client waits.
+    #[error("the download did not end within {} (--max-wait-hours)", human_duration(*.0))]
+    DownloadTooLong(Duration),
     /// A file could not be downloaded.
     #[error("`{file}` was not downloaded")]
     NotDownloaded {
@@ -226,6 +229,7 @@ impl ClientError {
             | Self::Gone { .. }
             | Self::GaveUp { .. }
             | Self::OnlyPauses { .. }
+            | Self::DownloadTooLong(_)
             | Self::NotDownloaded { .. }
             | Self::WaitedTooLong { .. }
             | Self::Login(_)

@@ -21,7 +21,7 @@ pub struct ClientLimits {
     pub outage: Duration,
     /// The longest sum of the pauses that a server demands while a file is downloaded, without any progress.
     pub demanded_pauses: Duration,
-    /// The longest time to wait for an export.
+    /// The longest time to wait for an export, and for the download of one file.
     pub wait: Duration,
     /// The largest decoded body of a small response: an error, a token, a SMART configuration.
     pub message_bytes: usize,

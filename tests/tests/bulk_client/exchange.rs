@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_compression::tokio::write::{GzipEncoder, ZstdEncoder};
 use futures_util::FutureExt as _;
 use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::error_chain;
 use headrace_local::client::bulk::{BulkClient, ClientLimits, ClientSettings, Credential, Timer};
 use headrace_tests::flows::Result;
 use tokio::io::AsyncWriteExt as _;
@@ -106,7 +107,7 @@ pub(crate) async fn exchange(answers: &[(&str, Vec<Answer>)], settings: Exchange
     let result = run_client(&client, &format!("{origin}/fhir"), out.path(), &mut shown).await;
     let files = match result {
         Ok(()) => Ok(read_files(out.path())?),
-        Err(error) => Err(chain(&error)),
+        Err(error) => Err(error_chain(&error)),
     };
     Ok(Outcome { files, shown, pauses: clock.pauses(), server, other })
 }
@@ -123,17 +124,6 @@ async fn run_client(
     let manifest = client.wait_for_manifest(&status, &mut show).await?;
     client.download_renewing(&manifest, &status, out, |_| {}).await?;
     client.delete(&status).await
-}
-
-/// Returns an error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Compresses bytes with gzip.

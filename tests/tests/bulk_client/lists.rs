@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use headrace_core::vocab::error::error_chain;
 use headrace_local::client::bulk::{BulkClient, ClientLimits, ClientSettings, Credential};
 use headrace_tests::flows::{Result, run};
 
@@ -23,7 +24,7 @@ async fn list(routes: Routes, limits: ClientLimits) -> Result<(String, Vec<Durat
     let (base, settings) = (format!("{origin}/fhir"), ClientSettings { limits, ..ClientSettings::default() });
     let client = BulkClient::new(&base, Credential::None, settings, clock.clone())?;
     let error = client.list_exports(&base, |_| true).await.err().ok_or("the list has an end")?;
-    Ok((crate::exchange::chain(&error), clock.pauses(), stub))
+    Ok((error_chain(&error), clock.pauses(), stub))
 }
 
 #[test]

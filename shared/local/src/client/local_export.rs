@@ -63,6 +63,7 @@ pub(crate) fn reason_in_command_words(error: &ClientError) -> Option<String> {
         | ClientError::Gone { .. }
         | ClientError::GaveUp { .. }
         | ClientError::OnlyPauses { .. }
+        | ClientError::DownloadTooLong(_)
         | ClientError::WaitedTooLong { .. }
         | ClientError::Login(_)
         | ClientError::Url(_)

@@ -57,6 +57,7 @@ pub(crate) struct Transfer<'c, T> {
     /// The bytes that the last progress had received. Only 1 KiB more than these is progress again.
     progress_bytes: u64,
     patience: Patience,
+    started_at: Millis,
     /// Checksum of the bytes as they were sent.
     pub(crate) sent_checksum: Option<Context>,
 }
@@ -75,6 +76,7 @@ impl<'c, T: Timer> Transfer<'c, T> {
             received: 0,
             progress_bytes: 0,
             patience: Patience::new(session.limits.outage, session.limits.demanded_pauses),
+            started_at: timer.now(),
             sent_checksum: None,
         }
     }
@@ -123,6 +125,11 @@ impl<'c, T: Timer> Transfer<'c, T> {
     /// Returns the next bytes as they were sent, or `None` at the end of the file. Continues after broken connections.
     pub(crate) async fn next_chunk(&mut self) -> Result<Option<Bytes>, TransferError> {
         loop {
+            // A server that sends a little in each period could otherwise hold the client for ever.
+            let limit = self.session.limits.wait;
+            if self.timer.now().since(self.started_at) > limit {
+                return Err(TransferError::Failed(ClientError::DownloadTooLong(limit)));
+            }
             let Some(body) = &mut self.body else {
                 self.resume().await?;
                 continue;
