@@ -148,6 +148,16 @@ impl UsageReport {
 mod tests {
     use super::*;
 
+    /// Returns a report of another server in which every number is this one.
+    fn read_usage(number: u64) -> UsageReport {
+        let requests = serde_json::json!({ "get": number, "put": number, "copy": number, "list": number, "delete": number });
+        let report = serde_json::json!({
+            "workerSeconds": 1.0, "attempts": number, "memoryMb": number, "tableRequests": number, "tableReadUnits": 1.0,
+            "tableWriteUnits": number, "objectRequests": requests, "bytesRead": number, "bytesWritten": number, "messages": number
+        });
+        serde_json::from_value(report).unwrap()
+    }
+
     fn used() -> Usage {
         Usage { attempts: 3, worker_ms: 1_500, table_requests: 40, gets: 7, puts: 2, bytes_read: 99, bytes_written: 55, ..Usage::default() }
     }
@@ -193,6 +203,8 @@ mod tests {
         let price = report.with_prices(&PriceTable::parse(&prices).unwrap()).list_price.unwrap();
         assert_eq!(price.region, "eu-central-1");
         let prices = PriceTable::us_east_1().unwrap();
+        let hostile = read_usage(u64::MAX).with_prices(&prices);
+        assert!(hostile.list_price.is_some_and(|price| price.usd.is_finite()));
         let short = UsageReport::from_usage(Usage { worker_ms: 0, worker_mb_ms: 0, ..used }).unwrap();
         assert_eq!(short.clone().with_prices(&prices), short, "a task of less than a millisecond has a price, too");
         let local = UsageReport::from_usage(Usage { worker_mb_ms: 0, write_units: 0, ..used }).unwrap();
