@@ -28,7 +28,7 @@ const SMALL_FILES_LIMIT_BYTES: u64 = 48 << 20;
 /// Maximum number of files in a checkpoint, in addition to the fragments of versions, links and patients.
 const FILES_PER_CHECKPOINT: usize = FRAGMENTS_PER_CHECKPOINT - 3;
 
-/// What the entries about rejected lines are about, in the plural.
+/// The subject of the entries about rejected lines, in the plural.
 const REJECTED_LINES: &str = "lines of the lake were left out";
 
 /// The files written since the last checkpoint.
