@@ -608,13 +608,13 @@ impl Run<'_> {
             total_time,
         };
         self.print(&report, &written);
-        if let Some(path) = self.since_file.filter(|_| is_ahead) {
-            print_line(&format!("attention: {} is not written, because the time of the export is in the future", path.display()));
-            let has_errors = outcomes.count(OutcomeSeverity::Error) > 0;
-            return Ok(if has_errors { ExportStatus::WithErrors } else { ExportStatus::Complete });
+        match self.since_file {
+            Some(path) if is_ahead => {
+                print_line(&format!("attention: {} is not written, because the time of the export is in the future", path.display()));
+            }
+            Some(_) | None => self.record_time(&report.next_since(), &outcomes)?,
         }
         let has_errors = outcomes.count(OutcomeSeverity::Error) > 0;
-        self.record_time(&report.next_since(), &outcomes)?;
         Ok(if has_errors { ExportStatus::WithErrors } else { ExportStatus::Complete })
     }
 
