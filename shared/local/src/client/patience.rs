@@ -135,7 +135,7 @@ mod tests {
         // The pauses do not count as an outage, which lasts as long as ever.
         assert!(patience.next_delay(failure(Persistence::Transient, None), now).is_ok());
         let error = patience.next_delay(failure(Persistence::Transient, Some(Duration::from_secs(1))), now).unwrap_err();
-        let words = "40 h so far, and now one until 1970-01-02T16:00:";
+        let words = "40 h so far, and now one until 1970-01-02T16:05:00.000Z";
         assert!(error.to_string().contains(words) && matches!(error, ClientError::OnlyPauses { .. }), "{error}");
         patience.restore();
         assert!(patience.next_delay(failure(Persistence::Transient, Some(HOUR)), now).is_ok());

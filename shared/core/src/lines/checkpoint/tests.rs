@@ -260,7 +260,7 @@ fn lines_of_many_objects_that_are_not_resources_are_reported_by_their_number() {
     let mut read = |checkpoint: &mut OpenCheckpoint<'_, MemoryOutputStore>, objects: std::ops::Range<u32>| {
         for object in objects {
             let object = format!("{object}.ndjson");
-            checkpoint.add_lines(&block, 0, 0, (&object, 0), &mut processor).now_or_never().unwrap().unwrap();
+            checkpoint.add_lines(&block, 0, 0, (object.as_str(), 0), &mut processor).now_or_never().unwrap().unwrap();
         }
     };
     read(&mut checkpoint, 0..5_000);
