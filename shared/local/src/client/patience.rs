@@ -59,7 +59,7 @@ impl Patience {
         if let Some(delay) = failure.retry_after {
             return self.demanded_delay(delay, failure.error, now);
         }
-        // The server has said when: that is not an outage.
+        // A pause that the server demands is no outage.
         let failing_for = now.since(failing_since).saturating_sub(self.demanded);
         if failing_for >= self.outage {
             return Err(ClientError::GaveUp { after: failing_for, cause: Box::new(failure.error) });
@@ -158,7 +158,7 @@ mod tests {
         let mut patience = Patience::new(HOUR, HOUR);
         let (mut now, mut attempts) = (Millis(0), 0_u32);
         while let Ok((pause, _)) =
-            patience.next_delay(failure(Persistence::Transient, (attempts.is_multiple_of(2)).then_some(Duration::from_secs(1))), now)
+            patience.next_delay(failure(Persistence::Transient, attempts.is_multiple_of(2).then_some(Duration::from_secs(1))), now)
         {
             now = now + pause;
             attempts += 1;
