@@ -2,7 +2,6 @@
 
 use headrace_core::flow::client::estimate::Estimate;
 use headrace_core::job::Job;
-use headrace_core::job::file::OutputKind;
 use headrace_edge::reply::{FHIR_JSON, Reply};
 use serde_json::{Value, json};
 
@@ -38,9 +37,8 @@ fn parameters(job: &Job, estimate: &Estimate) -> Value {
         json!({ "name": "listPrice", "part": parts })
     }));
     parameters.extend(estimate.output_kinds().map(|(kind, volume)| {
-        let name = if let OutputKind::Output(kind) = kind { kind.as_str() } else { kind.as_str() };
         let parts = [
-            json!({ "name": "type", "valueString": name }),
+            json!({ "name": "type", "valueString": kind.as_str() }),
             number("files", volume.files(estimate.file_bytes)),
             number("bytes", rounded(volume.bytes, 0)),
             number("resources", rounded(volume.lines, 0)),

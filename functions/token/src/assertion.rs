@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use headrace_core::access::{Client, ClientKeys, check_client_id};
 use headrace_core::ports::{AccessStore, Clock};
 use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::error_chain;
 use headrace_core::vocab::ids::Caller;
 use headrace_edge::jose::{Algorithm, Audience, CompactJws, KeySet, NumericDate, TokenFormatError, VerifyingKey, present};
 use headrace_edge::jwks::{JwksCache, JwksError};
@@ -150,7 +151,7 @@ impl<J: AccessStore, C: Clock> AssertionVerifier<'_, J, C> {
                 JwksError::Key(problem) => TokenError::unauthenticated(problem),
                 JwksError::Fetch(problem) => TokenError::InvalidClient {
                     description: "the client's keys could not be fetched from the URL that is registered",
-                    reason: with_causes(&problem),
+                    reason: error_chain(&problem),
                 },
             }),
             ClientKeys::Jwks(text) => {
@@ -192,10 +193,4 @@ fn describe_format_error(problem: TokenFormatError) -> &'static str {
             "the assertion's header has crit, which names extensions that are not supported here: leave it out"
         }
     }
-}
-
-/// Formats an error with its causes, for the log.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::io::StreamReader;
 
 use crate::error::TransportError;
-use crate::limits::MIN_PROGRESS_BYTES;
+use crate::limits::{MAX_BODY_PERIODS, MIN_PROGRESS_BYTES};
 use crate::text::shorten;
 
 /// A content coding that this client decodes.
@@ -42,7 +42,7 @@ impl Coding {
         }
     }
 
-    /// Decodes a body.
+    /// Decodes a body. It may have several gzip members or Zstandard frames; without the later ones it would be cut off.
     pub fn decode<'r>(self, body: impl AsyncBufRead + Send + 'r) -> Pin<Box<dyn AsyncRead + Send + 'r>> {
         match self {
             Self::Identity => Box::pin(body),
@@ -51,7 +51,11 @@ impl Coding {
                 decoder.multiple_members(true);
                 Box::pin(decoder)
             }
-            Self::Zstd => Box::pin(ZstdDecoder::new(body)),
+            Self::Zstd => {
+                let mut decoder = ZstdDecoder::new(body);
+                decoder.multiple_members(true);
+                Box::pin(decoder)
+            }
         }
     }
 }
@@ -86,6 +90,7 @@ impl PacedBody {
 
 /// Reads and decodes a small body.
 ///
+/// * `period`: the time in which the body must make progress. The whole body must end within [`MAX_BODY_PERIODS`] of them.
 /// * `limit`: the most bytes after decoding. A longer body is an error, and no more of it is read.
 pub async fn read_bounded(response: Response, period: Duration, limit: usize) -> Result<Vec<u8>, TransportError> {
     let coding = Coding::from_headers(response.headers())?;
@@ -95,8 +100,9 @@ pub async fn read_bounded(response: Response, period: Duration, limit: usize) ->
     });
     let body = coding.decode(StreamReader::new(Box::pin(chunks)));
     let mut bytes = Vec::new();
-    let read = body.take(limit as u64 + 1).read_to_end(&mut bytes).await;
-    read.map_err(transport_error)?;
+    let longest = period * MAX_BODY_PERIODS;
+    let read = tokio::time::timeout(longest, body.take(limit as u64 + 1).read_to_end(&mut bytes)).await;
+    read.map_err(|_| TransportError::TooSlow(longest))?.map_err(transport_error)?;
     if bytes.len() > limit { Err(TransportError::TooLong(limit)) } else { Ok(bytes) }
 }
 

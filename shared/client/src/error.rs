@@ -50,6 +50,35 @@ pub enum ClientError {
         #[source]
         cause: Box<ClientError>,
     },
+    /// The server only demanded pauses for too long.
+    #[error(
+        "the server only asks for pauses (Retry-After): {} so far, and now one until {until}; this client accepts {} without progress",
+        human_duration(*.waited),
+        human_duration(*.longest)
+    )]
+    OnlyPauses {
+        /// Sum of the pauses so far.
+        waited: Duration,
+        /// The longest accepted sum.
+        longest: Duration,
+        /// End of the pause that the server demands now.
+        until: String,
+        /// The last answer of the server.
+        #[source]
+        cause: Box<ClientError>,
+    },
+    /// The download of a file takes longer than the client waits.
+    #[error("the download did not end within {} (--max-wait-hours)", human_duration(*.0))]
+    DownloadTooLong(Duration),
+    /// A file could not be downloaded.
+    #[error("`{file}` was not downloaded")]
+    NotDownloaded {
+        /// Local name.
+        file: String,
+        /// Reason.
+        #[source]
+        cause: Box<ClientError>,
+    },
     /// The export takes longer than the client waits.
     #[error("the export did not finish within {} (--max-wait-hours); the next status request would be at {next_poll}", human_duration(*.waited))]
     WaitedTooLong {
@@ -126,6 +155,9 @@ pub enum TransportError {
     /// The body stopped to arrive.
     #[error("the server sent nothing more for {}", human_duration(*.0))]
     Stalled(Duration),
+    /// The body arrives too slowly.
+    #[error("the body of the answer did not end within {}", human_duration(*.0))]
+    TooSlow(Duration),
     /// The body cannot be decoded.
     #[error("its gzip or zstd encoding is damaged or ends early")]
     Encoding,
@@ -196,6 +228,9 @@ impl ClientError {
             | Self::ExportFailed { .. }
             | Self::Gone { .. }
             | Self::GaveUp { .. }
+            | Self::OnlyPauses { .. }
+            | Self::DownloadTooLong(_)
+            | Self::NotDownloaded { .. }
             | Self::WaitedTooLong { .. }
             | Self::Login(_)
             | Self::Url(_)
@@ -226,7 +261,7 @@ impl TransportError {
         match self {
             Self::Connection(error) if error.is_builder() => Persistence::Final,
             Self::Connection(error) if is_protocol_error(error) => doubtful,
-            Self::Connection(_) | Self::NoAnswer(_) | Self::Stalled(_) => Persistence::Transient,
+            Self::Connection(_) | Self::NoAnswer(_) | Self::Stalled(_) | Self::TooSlow(_) => Persistence::Transient,
             Self::Encoding => doubtful,
             Self::UnknownEncoding(_) | Self::TooLong(_) => Persistence::Final,
         }

@@ -7,15 +7,16 @@ use std::time::Duration;
 use headrace_core::ports::{Clock as _, OriginError, OriginPage, OriginRequest, OriginServer, PAGE_LIMIT_BYTES};
 use headrace_core::vocab::clock::Millis;
 use headrace_edge::system::SystemClock;
-use reqwest::header::{ACCEPT, CACHE_CONTROL, DATE, HeaderMap};
+use reqwest::header::{ACCEPT, CACHE_CONTROL, DATE};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::body::read_bounded;
 use crate::error::{ClientError, Persistence, TransportError, shown_url};
 use crate::limits::ClientLimits;
+use crate::origin::{MAX_URL_BYTES, UnsafeUrl};
 use crate::rejection::Rejection;
 use crate::request_gate::RequestGate;
-use crate::retry_after::{MIN_DELAY, parse_date, retry_after};
+use crate::retry_after::{parse_date, retry_after};
 use crate::session::{Credential, Session};
 use crate::text::{error_chain, shorten};
 use crate::transport::Call;
@@ -119,6 +120,9 @@ impl Inner {
                 let text = format!("{}/{query}", self.base);
                 Url::parse(&text).map_err(|_| unusable(&text))?
             }
+            OriginRequest::Link { link, .. } if link.len() > MAX_URL_BYTES => {
+                return Err(OriginError::UnsafeUrl(UnsafeUrl::TooLong.to_string()));
+            }
             OriginRequest::Link { page, link } => {
                 let own = self.aliases.iter().find_map(|alias| link.strip_prefix(alias.as_str()));
                 let link = own.map_or_else(|| link.to_owned(), |rest| format!("{}{rest}", self.base));
@@ -163,6 +167,7 @@ impl Inner {
             error @ (TransportError::Connection(_)
             | TransportError::NoAnswer(_)
             | TransportError::Stalled(_)
+            | TransportError::TooSlow(_)
             | TransportError::Encoding
             | TransportError::UnknownEncoding(_)) => OriginError::Unavailable(error.into()),
         })?;
@@ -174,7 +179,7 @@ impl Inner {
     async fn rejection(&self, response: Response) -> OriginError {
         let (status, headers) = (response.status(), response.headers().clone());
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            return OriginError::Busy { retry_after: demanded_pause(&headers) };
+            return OriginError::Busy { retry_after: retry_after(&headers, SystemClock.now()) };
         }
         let text = Rejection::read(response, &self.session.limits, SystemClock.now()).await.text;
         match status {
@@ -182,12 +187,6 @@ impl Inner {
             status => OriginError::Rejected { status: status.as_u16(), text },
         }
     }
-}
-
-/// Returns the pause that a busy server demands, in seconds or as Microsoft's servers say it.
-fn demanded_pause(headers: &HeaderMap) -> Option<Duration> {
-    let millis = headers.get("x-ms-retry-after-ms").and_then(|value| value.to_str().ok()).and_then(|text| text.trim().parse().ok());
-    millis.map(|millis| Duration::from_millis(millis).max(MIN_DELAY)).or_else(|| retry_after(headers, SystemClock.now()))
 }
 
 /// Converts the error of a request without a complete response.
@@ -198,5 +197,36 @@ fn origin_error(error: ClientError) -> OriginError {
         OriginError::Misconfigured(error_chain(&error))
     } else {
         OriginError::Unavailable(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_one_of_the_server_itself_and_not_endless() {
+        let settings = OriginSettings {
+            credential: Credential::None,
+            token_origins: Vec::new(),
+            requests_at_once: 1,
+            requests_per_second: None,
+            aliases: vec!["http://internal/fhir".to_owned()],
+        };
+        let origin = HttpOrigin::new("http://127.0.0.1:9/fhir", settings).unwrap();
+        let page = "http://127.0.0.1:9/fhir/Patient?_count=2";
+        let long = format!("Patient?page={}", "x".repeat(MAX_URL_BYTES));
+        for (link, expected) in [
+            ("Patient?page=2", Ok("http://127.0.0.1:9/fhir/Patient?page=2")),
+            ("http://internal/fhir/Patient?page=2", Ok("http://127.0.0.1:9/fhir/Patient?page=2")),
+            ("http://127.0.0.1:8/fhir/Patient", Err("a server other than that of the base URL")),
+            (long.as_str(), Err("more than 16 KiB")),
+        ] {
+            match (origin.0.url(OriginRequest::Link { page, link }), expected) {
+                (Ok(url), Ok(expected)) => assert_eq!(url.as_str(), expected),
+                (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
+                (found, expected) => panic!("{link}: {found:?}, not {expected:?}"),
+            }
+        }
     }
 }

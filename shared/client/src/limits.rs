@@ -19,7 +19,9 @@ pub struct ClientLimits {
     pub idle: Duration,
     /// The longest time in which a server only fails, while a status is polled or a file is downloaded.
     pub outage: Duration,
-    /// The longest time to wait for an export.
+    /// The longest sum of the pauses that a server demands while a file is downloaded, without any progress.
+    pub demanded_pauses: Duration,
+    /// The longest time to wait for an export, and for the download of one file.
     pub wait: Duration,
     /// The largest decoded body of a small response: an error, a token, a SMART configuration.
     pub message_bytes: usize,
@@ -33,8 +35,12 @@ pub struct ClientLimits {
     pub file_bytes: u64,
 }
 
-/// Bytes that a body must bring in each period of [`ClientLimits::idle`].
+/// Bytes that a body must bring in each period of [`ClientLimits::idle`]. Fewer bytes are no progress of a download.
 pub const MIN_PROGRESS_BYTES: usize = 1024;
+
+/// Number of periods of [`ClientLimits::idle`] in which a body that is read into memory must end. Otherwise a server that sends a
+/// little in each period could hold a client for weeks with one page.
+pub const MAX_BODY_PERIODS: u32 = 30;
 
 impl Default for ClientLimits {
     fn default() -> Self {
@@ -43,6 +49,8 @@ impl Default for ClientLimits {
             head: Duration::from_secs(120),
             idle: Duration::from_secs(60),
             outage: Duration::from_secs(6 * 3600),
+            // As long as a night of maintenance. The links of most servers do not last longer.
+            demanded_pauses: Duration::from_secs(24 * 3600),
             wait: Duration::from_secs(DEFAULT_WAIT_HOURS * 3600),
             message_bytes: 1 << 20,
             // A page of 30,000 files, the largest of Headrace, has 6 MB.

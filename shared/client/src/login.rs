@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use crate::body::read_bounded;
 use crate::client_key::{ClientKey, SigningError};
-use crate::error::{ClientError, RequestFailure};
+use crate::error::{ClientError, RequestFailure, shown_url};
 use crate::limits::ClientLimits;
 use crate::origin::{UrlRules, is_confidential};
 use crate::session::basic_value;
@@ -52,7 +52,7 @@ pub enum LoginError {
         status: Option<StatusCode>,
     },
     /// The token endpoint would be used without TLS.
-    #[error("the token URL `{0}` does not begin with https://; http:// is only allowed on this machine")]
+    #[error("the token URL `{}` does not begin with https://; http:// is only allowed on this machine", shown_url(.0))]
     InsecureTokenUrl(Url),
     /// The server rejected the token request.
     #[error("the token request was rejected with {status}: {detail}")]
@@ -327,6 +327,12 @@ mod tests {
         ] {
             assert_eq!(lifetime(&expires_in), Duration::from_secs_f64(seconds), "{expires_in}");
         }
+    }
+
+    #[test]
+    fn a_token_url_is_shown_without_a_password() {
+        let error = require_secure("http://me:secret@auth.example/token?key=secret".parse().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("http://auth.example/token") && !error.contains("secret"), "{error}");
     }
 
     #[test]

@@ -46,6 +46,9 @@ pub enum UnsafeUrl {
         /// The URL of the other server.
         to: String,
     },
+    /// The server names a URL that no server needs.
+    #[error("the server names a URL of more than {} KiB", MAX_URL_BYTES >> 10)]
+    TooLong,
     /// The redirects have no end.
     #[error("{0} is redirected more than {MAX_REDIRECTS} times")]
     TooManyRedirects(String),
@@ -53,6 +56,9 @@ pub enum UnsafeUrl {
 
 /// The most redirects of one request.
 pub const MAX_REDIRECTS: usize = 5;
+
+/// The longest URL that a server may name, in bytes. Clients keep the links that they have followed in memory.
+pub(crate) const MAX_URL_BYTES: usize = 16 << 10;
 
 /// The rules for the URLs of one server.
 #[derive(Clone, Debug)]
@@ -82,6 +88,9 @@ impl UrlRules {
 
     /// Returns the URL that a server names with `text` in a response from `from`, if it may be used.
     pub fn resolve(&self, from: &Url, text: &str) -> Result<Url, UnsafeUrl> {
+        if text.len() > MAX_URL_BYTES {
+            return Err(UnsafeUrl::TooLong);
+        }
         let url = from.join(text).map_err(|_| UnsafeUrl::NotHttp(crate::text::shorten(text, 200)))?;
         self.check(&url)?;
         Ok(url)
@@ -206,6 +215,7 @@ mod tests {
     #[test]
     fn a_server_cannot_lead_the_client_to_plain_http_or_to_this_machine() {
         let rules = UrlRules::new("https://fhir.example.org/r4", &[], false).unwrap();
+        let [signed, endless] = [1_000, 20_000].map(|length| format!("/files/{}", "x".repeat(length)));
         for (target, is_allowed) in [
             ("https://files.example.org/1?X-Amz-Signature=1", true),
             ("../Patient-1.ndjson", true),
@@ -219,6 +229,8 @@ mod tests {
             ("file:///etc/passwd", false),
             ("ftp://files.example.org/1", false),
             ("data:text/plain,x", false),
+            (signed.as_str(), true),
+            (endless.as_str(), false),
         ] {
             assert_eq!(rules.resolve(rules.base(), target).is_ok(), is_allowed, "{target}");
         }

@@ -1,4 +1,4 @@
-//! `Retry-After`: seconds or a date (RFC 9110, section 10.2.3).
+//! `Retry-After`: seconds or a date (RFC 9110, section 10.2.3), and Microsoft's header field with milliseconds.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -6,20 +6,30 @@ use headrace_core::vocab::clock::Millis;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
 /// The least time between two requests, also if the server says 0 or a time that has passed.
-pub const MIN_DELAY: Duration = Duration::from_millis(200);
+const MIN_DELAY: Duration = Duration::from_millis(200);
+
+/// The longest time to wait: 136 years, beyond the patience of any client.
+const MAX_DELAY: Duration = Duration::from_secs(4_294_967_295);
+
+/// The pause in milliseconds, in responses of Microsoft's servers.
+const RETRY_AFTER_MS: &str = "x-ms-retry-after-ms";
 
 /// Returns the time to wait that a response demands. A date is compared with the server's own `Date`, so that clocks may differ.
-/// `None` without the header, or if it is neither a number nor a date.
+/// `None` without a header field, or if it is neither a number nor a date.
 pub fn retry_after(headers: &HeaderMap, now: Millis) -> Option<Duration> {
+    let millis = headers.get(RETRY_AFTER_MS).and_then(|value| value.to_str().ok()?.trim().parse().ok()).map(Duration::from_millis);
+    millis.or_else(|| seconds_or_date(headers, now)).map(|delay| delay.clamp(MIN_DELAY, MAX_DELAY))
+}
+
+/// Returns the delay of `Retry-After`.
+fn seconds_or_date(headers: &HeaderMap, now: Millis) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let delay = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         // A number that is too large for its type is a time that no client reaches.
-        text.parse().map_or(Duration::from_secs(u64::from(u32::MAX)), Duration::from_secs)
-    } else {
-        let server_time = headers.get(DATE).and_then(|date| date.to_str().ok()).and_then(parse_date);
-        parse_date(text)?.since(server_time.unwrap_or(now))
-    };
-    Some(delay.clamp(MIN_DELAY, Duration::from_secs(u64::from(u32::MAX))))
+        return Some(text.parse().map_or(MAX_DELAY, Duration::from_secs));
+    }
+    let server_time = headers.get(DATE).and_then(|date| date.to_str().ok()).and_then(parse_date);
+    Some(parse_date(text)?.since(server_time.unwrap_or(now)))
 }
 
 /// Parses a date in any of the three formats of HTTP.
@@ -60,6 +70,17 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(delay(text, None), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn milliseconds_are_read_and_are_more_exact_than_seconds() {
+        let longest = u128::from(u32::MAX) * 1_000;
+        for (millis, expected) in [("1500", 1_500), ("0", 200), ("soon", 2_000), ("18446744073709551615", longest)] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER_MS, millis.parse().unwrap());
+            headers.insert(RETRY_AFTER, "2".parse().unwrap());
+            assert_eq!(retry_after(&headers, Millis(0)).map(|delay| delay.as_millis()), Some(expected), "{millis}");
         }
     }
 

@@ -1,11 +1,11 @@
 //! The credential of a FHIR server, as a store of secrets has it.
 
-use reqwest::Url;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::client_key::{ClientKey, InvalidKey};
 use crate::login::{ClientCredential, LoginSettings};
+use crate::origin::parse_http_url;
 use crate::session::Credential;
 
 /// The reason why a secret is no credential. It never quotes the secret.
@@ -21,7 +21,7 @@ pub enum InvalidCredential {
     #[error("has a privateKey that {0}")]
     Key(#[from] InvalidKey),
     /// The token endpoint is not a URL.
-    #[error("has a tokenUrl that is not a URL")]
+    #[error("has a tokenUrl that is not a URL of http:// or https:// without a user name")]
     TokenUrl,
 }
 
@@ -59,7 +59,7 @@ pub fn parse_stored_credential(text: &str) -> Result<Credential, InvalidCredenti
         }
         _ => return Err(InvalidCredential::Shape),
     };
-    let token_url = token_url.map(|url| Url::parse(&url).map_err(|_| InvalidCredential::TokenUrl)).transpose()?;
+    let token_url = token_url.map(|url| parse_http_url(&url).map_err(|_| InvalidCredential::TokenUrl)).transpose()?;
     let (client_id, credential) = credential;
     Ok(Credential::BackendServices(LoginSettings { client_id, credential, scope, token_url }))
 }
@@ -115,6 +115,7 @@ mod tests {
             r#"{"token":"SECRET","tokne":"SECRET"}"#,
             r#"{"clientId":"lab","privateKey":"SECRET","keyId":"k"}"#,
             r#"{"clientId":"lab","clientSecret":"SECRET","tokenUrl":"SECRET"}"#,
+            r#"{"clientId":"lab","clientSecret":"SECRET","tokenUrl":"https://me:SECRET@id.example/token"}"#,
         ] {
             let shown = shown(text);
             assert!(shown.starts_with("is not a JSON object") || shown.starts_with("has a "), "{text}: {shown}");

@@ -51,17 +51,7 @@ pub fn shorten(text: &str, max: usize) -> String {
 
 /// Formats an error and its causes in one line, fit for a terminal.
 pub fn error_chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        // Some libraries repeat the message of the cause in their own.
-        if !text.ends_with(&message) {
-            text = format!("{text}: {message}");
-        }
-        cause = error.source();
-    }
-    printable_lines(&text).into_owned()
+    printable_lines(&headrace_core::vocab::error::error_chain(error)).into_owned()
 }
 
 /// Replaces each character for which `must_escape` returns true by its Unicode escape, such as `\u{1b}`.

@@ -2,6 +2,7 @@
 //!
 //! Nothing in this folder imports from another folder of the crate.
 
+pub mod back_off;
 pub mod clock;
 pub mod container;
 pub mod error;

@@ -288,7 +288,7 @@ pub struct LoginOptions {
 /// Limits on an export from a server.
 #[derive(Debug, Args)]
 pub struct TransferOptions {
-    /// The longest time to wait for the export, in hours
+    /// The longest time to wait for the export, and for the download of one file, in hours
     #[arg(long, default_value_t = DEFAULT_WAIT_HOURS, value_parser = clap::value_parser!(u64).range(1..=8760), value_name = "HOURS")]
     pub max_wait_hours: u64,
     /// The largest file that is accepted, in GB (1,000,000,000 bytes)

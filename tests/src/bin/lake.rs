@@ -1,12 +1,12 @@
 //! Command line tool for NDJSON lakes: writes the samples, multiplies, prints and counts lakes.
 
-use std::error::Error;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
+use headrace_core::vocab::error::error_chain;
 use headrace_tests::lake::{self, Compression, LakeError};
 
 /// Creates and measures lakes of FHIR NDJSON for tests and benchmarks.
@@ -61,13 +61,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse().action) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprint!("lake: {error}");
-            let mut cause = error.source();
-            while let Some(inner) = cause {
-                eprint!(": {inner}");
-                cause = inner.source();
-            }
-            eprintln!();
+            eprintln!("lake: {}", error_chain(&error));
             ExitCode::FAILURE
         }
     }

@@ -59,6 +59,8 @@ pub enum HostileBehavior {
     CutPage,
     /// A page is not a Bundle.
     HtmlPage,
+    /// The history of a resource has no end: each page is empty and leads to itself.
+    LoopingHistory,
 }
 
 /// The behavior of a server.

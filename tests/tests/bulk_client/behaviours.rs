@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use headrace_local::client::bulk::ClientLimits;
 
-use crate::exchange::{MANIFEST, PATIENTS, gzip};
+use crate::exchange::{MANIFEST, PATIENTS, gzip, zstd};
 use crate::stub::{Answer, answer, reset, silence};
 
 /// A behaviour of a server.
@@ -127,6 +127,12 @@ fn times(count: usize, answer: &Answer, then: Answer) -> Vec<Answer> {
     answers
 }
 
+/// Returns answers with a byte of the file each, and a pause of half a day after each of them.
+fn one_byte_after_each_pause() -> Vec<Answer> {
+    let byte_and_pause = || [file_with_ranges().cut_after(1), answer(503, "").with("Retry-After", "43200")];
+    (0..3).flat_map(|_| byte_and_pause()).chain([file_with_ranges()]).collect()
+}
+
 /// Returns a file name with the two patients.
 fn patients_in(name: &'static str) -> (&'static str, Vec<u8>) {
     (name, PATIENTS.into())
@@ -145,7 +151,7 @@ pub(crate) fn kick_offs() -> Vec<Behaviour> {
         row("has its own URL as Content-Location: no second export is started", &[(KICK_OFF, &[answer(202, "").with("Content-Location", "{BASE}/fhir/$export?#")])], Fails(&["URL of the kick-off itself as Content-Location"])).requests(KICK_OFF, 1),
         row("has a Content-Location of another scheme", &[(KICK_OFF, &[answer(202, "").with("Content-Location", "file:///etc/passwd")])], Fails(&["file:///etc/passwd", "http://"])),
         row("is busy", &[(KICK_OFF, &[outcome(429, "throttled").with("Retry-After", "120"), accepted()])], Complete).pauses(&[120.0]),
-        row("is overloaded for ever", &[(KICK_OFF, &[answer(503, "").with("Retry-After", "600")])], Fails(&["the kick-off was rejected with 503"])).requests(KICK_OFF, 7),
+        row("is overloaded for ever", &[(KICK_OFF, &[answer(503, "").with("Retry-After", "600")])], Fails(&["the server only asks for pauses (Retry-After): 60 min so far", "the kick-off was rejected with 503"])).requests(KICK_OFF, 7),
         row("is broken: no second export is started", &[(KICK_OFF, &[outcome(500, "transient")])], Fails(&["500", "because of transient"])).requests(KICK_OFF, 1),
         row("cuts the connection: no second export is started", &[(KICK_OFF, &[reset()])], Fails(&["the kick-off to", "/fhir/$export failed"])).requests(KICK_OFF, 1),
         row("rejects with an OperationOutcome", &[(KICK_OFF, &[outcome(400, "invalid")])], Fails(&["400", "because of invalid"])),
@@ -172,8 +178,10 @@ pub(crate) fn polls() -> Vec<Behaviour> {
         row("says a number of 30 digits", &[(STATUS, &[running().with("Retry-After", "999999999999999999999999999999"), manifest()])], Fails(&["--max-wait-hours"])),
         row("never ends", &[(STATUS, &[running().with("Retry-After", "43200")])], Fails(&["did not finish within 7 days"])).requests(STATUS, 15),
         row("limits the rate", &[(STATUS, &[outcome(429, "throttled").with("Retry-After", "120"), manifest()])], Complete).pauses(&[120.0]),
+        row("limits the rate, with a time in milliseconds", &[(STATUS, &[answer(429, "").with("x-ms-retry-after-ms", "2500"), manifest()])], Complete).pauses(&[2.5]),
         row("limits the rate without a time", &[(STATUS, &times(3, &answer(429, ""), manifest()))], Complete).pauses(&[1.0, 2.0, 4.0]),
         row("is in maintenance until a date", &[(STATUS, &[answer(503, "").with("Retry-After", "Sat, 31 Jan 2026 08:30:00 GMT"), manifest()])], Complete).pauses(&[1800.0]),
+        row("is in maintenance for ever", &[(STATUS, &[answer(503, "").with("Retry-After", "43200")])], Fails(&["the server only asks for pauses (Retry-After): 7 days so far", "accepts 7 days", "503"])).requests(STATUS, 15),
         row("fails for a moment, with the code transient", &[(STATUS, &times(12, &outcome(500, "transient"), manifest()))], Complete).requests(STATUS, 13),
         row("fails for a moment, with the code lock-error and 400", &[(STATUS, &times(3, &outcome(400, "lock-error"), manifest()))], Complete),
         row("is behind a proxy that has lost it (502)", &[(STATUS, &times(20, &html(502), manifest()))], Complete),
@@ -182,6 +190,7 @@ pub(crate) fn polls() -> Vec<Behaviour> {
         row("cuts every connection for ever", &[(STATUS, &[reset()])], Fails(&["gave up after 6", "the status request to", "/status failed"])),
         row("cuts the manifest", &[(STATUS, &[manifest().cut_after(20), manifest()])], Complete).pauses(&[1.0]),
         row("cuts a manifest without a length", &[(STATUS, &[manifest().until_close().cut_after(20), manifest()])], Complete),
+        row("sends the manifest so slowly that it never ends", &[(STATUS, &[answer(200, " ".repeat(1_024)).trickles()])], Fails(&["the status request to", "the body of the answer did not end within 6 s"])).limits(|limits| (limits.idle, limits.outage) = (Duration::from_millis(200), Duration::ZERO)).requests(STATUS, 1),
         row("does not answer once", &[(STATUS, &[silence(), manifest()])], Complete).limits(|limits| limits.head = Duration::from_millis(500)),
         row("stops in the middle of the manifest", &[(STATUS, &[manifest().stalls_after(20), manifest()])], Complete).limits(|limits| limits.idle = Duration::from_millis(500)),
         row("is broken once without a reason", &[(STATUS, &[answer(500, ""), manifest()])], Complete),
@@ -272,6 +281,7 @@ pub(crate) fn files() -> Vec<Behaviour> {
         row("compresses (gzip)", &[(FILE, &[answer(200, &compressed).with("Content-Encoding", "gzip")])], Complete),
         row("compresses (x-gzip, in capitals)", &[(FILE, &[answer(200, &compressed).with("Content-Encoding", "X-GZip")])], Complete),
         row("compresses (two gzip members)", &[(FILE, &[answer(200, [gzip(one_line.as_bytes()), gzip(b"\n")].concat()).with("Content-Encoding", "gzip")])], Complete),
+        row("compresses (two Zstandard frames)", &[(FILE, &[answer(200, [zstd(one_line.as_bytes()), zstd(b"\n")].concat()).with("Content-Encoding", "zstd")])], Complete),
         row("compresses in a way that was not asked for", &[(FILE, &[file().with("Content-Encoding", "br")])], Fails(&["Content-Encoding `br` was not requested"])),
         row("ends the compressed file early", &[(FILE, &[answer(200, compressed.get(..30).unwrap_or_default()).with("Content-Encoding", "gzip"), file()])], Complete),
         row("sends damaged gzip for ever", &[(FILE, &[answer(200, "no gzip at all").with("Content-Encoding", "gzip")])], Fails(&["damaged"])),
@@ -301,6 +311,11 @@ pub(crate) fn files() -> Vec<Behaviour> {
         row("stops in the middle of the file", &[(FILE, &[file_with_ranges().stalls_after(50), file_with_ranges()])], Complete).limits(|limits| limits.idle = Duration::from_millis(500)),
         row("does not answer a download once", &[(FILE, &[silence(), file()])], Complete).limits(|limits| limits.head = Duration::from_millis(500)),
         row("is overloaded during the download", &[(FILE, &[answer(503, "").with("Retry-After", "90"), outcome(429, "throttled"), file()])], Complete).pauses(&[90.0, 2.0]),
+        row("is overloaded for ever during the download", &[(FILE, &[answer(503, "").with("Retry-After", "3600")])], Fails(&["`Patient-1.ndjson` was not downloaded", "the server only asks for pauses (Retry-After): 24 h so far, and now one until 2026-02-01T09:00:00.000Z", "accepts 24 h without progress", "the download was rejected with 503"])).pauses(&[3600.0; 24]).requests(FILE, 25),
+        row("is overloaded until the day after tomorrow", &[(FILE, &[answer(503, "").with("Retry-After", "172800")])], Fails(&["`Patient-1.ndjson` was not downloaded", "one until 2026-02-02T08:00:00.000Z"])).pauses(&[]).requests(FILE, 1),
+        row("demands pauses of no time for ever", &[(FILE, &[answer(429, "").with("Retry-After", "0")])], Fails(&["`Patient-1.ndjson` was not downloaded", "the download was rejected with 429"])).requests(FILE, 306),
+        row("sends a byte after each long pause", &[(FILE, &one_byte_after_each_pause())], Fails(&["the server only asks for pauses (Retry-After): 24 h so far"])).requests(FILE, 6),
+        row("cuts a file after each KiB", &[(STATUS, &[manifest_of(r#"{"type":"Patient","url":"/files/1"}"#)]), (FILE, &[answer(200, PATIENTS.repeat(300)).with("ETag", "\"v1\"").with_ranges().cut_after(1_100)])], Fails(&["`Patient-1.ndjson` was not downloaded", "the download did not end within 5 s (--max-wait-hours)"])).limits(|limits| limits.wait = Duration::from_secs(5)).pauses(&[1.0; 6]),
         row("is gone during the download", &[(FILE, &times(30, &reset(), file()))], Complete),
         row("has links that expire", &[(STATUS, &[manifest_of(r#"{"type":"Patient","url":"{BASE}/files/1?signature=old"}"#), manifest_of(r#"{"type":"Patient","url":"{BASE}/files/1?signature=new"}"#)]), ("GET /files/1?signature=old", &[answer(403, "<Error/>")]), ("GET /files/1?signature=new", &[file()])], Complete),
         row("has lost the file", &[(FILE, &[outcome(404, "not-found")])], Fails(&["the download was rejected with 404", "because of not-found"])).requests(FILE, 1),

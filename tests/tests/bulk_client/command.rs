@@ -157,6 +157,25 @@ fn a_continued_export_downloads_only_what_is_missing_or_changed() -> Result<()> 
     })
 }
 
+#[test]
+fn a_download_that_a_server_puts_off_for_days_ends_with_the_way_to_continue_it() -> Result<()> {
+    run(async || {
+        let busy = answer(503, "").with("Retry-After", "172800");
+        let server = start(Routes::from([("GET /files/1".to_owned(), vec![busy, answer(200, PATIENTS)])])).await?;
+        let folder = tempfile::tempdir()?;
+        let out = folder.path().join("out");
+        let (code, _, error) = finish(headrace(&["export", &format!("{}/fhir", server.origin), text(&out)?])).await?;
+        assert_eq!(code, Some(1), "{error}");
+        let words = ["`Patient-1.ndjson` was not downloaded", "the server only asks for pauses", "the download was rejected with 503"];
+        assert!(words.iter().all(|words| error.contains(words)), "{error}");
+        assert!(error.contains(&format!("headrace export --resume {}", out.display())), "{error}");
+        let (code, _, error) = finish(headrace(&["export", "--resume", text(&out)?])).await?;
+        assert_eq!(code, Some(0), "{error}");
+        assert_eq!(read_files(&out)?, [("Patient-1.ndjson".to_owned(), PATIENTS.into())].into());
+        Ok(())
+    })
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupted_export_says_how_it_is_continued() -> Result<()> {

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_compression::tokio::write::GzipEncoder;
+use async_compression::tokio::write::{GzipEncoder, ZstdEncoder};
 use futures_util::FutureExt as _;
 use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::error::error_chain;
 use headrace_local::client::bulk::{BulkClient, ClientLimits, ClientSettings, Credential, Timer};
 use headrace_tests::flows::Result;
 use tokio::io::AsyncWriteExt as _;
@@ -106,7 +107,7 @@ pub(crate) async fn exchange(answers: &[(&str, Vec<Answer>)], settings: Exchange
     let result = run_client(&client, &format!("{origin}/fhir"), out.path(), &mut shown).await;
     let files = match result {
         Ok(()) => Ok(read_files(out.path())?),
-        Err(error) => Err(chain(&error)),
+        Err(error) => Err(error_chain(&error)),
     };
     Ok(Outcome { files, shown, pauses: clock.pauses(), server, other })
 }
@@ -125,21 +126,21 @@ async fn run_client(
     client.delete(&status).await
 }
 
-/// Returns an error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
-}
-
 /// Compresses bytes with gzip.
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let compress = async {
         let mut encoder = GzipEncoder::new(Vec::new());
+        encoder.write_all(bytes).await?;
+        encoder.shutdown().await?;
+        Ok::<_, std::io::Error>(encoder.into_inner())
+    };
+    compress.now_or_never().and_then(std::result::Result::ok).unwrap_or_default()
+}
+
+/// Compresses bytes as one Zstandard frame.
+pub(crate) fn zstd(bytes: &[u8]) -> Vec<u8> {
+    let compress = async {
+        let mut encoder = ZstdEncoder::new(Vec::new());
         encoder.write_all(bytes).await?;
         encoder.shutdown().await?;
         Ok::<_, std::io::Error>(encoder.into_inner())

@@ -4,6 +4,7 @@ mod behaviours;
 mod clients;
 mod command;
 mod exchange;
+mod lists;
 mod stub;
 mod tokens;
 

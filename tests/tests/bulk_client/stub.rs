@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use headrace_tests::flows::Result;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+
+/// Pause between the pieces of a body that trickles.
+const TRICKLE_PAUSE: Duration = Duration::from_millis(10);
 
 /// An answer of the stub server.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +33,8 @@ enum Fault {
     StallAfter(usize),
     /// The body is repeated for ever.
     Endless,
+    /// The body is repeated for ever, with a short pause after each time.
+    Trickle,
     /// The request is never answered.
     Silent,
     /// The connection is closed without an answer.
@@ -80,6 +86,11 @@ impl Answer {
     /// Repeats the body for ever.
     pub(crate) fn endless(self) -> Self {
         Self { fault: Fault::Endless, framing: Framing::Chunked, ..self }
+    }
+
+    /// Repeats the body for ever, slowly.
+    pub(crate) fn trickles(self) -> Self {
+        Self { fault: Fault::Trickle, framing: Framing::Chunked, ..self }
     }
 
     /// Sends the body in chunks.
@@ -238,7 +249,7 @@ async fn send(connection: &mut TcpStream, answer: &Answer) -> std::io::Result<()
     match answer.fault {
         Fault::Closed => return Ok(()),
         Fault::Silent => std::future::pending().await,
-        Fault::None | Fault::CutAfter(_) | Fault::StallAfter(_) | Fault::Endless => {}
+        Fault::None | Fault::CutAfter(_) | Fault::StallAfter(_) | Fault::Endless | Fault::Trickle => {}
     }
     let mut head = format!("HTTP/1.1 {} Stub\r\nConnection: close\r\n", answer.status);
     for (name, value) in &answer.headers {
@@ -253,7 +264,7 @@ async fn send(connection: &mut TcpStream, answer: &Answer) -> std::io::Result<()
     let (body, stalls) = match answer.fault {
         Fault::CutAfter(bytes) => (answer.body.get(..bytes).unwrap_or(&answer.body), false),
         Fault::StallAfter(bytes) => (answer.body.get(..bytes).unwrap_or(&answer.body), true),
-        Fault::None | Fault::Endless | Fault::Silent | Fault::Closed => (answer.body.as_slice(), false),
+        Fault::None | Fault::Endless | Fault::Trickle | Fault::Silent | Fault::Closed => (answer.body.as_slice(), false),
     };
     loop {
         if answer.framing == Framing::Chunked {
@@ -262,8 +273,10 @@ async fn send(connection: &mut TcpStream, answer: &Answer) -> std::io::Result<()
         } else {
             connection.write_all(body).await?;
         }
-        if answer.fault != Fault::Endless {
-            break;
+        match answer.fault {
+            Fault::Endless => {}
+            Fault::Trickle => tokio::time::sleep(TRICKLE_PAUSE).await,
+            Fault::None | Fault::CutAfter(_) | Fault::StallAfter(_) | Fault::Silent | Fault::Closed => break,
         }
     }
     connection.flush().await?;

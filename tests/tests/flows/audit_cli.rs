@@ -3,11 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use headrace_core::ports::AuditTrail as _;
+use headrace_core::access::{Actor, Agent, Origin};
+use headrace_core::audit::{AuditAction, AuditOutcome, AuditRecord};
+use headrace_core::flow::upkeep::seal::{SealSettings, seal};
+use headrace_core::ports::{AuditTrail as _, Clock as _};
+use headrace_core::vocab::ids::Caller;
+use headrace_edge::system::SystemClock;
 use headrace_local::client::bulk::BulkClient;
 use headrace_local::server::state::StateFolder;
+use headrace_local::stores::directory::DirectoryAudit;
 use headrace_tests::flows::{Result, canary, run};
 use headrace_tests::lake;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::{Server, headrace};
@@ -206,6 +213,61 @@ fn check_tampering(state: &AuditedState) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn records_that_are_not_sealed_yet_are_shown_after_the_sealed_ones_and_none_twice() -> Result<()> {
+    run(async || {
+        let folder = tempfile::tempdir()?;
+        let state = folder.path().join("state");
+        let added = headrace(&["schedules", "add", "x", "--every", "P1D", "--state"]).arg(&state).output()?;
+        assert!(added.status.success());
+        let show = |arguments: &[&str]| -> Result<String> {
+            let output = headrace(&["audit", "show", "--state"]).arg(&state).args(arguments).output()?;
+            assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+            Ok(String::from_utf8(output.stdout)?)
+        };
+        let jobs = StateFolder::open_existing(&state).await?.jobs;
+        let agent = Agent { actor: Actor::Caller(Caller("lab".to_owned())), origin: Origin::default() };
+        let record =
+            |id: &str, action| AuditRecord::new(id.to_owned(), SystemClock.now(), action, agent.clone(), AuditOutcome::Rejected(401));
+        let token = record("one", AuditAction::Token);
+        jobs.add_record(&token).await?;
+        let numbers =
+            |table: &str| table.lines().skip(1).filter_map(|row| row.split_whitespace().next().map(str::to_owned)).collect::<Vec<_>>();
+        let table = show(&[])?;
+        assert!(table.contains(" lab ") && table.contains("token") && table.contains("rejected 401"), "{table}");
+        assert_eq!(numbers(&table), ["-"]);
+        let event: Value = serde_json::from_str(&show(&["--json"])?)?;
+        let text = |event: &Value, name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        assert_eq!((text(&event, "resourceType"), text(&event, "id")), ("AuditEvent".to_owned(), "one".to_owned()));
+        assert_eq!(event.get("extension"), None, "it has no place in the chain");
+
+        let settings = SealSettings { min_age: Duration::ZERO, ..SealSettings::default() };
+        seal(&jobs, &DirectoryAudit::open(state.join("audit")), &SystemClock, settings).await?;
+        // A record can be in a file and still in the job table, because one is written before the other.
+        jobs.add_record(&token).await?;
+        jobs.add_record(&record("two", AuditAction::List)).await?;
+        assert_eq!(numbers(&show(&[])?), ["1", "-"]);
+        assert_eq!(numbers(&show(&["--action", "list"])?), ["-"]);
+        assert_eq!(
+            (show(&["--action", "download"])?.as_str(), show(&["--action", "download", "--json"])?.as_str()),
+            ("no matching records\n", "")
+        );
+        let events = show(&["--json"])?;
+        let ids = events.lines().map(|line| Ok(text(&serde_json::from_str(line)?, "id"))).collect::<Result<Vec<_>>>()?;
+        assert_eq!(ids, ["one", "two"]);
+
+        // Copied files are shown without their job table.
+        let copy = folder.path().join("copy");
+        std::fs::create_dir(&copy)?;
+        std::fs::rename(state.join("audit"), copy.join("audit"))?;
+        let output = headrace(&["audit", "show", "--state"]).arg(&copy).output()?;
+        assert_eq!(numbers(&String::from_utf8(output.stdout)?), ["1"]);
+        let output = headrace(&["audit", "show", "--action", "look"]).output()?;
+        assert!(String::from_utf8(output.stderr)?.contains("the actions are token, kick-off"));
+        Ok(())
+    })
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 #![allow(clippy::indexing_slicing, reason = "an absent member of a JSON value is Null, which the tests then reject")]
 
+use async_compression::tokio::write::GzipEncoder;
 use headrace_core::flow::client::estimate::{EstimateSettings, Fleet, estimate_job};
 use headrace_core::job::{ExportTime, Job, Watermark};
 use headrace_core::ports::Clock as _;
@@ -15,6 +16,7 @@ use headrace_tests::flows::{
 };
 use headrace_tests::lake;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 
 /// Returns settings for workers with this memory, and a lake with this number of versions.
 fn settings(memory_mb: u32, versions: LakeVersions) -> DeploymentSettings {
@@ -179,6 +181,27 @@ fn an_estimate_from_samples_is_near_to_what_then_happens() -> Result<()> {
         let expected: usize = (0..40_000).filter(|number| number % 3 == 0).map(|number| line(number).len()).sum();
         let (estimated, expected) = (estimate.volume.output_bytes(), expected as f64);
         assert!((estimated - expected).abs() < 0.1 * expected, "{estimated} estimated, {expected} exported");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_estimate_reads_a_bounded_part_of_an_object_that_is_compressed_extremely_well() -> Result<()> {
+    run(async || {
+        // Some KB that are read as a whole if only the stored bytes count.
+        let mut encoder = GzipEncoder::new(Vec::new());
+        encoder.write_all("{\"resourceType\":\"Patient\",\"id\":\"1\"}\n".repeat(100_000).as_bytes()).await?;
+        encoder.shutdown().await?;
+        let deployment = LocalDeployment::with_files(&[("Patient.ndjson.gz", &encoder.into_inner())]).await?;
+        let (source, clock) = (DirectoryLake::open(deployment.lake()), ManualClock::default());
+        let job = Job::accepted(JobId::from_random([7; 16]), Caller("ann".into()), ExportRequest::default(), clock.now());
+        let lake = LakeSettings { versions: LakeVersions::One, ..LakeSettings::default() };
+        let settings = EstimateSettings { sample_bytes: 500_000, ..EstimateSettings::new(lake, false, Fleet::Process(1)) };
+        let time = ExportTime::new(clock.now(), Watermark::Unstated);
+        let estimate = estimate_job((&source, &clock), (&job, &[]), time, &settings).await?;
+        assert!(!estimate.has_read_all, "3.7 MB of lines were read, beyond the 0.5 MB of the sample");
+        let estimated = estimate.volume.output_bytes();
+        assert!((500_000.0..3_700_000.0).contains(&estimated), "{estimated}");
         Ok(())
     })
 }

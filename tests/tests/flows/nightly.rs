@@ -367,13 +367,34 @@ fn two_megabytes_of_garbage_make_a_small_error_file() -> Result<()> {
     let errors = fs::read_to_string(nightly.out().join("error/OperationOutcome-1.ndjson"))?;
     // A slow machine records its cursor more often, and each time the first 200 lines are reported one by one.
     assert!(errors.len() < 1_000_000, "{} bytes", errors.len());
+    assert_eq!(reported_lines(&errors)?, 1 << 20);
+    assert!(errors.lines().last().is_some_and(|last| last.contains("the last at byte 2097150")), "{}", errors.len());
+    Ok(())
+}
+
+/// Returns the number of lines that an error file reports, one by one or by their number.
+fn reported_lines(errors: &str) -> Result<u64> {
     let reported = errors.lines().map(|line| {
         let outcome: Value = serde_json::from_str(line)?;
         let text = outcome["issue"][0]["diagnostics"].as_str().unwrap_or_default();
         Ok(text.split_once(" more lines of the lake were left out").map_or(Ok(1), |(count, _)| count.parse::<u64>())?)
     });
-    assert_eq!(reported.sum::<Result<u64>>()?, 1 << 20);
-    assert!(errors.lines().last().is_some_and(|last| last.contains("the last at byte 2097150")), "{}", errors.len());
+    reported.sum()
+}
+
+#[test]
+fn garbage_in_hundreds_of_objects_makes_a_small_error_file() -> Result<()> {
+    let nightly = Nightly::new()?;
+    for number in 0..400 {
+        nightly.write(&format!("garbage-{number}.ndjson"), &"}\n".repeat(100))?;
+    }
+    let output = nightly.export(&[])?;
+    assert_eq!(output.status.code(), Some(3));
+    let errors = fs::read_to_string(nightly.out().join("error/OperationOutcome-1.ndjson"))?;
+    // A task reads up to 200 objects, and reports up to 1,000 lines of them one by one.
+    assert!(errors.len() < 2_000_000, "{} bytes", errors.len());
+    assert_eq!(reported_lines(&errors)?, 40_000);
+    assert!(errors.contains(" objects: the last is object `garbage-"), "{} bytes", errors.len());
     Ok(())
 }
 

@@ -409,6 +409,25 @@ fn deletions_come_from_the_history_of_a_server_that_has_one() -> Result<()> {
 }
 
 #[test]
+fn a_history_of_a_resource_without_end_leaves_deletions_unknown() -> Result<()> {
+    run(async || {
+        let hostile_behavior = Some(HostileBehavior::LoopingHistory);
+        let scenario = Scenario::new(ServerBehavior { has_history: true, hostile_behavior, ..ServerBehavior::default() }).await?;
+        // A resource that changes while the lake is filled, so that its own history is read.
+        let clock = scenario.clock.clone();
+        scenario.server.change_while_read(move |store, _| store.put(PATIENT, "p-1", clock.now()));
+        let report = scenario.sync(small_request()).await?;
+        let patients = report.types.iter().find(|one| one.resource_type == ResourceType::PATIENT).ok_or("no Patients")?;
+        let remark = patients.remark.clone().unwrap_or_default();
+        assert!(remark.contains("the history of the type cannot be used: the links to the next page have no end"), "{report:?}");
+        assert_eq!(report.deletions(), "unknown");
+        let histories = scenario.server.queries().iter().filter(|query| query.contains("p-1/_history")).count();
+        assert_eq!(histories, 2, "the first page, and its link once");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_server_without_a_history_leaves_deletions_unknown_and_the_lake_says_so() -> Result<()> {
     run(async || {
         let scenario = Scenario::new(ServerBehavior::default()).await?;

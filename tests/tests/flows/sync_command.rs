@@ -114,6 +114,19 @@ fn the_progress_says_how_long_a_busy_server_is_left_alone() -> Result<()> {
 }
 
 #[test]
+fn a_server_that_demands_a_long_pause_before_its_first_answer_is_named_with_the_time() -> Result<()> {
+    run(async || {
+        let retry_after = std::time::Duration::from_secs(7_200);
+        let (server, http, folder) = start(ServerBehavior { busy_every: Some(1), retry_after, ..ServerBehavior::default() }).await?;
+        let (code, _, stderr) = headrace(folder.path(), &["sync", &http.base, "lake"]).await?;
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains("the server is busy until 20") && stderr.contains("run the command again then"), "{stderr}");
+        assert_eq!((server.queries().len(), folder.path().join("lake").exists()), (1, false));
+        Ok(())
+    })
+}
+
+#[test]
 fn an_export_from_a_server_without_export_goes_through_a_synchronization() -> Result<()> {
     run(async || {
         let (_server, http, folder) = start(ServerBehavior::default()).await?;

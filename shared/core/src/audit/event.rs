@@ -36,6 +36,7 @@ const OBJECT_ROLE: &str = "http://terminology.hl7.org/CodeSystem/object-role";
 pub struct AuditEvent<'a> {
     resource_type: &'static str,
     id: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     extension: Vec<Extension<'a>>,
     #[serde(rename = "type")]
     kind: Coding,
@@ -153,7 +154,16 @@ impl<'a> AuditEvent<'a> {
     pub fn new(record: &'a AuditRecord, head: &'a ChainHead) -> Self {
         let sequence = ChainPart { url: "sequence", value_decimal: Some(head.sequence + 1), value_string: None };
         let previous = ChainPart { url: "previous", value_decimal: None, value_string: Some(&head.hash) };
-        let mut extension = vec![Extension { extension: Some([sequence, previous]), url: CHAIN_EXTENSION, value_string: None }];
+        Self::with_extension(record, vec![Extension { extension: Some([sequence, previous]), url: CHAIN_EXTENSION, value_string: None }])
+    }
+
+    /// Converts a record that is not sealed yet to an event, which has no place in the chain.
+    pub fn unsealed(record: &'a AuditRecord) -> Self {
+        Self::with_extension(record, Vec::new())
+    }
+
+    /// Converts a record to an event with these extensions, and that of the request.
+    fn with_extension(record: &'a AuditRecord, mut extension: Vec<Extension<'a>>) -> Self {
         let request = record.agent.origin.request_id.as_deref().filter(|id| !id.is_empty());
         extension.extend(request.map(|id| Extension { extension: None, url: REQUEST_EXTENSION, value_string: Some(id) }));
         let (kind, interaction, action) = classify(record);

@@ -47,7 +47,7 @@ struct Price {
     _source: String,
 }
 
-/// The text is no table of prices.
+/// The reason why a text is not a price table.
 #[derive(Debug, thiserror::Error)]
 pub enum PriceTableError {
     /// The text is not JSON of the right form.
@@ -132,7 +132,8 @@ impl PriceTable {
 
     /// Returns the costs of what functions on AWS have used.
     pub fn costs(&self, used: Usage) -> Costs {
-        let writes = used.puts + used.copies + used.lists;
+        // The numbers may be those of another server, whose sum may be beyond every number.
+        let writes = used.puts.saturating_add(used.copies).saturating_add(used.lists);
         let price = |item, count: u64| self.usd(item) * count as f64;
         Costs {
             // A gigabyte-second is 1,024,000 megabyte-milliseconds.
@@ -141,7 +142,7 @@ impl PriceTable {
                 + price(PriceItem::DynamodbReadUnit, used.half_read_units) / 2.0,
             // Deletions are free.
             s3: price(PriceItem::S3WriteRequest, writes) + price(PriceItem::S3ReadRequest, used.gets),
-            sqs: price(PriceItem::SqsRequest, used.messages * REQUESTS_PER_MESSAGE),
+            sqs: price(PriceItem::SqsRequest, used.messages.saturating_mul(REQUESTS_PER_MESSAGE)),
         }
     }
 }

@@ -66,7 +66,7 @@ pub enum FetchScope {
     },
 }
 
-/// A closed range of time.
+/// A range of time, without its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeWindow {
     /// The first moment. `None` is the beginning of time.

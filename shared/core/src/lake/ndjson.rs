@@ -72,6 +72,11 @@ impl LineSplitter {
         self.offset < self.end
     }
 
+    /// Returns true while the rest of an overlong line is skipped.
+    pub fn skips_overlong_line(&self) -> bool {
+        self.current_line == CurrentLine::SkipOverlong
+    }
+
     /// Adds the next chunk, which must be shorter than [`LINE_LIMIT_BYTES`]. Returns the segments that it completes.
     pub fn push(&mut self, mut chunk: Bytes) -> impl Iterator<Item = Segment> + use<> {
         let completed = self.complete_partial_line(&mut chunk);

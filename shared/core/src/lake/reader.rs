@@ -121,12 +121,20 @@ impl<R: Fn(Range<u64>) -> ByteStream> LineReader<R> {
         drop(chunk.split_to(skipped));
         self.skip_bytes -= skipped as u64;
         if chunk.is_empty() && skipped > 0 {
-            // Skipping may take longer than a lease lasts. A segment without lines lets the caller extend it, or stop.
-            self.segments.push_back(Segment::Lines { offset: self.request.offset, bytes: Bytes::new() });
+            self.push_empty();
             return;
         }
         self.segments.extend(self.splitter.push(chunk));
         self.is_done = !self.splitter.needs_more();
+        // A compressed object of a few MB can have a line of many GB.
+        if self.segments.is_empty() && self.splitter.skips_overlong_line() && !self.is_done {
+            self.push_empty();
+        }
+    }
+
+    /// Adds a segment without lines. Skipping may take longer than a lease lasts: the caller can extend the lease, or stop.
+    fn push_empty(&mut self) {
+        self.segments.push_back(Segment::Lines { offset: self.request.offset, bytes: Bytes::new() });
     }
 }
 

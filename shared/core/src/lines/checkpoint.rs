@@ -28,6 +28,9 @@ const SMALL_FILES_LIMIT_BYTES: u64 = 48 << 20;
 /// Maximum number of files in a checkpoint, in addition to the fragments of versions, links and patients.
 const FILES_PER_CHECKPOINT: usize = FRAGMENTS_PER_CHECKPOINT - 3;
 
+/// The subject of the entries about rejected lines, in the plural.
+const REJECTED_LINES: &str = "lines of the lake were left out";
+
 /// The files written since the last checkpoint.
 pub struct OpenCheckpoint<'s, P: OutputStore> {
     store: &'s P,
@@ -405,8 +408,10 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
         self.counters.lines_rejected += 1;
         // The file of a de-identified export must not name objects, so that all its lines are counted together.
         let shown = (!is_deidentified).then_some((object, offset));
-        if self.rejected_lines.is_about_another_object(shown) {
-            self.report_unwritten_entries().await?;
+        if self.rejected_lines.is_about_another_object(shown)
+            && let Some(text) = self.rejected_lines.end_object(REJECTED_LINES)
+        {
+            self.write_count(IssueCode::Structure, text).await?;
         }
         if !self.rejected_lines.count(shown) {
             return Ok(());
@@ -431,14 +436,20 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
 
     /// Reports in the `error` file how many entries were counted and not written. Call it before the checkpoint is committed.
     pub async fn report_unwritten_entries(&mut self) -> Result<(), StoreError> {
-        // Each commit makes one output file at most, so these lines must not choose another one.
+        for text in self.rejected_lines.end_checkpoint(REJECTED_LINES) {
+            self.write_count(IssueCode::Structure, text).await?;
+        }
+        for text in self.deid_failures.end_checkpoint("resources cannot be de-identified") {
+            self.write_count(IssueCode::Processing, text).await?;
+        }
+        Ok(())
+    }
+
+    /// Appends an entry that counts others to the `error` file. Each commit makes one output file at most, so this entry must not choose
+    /// another one.
+    async fn write_count(&mut self, code: IssueCode, text: String) -> Result<(), StoreError> {
         let full_kind = self.full_kind;
-        if let Some(text) = self.rejected_lines.take_summary("lines of the lake were left out") {
-            self.write_error(IssueCode::Structure, text).await?;
-        }
-        if let Some(text) = self.deid_failures.take_summary("resources cannot be de-identified") {
-            self.write_error(IssueCode::Processing, text).await?;
-        }
+        self.write_error(code, text).await?;
         self.full_kind = full_kind.or(self.full_kind);
         Ok(())
     }

@@ -1,22 +1,42 @@
-//! Limits the `error` file: the first entries about an object are written one by one, the others are only counted.
+//! Limits the `error` file: the first entries about an object, and of a checkpoint, are written one by one, the others are only counted.
+
+use crate::vocab::plural::counted;
 
 /// The number of entries about one object that are written one by one.
 pub(super) const ENTRIES_PER_OBJECT: u64 = 200;
 
-/// Entries of the `error` file since the last checkpoint, about one object of the lake.
+/// The number of entries of a checkpoint that are written one by one, whatever the number of objects is.
+pub(super) const ENTRIES_PER_CHECKPOINT: u64 = 1_000;
+
+/// Entries of the `error` file since the last checkpoint.
 ///
 /// A checkpoint starts with a new limit, so that a second attempt from the same cursor writes the same entries.
 #[derive(Debug, Default)]
 pub(super) struct ReportLimit {
+    current: ObjectEntries,
+    /// Entries that were written, with those that count others.
+    written: u64,
+    /// Entries that were only counted since the limit of the checkpoint was reached.
+    entries_beyond: u64,
+    /// Objects with such entries.
+    objects_beyond: u64,
+    /// Object and offset of the last such entry.
+    last_beyond: Option<(String, u64)>,
+}
+
+/// Consecutive entries about one object of the lake.
+#[derive(Debug, Default)]
+struct ObjectEntries {
     object: Option<String>,
     entries: u64,
+    written: u64,
     last_offset: Option<u64>,
 }
 
 impl ReportLimit {
-    /// Returns true if the entries so far are about another object.
+    /// Returns true if the latest entries are about another object.
     pub(super) fn is_about_another_object(&self, location: Option<(&str, u64)>) -> bool {
-        self.object.as_deref() != location.map(|(object, _)| object)
+        self.current.object.as_deref() != location.map(|(object, _)| object)
     }
 
     /// Counts an entry. Returns true if it is written on its own.
@@ -24,23 +44,44 @@ impl ReportLimit {
     /// * `location`: object and offset. `None` for de-identified exports.
     pub(super) fn count(&mut self, location: Option<(&str, u64)>) -> bool {
         if self.is_about_another_object(location) {
-            self.object = location.map(|(object, _)| object.to_owned());
+            self.current.object = location.map(|(object, _)| object.to_owned());
         }
-        self.last_offset = location.map(|(_, offset)| offset);
-        self.entries += 1;
-        self.entries <= ENTRIES_PER_OBJECT
+        self.current.last_offset = location.map(|(_, offset)| offset);
+        self.current.entries += 1;
+        let is_written = self.current.entries <= ENTRIES_PER_OBJECT && self.written < ENTRIES_PER_CHECKPOINT;
+        self.current.written += u64::from(is_written);
+        self.written += u64::from(is_written);
+        is_written
     }
 
-    /// Starts again. Returns the text about the entries that were only counted, or `None` if all were written.
+    /// Ends the entries about an object. Returns the text about those that were only counted, or `None` if all were written, or if the
+    /// checkpoint has too many entries.
     ///
     /// * `what`: what the entries are about, in the plural, such as `lines of the lake were left out`.
-    pub(super) fn take_summary(&mut self, what: &str) -> Option<String> {
-        let Self { object, entries, last_offset } = std::mem::take(self);
-        let more = entries.checked_sub(ENTRIES_PER_OBJECT).filter(|more| *more > 0)?;
-        let place = match (object, last_offset) {
-            (Some(object), Some(offset)) => format!(": object `{object}`, the last at byte {offset}"),
-            (Some(_) | None, _) => String::new(),
-        };
-        Some(format!("{more} more {what}{place}; {ENTRIES_PER_OBJECT} were reported one by one"))
+    pub(super) fn end_object(&mut self, what: &str) -> Option<String> {
+        let ObjectEntries { object, entries, written, last_offset } = std::mem::take(&mut self.current);
+        let more = entries.checked_sub(written).filter(|more| *more > 0)?;
+        let last = object.zip(last_offset);
+        if self.written >= ENTRIES_PER_CHECKPOINT {
+            self.entries_beyond += more;
+            self.objects_beyond += 1;
+            self.last_beyond = last;
+            return None;
+        }
+        self.written += 1;
+        let place = last.map(|(object, offset)| format!(": object `{object}`, the last at byte {offset}")).unwrap_or_default();
+        Some(format!("{more} more {what}{place}; {written} were reported one by one"))
+    }
+
+    /// Ends a checkpoint and starts again. Returns the texts about the entries that were only counted.
+    pub(super) fn end_checkpoint(&mut self, what: &str) -> impl Iterator<Item = String> + use<> {
+        let of_object = self.end_object(what);
+        let Self { entries_beyond, objects_beyond, last_beyond, .. } = std::mem::take(self);
+        let of_others = (entries_beyond > 0).then(|| {
+            let objects = counted(objects_beyond, "object", "objects");
+            let place = last_beyond.map(|(object, offset)| format!(": the last is object `{object}`, byte {offset}")).unwrap_or_default();
+            format!("{entries_beyond} more {what} in {objects}{place}; {ENTRIES_PER_CHECKPOINT} entries before them were reported")
+        });
+        of_object.into_iter().chain(of_others)
     }
 }

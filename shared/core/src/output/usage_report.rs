@@ -93,8 +93,8 @@ impl UsageReport {
     /// Replaces the costs by those of another price table. Does nothing if no function on AWS did the work.
     #[must_use]
     pub fn with_prices(self, prices: &PriceTable) -> Self {
-        let list_price = self.memory_mb.map(|_| ListPrice::new(prices.costs(self.to_usage()), prices));
-        Self { list_price, ..self }
+        let used = self.to_usage();
+        if used.is_on_aws() { Self { list_price: Some(ListPrice::new(prices.costs(used), prices)), ..self } } else { self }
     }
 
     /// Returns the usage that the report describes.
@@ -148,6 +148,16 @@ impl UsageReport {
 mod tests {
     use super::*;
 
+    /// Returns a report of another server in which every number is this one.
+    fn read_usage(number: u64) -> UsageReport {
+        let requests = serde_json::json!({ "get": number, "put": number, "copy": number, "list": number, "delete": number });
+        let report = serde_json::json!({
+            "workerSeconds": 1.0, "attempts": number, "memoryMb": number, "tableRequests": number, "tableReadUnits": 1.0,
+            "tableWriteUnits": number, "objectRequests": requests, "bytesRead": number, "bytesWritten": number, "messages": number
+        });
+        serde_json::from_value(report).unwrap()
+    }
+
     fn used() -> Usage {
         Usage { attempts: 3, worker_ms: 1_500, table_requests: 40, gets: 7, puts: 2, bytes_read: 99, bytes_written: 55, ..Usage::default() }
     }
@@ -192,7 +202,12 @@ mod tests {
         let prices = include_str!("../../prices/us-east-1.json").replace("us-east-1", "eu-central-1");
         let price = report.with_prices(&PriceTable::parse(&prices).unwrap()).list_price.unwrap();
         assert_eq!(price.region, "eu-central-1");
-        let local = UsageReport::from_usage(Usage { worker_mb_ms: 0, ..used }).unwrap();
-        assert_eq!(local.with_prices(&PriceTable::us_east_1().unwrap()).list_price, None, "one machine has no price");
+        let prices = PriceTable::us_east_1().unwrap();
+        let hostile = read_usage(u64::MAX).with_prices(&prices);
+        assert!(hostile.list_price.is_some_and(|price| price.usd.is_finite()));
+        let short = UsageReport::from_usage(Usage { worker_ms: 0, worker_mb_ms: 0, ..used }).unwrap();
+        assert_eq!(short.clone().with_prices(&prices), short, "a task of less than a millisecond has a price, too");
+        let local = UsageReport::from_usage(Usage { worker_mb_ms: 0, write_units: 0, ..used }).unwrap();
+        assert_eq!(local.with_prices(&prices).list_price, None, "one machine has no price");
     }
 }

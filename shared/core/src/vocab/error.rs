@@ -109,3 +109,30 @@ pub enum SourceError {
     #[error("the lake did not answer")]
     Unavailable(#[source] BoxError),
 }
+
+/// Formats an error and its causes in one line.
+pub fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        // Some libraries repeat the message of the cause in their own.
+        if !text.ends_with(&message) {
+            text = format!("{text}: {message}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_formatted_with_its_causes_and_repeats_none() {
+        let unavailable = |cause: &str| SourceError::Unavailable(BoxError::from(cause));
+        assert_eq!(error_chain(&unavailable("connection reset")), "the lake did not answer: connection reset");
+        assert_eq!(error_chain(&unavailable("did not answer")), "the lake did not answer");
+    }
+}

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
+use headrace_core::audit::AuditAction;
 use headrace_core::audit::chain::Day;
 use headrace_core::vocab::ids::JobId;
 
@@ -30,10 +31,10 @@ pub enum AuditCommand {
     Verify(VerifyArgs),
     /// List records as a table, one per line
     ///
-    /// Does not verify the files; `headrace audit verify` does. A record appears once it is sealed, a minute or two after the
-    /// event.
+    /// Does not verify the files; `headrace audit verify` does. Records that are not sealed yet have no number and come last: those of the
+    /// last minute or two, and on one machine those of a server that has stopped. With FILES they are shown only if --table is given.
     #[command(
-        after_long_help = "Examples:\n  headrace audit show --day 2026-01-31\n  headrace audit show s3://records-bucket/audit --client lab\n  headrace audit show .headrace/audit --job 0123456789abcdef0123456789abcdef\n\nExit status: 0 done, 1 failed."
+        after_long_help = "Examples:\n  headrace audit show --state .headrace --day 2026-01-31\n  headrace audit show --action download --json\n  headrace audit show s3://records-bucket/audit --table headrace-jobs --client lab\n\nExit status: 0 done, 1 failed."
     )]
     Show(ShowRecordsArgs),
 }
@@ -96,6 +97,9 @@ pub struct ShowRecordsArgs {
     /// The state folder of `headrace serve`
     #[arg(long, env = "HEADRACE_STATE", default_value = ".headrace", value_name = "DIR")]
     pub state: PathBuf,
+    /// The job table of the AWS deployment that wrote the records: also shows the records that are not sealed yet
+    #[arg(long, value_name = "NAME", requires = "files")]
+    pub table: Option<String>,
     /// Show only events of this day in UTC, such as 2026-01-31
     #[arg(long, value_name = "DAY", value_parser = parse_day)]
     pub day: Option<Day>,
@@ -105,11 +109,23 @@ pub struct ShowRecordsArgs {
     /// Show only events of this export
     #[arg(long, value_name = "ID", value_parser = parse_job_id)]
     pub job: Option<JobId>,
+    /// Show only this action, such as download
+    #[arg(long, value_name = "ACTION", value_parser = parse_action)]
+    pub action: Option<AuditAction>,
+    /// Print each record as a line of JSON, a FHIR AuditEvent
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Parses a day from a command-line value.
 fn parse_day(text: &str) -> Result<Day, String> {
     Day::parse(text).ok_or_else(|| "write the day like 2026-01-31".to_owned())
+}
+
+/// Parses an action from a command-line value.
+fn parse_action(text: &str) -> Result<AuditAction, String> {
+    let action = AuditAction::ALL.into_iter().find(|action| action.as_str() == text);
+    action.ok_or_else(|| format!("the actions are {}", AuditAction::ALL.map(AuditAction::as_str).join(", ")))
 }
 
 /// Parses a job id from a command-line value.

@@ -44,6 +44,9 @@ const PARALLEL_DOWNLOADS: usize = 4;
 /// Longest time in which a busy server is asked again to start an export.
 const KICK_OFF_PATIENCE: Duration = Duration::from_secs(3600);
 
+/// Pause before a busy server that names no time is asked again to start an export.
+const BUSY_PAUSE: Duration = Duration::from_secs(10);
+
 /// Number of times that the manifest is read again because links have expired.
 const MANIFEST_REFRESHES: usize = 3;
 
@@ -145,7 +148,7 @@ impl<T: Timer> BulkClient<T> {
         url.set_query(Some(query.join("&")).as_deref().filter(|query| !query.is_empty()));
         let prefer = if is_lenient { "respond-async, handling=lenient" } else { "respond-async" };
         let call = Call::new(KICK_OFF, Method::GET).header(ACCEPT, "application/fhir+json").header(PREFER, prefer);
-        let started = self.timer.now();
+        let mut patience = Patience::new(KICK_OFF_PATIENCE, KICK_OFF_PATIENCE);
         loop {
             let response = self.session.send(&call, &url).await?;
             // Only these answers say for certain that no export was started. Anything else is not repeated.
@@ -153,13 +156,10 @@ impl<T: Timer> BulkClient<T> {
             if !is_busy {
                 return self.read_kick_off(&url, response).await;
             }
-            let (error, delay) = self.rejection(KICK_OFF, response).await;
-            let delay = delay.unwrap_or(Duration::from_secs(10));
-            let until = self.timer.now() + delay;
-            if until.since(started) > KICK_OFF_PATIENCE {
-                return Err(error);
-            }
-            on_wait(Waiting { progress: None, failure: Some(&error), delay, until });
+            let Failure { error, retry_after, .. } = self.failure(KICK_OFF, response).await;
+            let failure = Failure { error, persistence: Persistence::Transient, retry_after: retry_after.or(Some(BUSY_PAUSE)) };
+            let (delay, error) = patience.next_delay(failure, self.timer.now())?;
+            on_wait(Waiting { progress: None, failure: Some(&error), delay, until: self.timer.now() + delay });
             self.timer.sleep(delay).await;
         }
     }
@@ -182,7 +182,7 @@ impl<T: Timer> BulkClient<T> {
                 let status = response.status();
                 Err(ClientError::NotConformant(format!("the answer to the kick-off ({status}) has no Content-Location")))
             }
-            _ => Err(self.rejection(KICK_OFF, response).await.0),
+            _ => Err(self.failure(KICK_OFF, response).await.error),
         }
     }
 
@@ -220,7 +220,7 @@ impl<T: Timer> BulkClient<T> {
 
     /// Polls one URL until it returns a manifest page.
     async fn poll_page(&self, url: &Url, deadline: Millis, on_wait: &mut impl FnMut(Waiting<'_>)) -> Result<Manifest, ClientError> {
-        let mut patience = Patience::new(self.session.limits.outage);
+        let mut patience = Patience::new(self.session.limits.outage, self.session.limits.wait);
         let mut polls = 0;
         loop {
             let (delay, progress, failure) = match self.poll_once(url).await {
@@ -276,6 +276,7 @@ impl<T: Timer> BulkClient<T> {
             cause @ (TransportError::Connection(_)
             | TransportError::NoAnswer(_)
             | TransportError::Stalled(_)
+            | TransportError::TooSlow(_)
             | TransportError::Encoding
             | TransportError::UnknownEncoding(_)) => ClientError::from(RequestFailure::new(STATUS, url, cause)).into(),
         })?;
@@ -346,14 +347,14 @@ impl<T: Timer> BulkClient<T> {
             let download =
                 Download { session: &self.session, timer: &self.timer, folder, may_have_token, local_files, on_bytes: &on_bytes };
             let expired = download_all(&download, &named, &mut done).await?;
-            let Some((_, error)) = expired.first() else { break };
             let renewed = match status_url {
-                Some(status_url) => self.renewed_files(status_url, &named, &expired).await?,
-                None => None,
+                Some(status_url) if !expired.is_empty() => self.renewed_files(status_url, &named, &expired).await?,
+                Some(_) | None => None,
             };
-            match renewed {
-                Some(renewed) => named = renewed,
-                None => return Err(repeat_rejection(error)),
+            match (renewed, expired.into_iter().next()) {
+                (Some(renewed), _) => named = renewed,
+                (None, Some((_, error))) => return Err(error),
+                (None, None) => break,
             }
         }
         let missing = named.iter().zip(&done).find(|(_, done)| done.is_none()).map(|(file, _)| file.name.clone());
@@ -384,23 +385,13 @@ impl<T: Timer> BulkClient<T> {
     /// Deletes the export on the server.
     pub async fn delete(&self, status_url: &Url) -> Result<(), ClientError> {
         let call = Call::new(DELETION, Method::DELETE).header(ACCEPT, "application/fhir+json");
-        let (mut patience, started) = (Patience::new(SHORT_OUTAGE), self.timer.now());
+        // A server that says when is not asked earlier, and nobody waits longer than this for a deletion.
+        let mut patience = Patience::new(SHORT_OUTAGE, SHORT_OUTAGE);
         loop {
             let failure = match self.session.send(&call, status_url).await {
                 // The standard says 202; some servers answer 200 or 204.
                 Ok(response) if response.status().is_success() => return Ok(()),
-                Ok(response) => {
-                    let rejection = Rejection::read(response, &self.session.limits, self.timer.now()).await;
-                    // A server that says when is not asked earlier, and nobody waits that long for a deletion.
-                    let is_too_late = |delay: Duration| (self.timer.now() + delay).since(started) > SHORT_OUTAGE;
-                    let persistence = match rejection.retry_after {
-                        Some(delay) if is_too_late(delay) => Persistence::Final,
-                        Some(_) | None => rejection.persistence(),
-                    };
-                    let retry_after = rejection.retry_after.filter(|_| persistence == Persistence::Transient);
-                    let error = ClientError::Rejected { request: DELETION, status: rejection.status, text: rejection.text };
-                    Failure { error, persistence, retry_after }
-                }
+                Ok(response) => self.failure(DELETION, response).await,
                 Err(error) => error.into(),
             };
             let (delay, _) = patience.next_delay(failure, self.timer.now())?;
@@ -408,10 +399,11 @@ impl<T: Timer> BulkClient<T> {
         }
     }
 
-    /// Returns the error for a rejected request, and the pause that the server demands.
-    async fn rejection(&self, request: &'static str, response: Response) -> (ClientError, Option<Duration>) {
+    /// Returns the failure of a rejected request.
+    pub(crate) async fn failure(&self, request: &'static str, response: Response) -> Failure {
         let rejection = Rejection::read(response, &self.session.limits, self.timer.now()).await;
-        (ClientError::Rejected { request, status: rejection.status, text: rejection.text }, rejection.retry_after)
+        let (persistence, retry_after) = (rejection.persistence(), rejection.retry_after);
+        Failure { error: ClientError::Rejected { request, status: rejection.status, text: rejection.text }, persistence, retry_after }
     }
 }
 
@@ -441,7 +433,7 @@ fn is_same_request(one: &Url, other: &Url) -> bool {
 }
 
 /// Returns the error for what exceeds a limit.
-fn too_much(what: &str, limit: String) -> ClientError {
+pub(crate) fn too_much(what: &str, limit: String) -> ClientError {
     ClientError::TooMuch { what: what.to_owned(), limit }
 }
 
@@ -458,15 +450,6 @@ fn folder_error(error: FolderError) -> ClientError {
         error @ (FolderError::NothingToResume(_) | FolderError::InUse(_) | FolderError::Unreadable { .. }) => {
             ClientError::File { file: "the output directory".to_owned(), problem: error.to_string() }
         }
-    }
-}
-
-/// Returns a rejection again, for a caller that keeps the original.
-fn repeat_rejection(error: &ClientError) -> ClientError {
-    if let ClientError::Rejected { request, status, text } = error {
-        ClientError::Rejected { request, status: *status, text: text.clone() }
-    } else {
-        ClientError::NotConformant(error.to_string())
     }
 }
 
@@ -495,12 +478,19 @@ async fn download_all<T: Timer, P: Fn(u64) + Sync>(
                     *slot = Some(downloaded);
                 }
             }
-            Err(TransferError::Expired(error)) => expired.push((index, error)),
-            Err(TransferError::Failed(error)) => return Err(error),
-            Err(TransferError::StartAnew(failure)) => return Err(failure.error),
+            Err(TransferError::Expired(error)) => expired.push((index, not_downloaded(file, error))),
+            Err(TransferError::Failed(error) | TransferError::StartAnew(Failure { error, .. })) => return Err(not_downloaded(file, error)),
         }
     }
     Ok(expired)
+}
+
+/// Returns the error for a file that could not be downloaded. It names the file.
+fn not_downloaded(file: &NamedFile, error: ClientError) -> ClientError {
+    if matches!(error, ClientError::File { .. } | ClientError::TooMuch { .. } | ClientError::Write { .. }) {
+        return error;
+    }
+    ClientError::NotDownloaded { file: file.name.clone(), cause: Box::new(error) }
 }
 
 /// Returns a file that was downloaded before, if it is still what was recorded.

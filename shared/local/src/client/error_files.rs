@@ -76,6 +76,8 @@ pub(crate) struct Outcomes {
     texts: BTreeMap<OutcomeSeverity, BTreeSet<String>>,
     /// Names of the files that have outcomes of a severity.
     files: BTreeMap<OutcomeSeverity, BTreeSet<String>>,
+    /// True if an error has a code of something that may pass without a repair.
+    has_temporary_error: bool,
 }
 
 /// The members of an OperationOutcome that distinguish an error from a notice.
@@ -119,6 +121,8 @@ impl Outcomes {
             Some(worst) => (severity_of(worst), shorten(&worst.code, MAX_CODE_CHARS)),
             None => (OutcomeSeverity::Error, "unreadable line".to_owned()),
         };
+        // Also of a code that is counted among others.
+        self.has_temporary_error |= severity == OutcomeSeverity::Error && TEMPORARY_CODES.contains(&code.as_str());
         let is_known = self.counts.contains_key(&(severity, code.clone()));
         let codes = self.counts.keys().filter(|(known, _)| *known == severity).count();
         let code = if is_known || codes < MAX_CODES { code } else { "others".to_owned() };
@@ -142,7 +146,7 @@ impl Outcomes {
 
     /// Returns true if an error has a code of something that may pass without a repair.
     pub(crate) fn has_temporary_error(&self) -> bool {
-        self.counts.keys().any(|(severity, code)| *severity == OutcomeSeverity::Error && TEMPORARY_CODES.contains(&code.as_str()))
+        self.has_temporary_error
     }
 
     /// Returns the counts, errors first.
@@ -248,6 +252,11 @@ mod tests {
             outcomes.add(format!(r#"{{"issue":[{{"severity":"warning","code":"{n}{text}","diagnostics":"{n}{text}"}}]}}"#).as_bytes(), "e");
         }
         assert_eq!((outcomes.count(OutcomeSeverity::Warning), outcomes.counts().len()), (100, MAX_CODES + 1));
+        outcomes.add(br#"{"issue":[{"severity":"error","code":"structure"}]}"#, "e");
+        (0..MAX_CODES).for_each(|n| outcomes.add(format!(r#"{{"issue":[{{"severity":"error","code":"{n}"}}]}}"#).as_bytes(), "e"));
+        assert!(!outcomes.has_temporary_error());
+        outcomes.add(br#"{"issue":[{"severity":"error","code":"transient"}]}"#, "e");
+        assert!(outcomes.has_temporary_error(), "also if the code is counted among others");
         assert_eq!(outcomes.texts(OutcomeSeverity::Warning).count(), MAX_TEXTS);
         assert!(outcomes.texts(OutcomeSeverity::Warning).all(|text| text.chars().count() <= MAX_TEXT_CHARS + 1));
     }

@@ -410,10 +410,12 @@ fn parse_saved_url(text: &str) -> Result<Url, ClientError> {
 
 /// Returns the settings of a client from the command line.
 fn client_settings(args: &ExportArgs) -> ClientSettings {
+    let (wait, default) = (Duration::from_secs(args.transfer.max_wait_hours.saturating_mul(3600)), ClientLimits::default());
     let limits = ClientLimits {
-        wait: Duration::from_secs(args.transfer.max_wait_hours.saturating_mul(3600)),
+        wait,
+        demanded_pauses: default.demanded_pauses.min(wait),
         file_bytes: args.transfer.max_file_gb.saturating_mul(1_000_000_000),
-        ..ClientLimits::default()
+        ..default
     };
     ClientSettings { token_origins: args.login.token_origins.clone(), limits, max_poll_interval: None }
 }
@@ -606,13 +608,13 @@ impl Run<'_> {
             total_time,
         };
         self.print(&report, &written);
-        if let Some(path) = self.since_file.filter(|_| is_ahead) {
-            print_line(&format!("attention: {} is not written, because the time of the export is in the future", path.display()));
-            let has_errors = outcomes.count(OutcomeSeverity::Error) > 0;
-            return Ok(if has_errors { ExportStatus::WithErrors } else { ExportStatus::Complete });
+        match self.since_file {
+            Some(path) if is_ahead => {
+                print_line(&format!("attention: {} is not written, because the time of the export is in the future", path.display()));
+            }
+            Some(_) | None => self.record_time(&report.next_since(), &outcomes)?,
         }
         let has_errors = outcomes.count(OutcomeSeverity::Error) > 0;
-        self.record_time(&report.next_since(), &outcomes)?;
         Ok(if has_errors { ExportStatus::WithErrors } else { ExportStatus::Complete })
     }
 

@@ -9,12 +9,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::client::body::read_bounded;
-use crate::client::bulk::{BulkClient, Manifest, PollAnswer};
+use crate::client::bulk::{BulkClient, Manifest, PollAnswer, too_much};
 use crate::client::error::{ClientError, Failure, RequestFailure, TransportError, shown_url};
 use crate::client::login::LoginError;
 use crate::client::origin::parse_http_url;
 use crate::client::patience::{Patience, SHORT_OUTAGE};
-use crate::client::rejection::Rejection;
 use crate::client::timer::Timer;
 use crate::client::transport::Call;
 use crate::terminal::shorten;
@@ -235,16 +234,14 @@ impl<T: Timer> BulkClient<T> {
                     return Ok(());
                 }
             }
-            match next {
-                None => return Ok(()),
-                Some(next) if visited.insert(next.clone()) => url = next,
-                Some(next) => {
-                    return Err(ClientError::NotConformant(format!(
-                        "the pages of its list of exports form a circle at {}",
-                        shown_url(&next)
-                    )));
-                }
+            let Some(next) = next else { return Ok(()) };
+            if visited.len() >= self.session.limits.pages {
+                return Err(too_much("the number of pages of its list of exports", format!("{} pages", self.session.limits.pages)));
             }
+            if !visited.insert(next.clone()) {
+                return Err(ClientError::NotConformant(format!("the pages of its list of exports form a circle at {}", shown_url(&next))));
+            }
+            url = next;
         }
     }
 
@@ -266,16 +263,11 @@ impl<T: Timer> BulkClient<T> {
     /// Requests a page of the list, and tries again for a short time after a passing failure.
     async fn get_list_page(&self, url: &Url) -> Result<Response, ClientError> {
         let call = Call::new(LIST, Method::GET).header(ACCEPT, "application/fhir+json");
-        let mut patience = Patience::new(SHORT_OUTAGE);
+        let mut patience = Patience::new(SHORT_OUTAGE, SHORT_OUTAGE);
         loop {
             let failure = match self.session.send(&call, url).await {
                 Ok(response) if response.status().is_success() => return Ok(response),
-                Ok(response) => {
-                    let rejection = Rejection::read(response, &self.session.limits, self.timer.now()).await;
-                    let (persistence, retry_after) = (rejection.persistence(), rejection.retry_after);
-                    let error = ClientError::Rejected { request: LIST, status: rejection.status, text: rejection.text };
-                    Failure { error, persistence, retry_after }
-                }
+                Ok(response) => self.failure(LIST, response).await,
                 Err(error) => error.into(),
             };
             self.pause(&mut patience, failure).await?;
@@ -284,10 +276,10 @@ impl<T: Timer> BulkClient<T> {
 
     /// Waits before the next attempt. Returns the error if someone waits for the answer, and another attempt would be in vain.
     async fn pause(&self, patience: &mut Patience, failure: Failure) -> Result<(), ClientError> {
-        if is_unreachable(&failure.error) || failure.retry_after.is_some_and(|delay| delay > SHORT_OUTAGE) {
+        if is_unreachable(&failure.error) {
             return Err(failure.error);
         }
-        let (delay, _) = patience.next_delay(Failure { retry_after: None, ..failure }, self.timer.now())?;
+        let (delay, _) = patience.next_delay(failure, self.timer.now())?;
         self.timer.sleep(delay).await;
         Ok(())
     }
@@ -302,7 +294,7 @@ impl<T: Timer> BulkClient<T> {
     /// Asks once for the status of an export, and again for a short time after a passing failure. A manifest has the files of all its
     /// pages.
     pub async fn export_status(&self, status_url: &Url) -> Result<ExportAnswer, ClientError> {
-        let mut patience = Patience::new(SHORT_OUTAGE);
+        let mut patience = Patience::new(SHORT_OUTAGE, SHORT_OUTAGE);
         loop {
             match self.poll_once(status_url).await {
                 Ok(PollAnswer::Running { progress, .. }) => return Ok(ExportAnswer::Running(progress)),

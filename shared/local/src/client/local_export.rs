@@ -58,9 +58,12 @@ pub(crate) fn reason_in_command_words(error: &ClientError) -> Option<String> {
     match error {
         ClientError::Rejected { text, .. } => Some(in_command_words(text)),
         ClientError::ExportFailed { text, .. } => Some(format!("the export failed: {}", in_command_words(text))),
+        ClientError::NotDownloaded { file, cause } => reason_in_command_words(cause).map(|reason| format!("`{file}`: {reason}")),
         ClientError::Http(_)
         | ClientError::Gone { .. }
         | ClientError::GaveUp { .. }
+        | ClientError::OnlyPauses { .. }
+        | ClientError::DownloadTooLong(_)
         | ClientError::WaitedTooLong { .. }
         | ClientError::Login(_)
         | ClientError::Url(_)

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use headrace_core::output::usage_report::UsageReport;
 use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::plural::counted;
 use headrace_fhir::instant::Instant;
 use reqwest::Url;
 use serde::Deserialize;
@@ -239,13 +240,20 @@ fn validate_files(
 ) -> Result<Vec<ManifestFile>, String> {
     let mut seen = BTreeSet::new();
     let mut valid = Vec::with_capacity(files.len());
+    let (mut repeated, mut first_repeated) = (0, None);
     for (index, file) in files.into_iter().enumerate() {
         let file = validate_file(file, resolve).map_err(|problem| format!("`{list}[{index}]`{problem}"))?;
         if seen.insert(file.url.clone()) {
             valid.push(file);
         } else {
-            warnings.push(format!("the manifest lists the file `{list}[{index}]` twice; it is downloaded once"));
+            (repeated, first_repeated) = (repeated + 1, first_repeated.or(Some(index)));
         }
+    }
+    // One warning for all: a page has room for hundreds of thousands of entries.
+    if let Some(index) = first_repeated {
+        let entries = counted(repeated, "entry", "entries");
+        warnings
+            .push(format!("the manifest repeats files in {entries} of `{list}`, first in `{list}[{index}]`; each file is downloaded once"));
     }
     Ok(valid)
 }
@@ -386,6 +394,7 @@ mod tests {
             r#"{"output":[
                 {"type":"Patient","url":"../f/1","count":2.0,"size":10},
                 {"type":"Patient","url":"../f/1","count":2},
+                {"type":"Patient","url":"../f/1","count":2},
                 {"type":"Patient","url":"https://f.example/2?x","extension":{"https://h/StructureDefinition/fileSize":11,
                  "https://h/checksum":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}}
             ],"outcome":[{"type":"OperationOutcome","url":"/e"}],"error":null}"#,
@@ -395,6 +404,10 @@ mod tests {
         assert_eq!(urls, ["https://h.example/f/1", "https://f.example/2?x"]);
         assert_eq!(manifest.output.iter().map(|file| file.size).collect::<Vec<_>>(), [Some(10), Some(11)]);
         assert!(manifest.output[1].checksum.is_some() && manifest.output[0].checksum.is_none());
-        assert_eq!((manifest.error.len(), manifest.warnings.len(), manifest.output[0].count), (1, 1, Some(2)));
+        assert_eq!((manifest.error.len(), manifest.output[0].count), (1, Some(2)));
+        assert_eq!(
+            manifest.warnings,
+            ["the manifest repeats files in 2 entries of `output`, first in `output[1]`; each file is downloaded once"]
+        );
     }
 }

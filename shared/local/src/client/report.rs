@@ -245,8 +245,7 @@ fn requested_types(manifest: &Manifest, parameter: &str) -> Vec<String> {
 
 /// Returns the values of `_until` and its other name in the kick-off.
 fn requested_until(manifest: &Manifest) -> Vec<String> {
-    let query = manifest.request.as_deref().and_then(|request| request.split_once('?')).map_or("", |(_, query)| query);
-    let values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(name, _)| matches!(*name, "_until" | "_till"));
+    let values = query(manifest).split('&').filter_map(|pair| pair.split_once('=')).filter(|(name, _)| matches!(*name, "_until" | "_till"));
     values.map(|(_, value)| percent_decode_str(value).decode_utf8_lossy().into_owned()).collect()
 }
 

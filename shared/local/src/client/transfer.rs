@@ -10,6 +10,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::client::body::{Coding, PacedBody};
 use crate::client::error::{ClientError, Failure, Persistence, RequestFailure, TransportError, shown_url};
+use crate::client::limits::MIN_PROGRESS_BYTES;
 use crate::client::patience::Patience;
 use crate::client::rejection::Rejection;
 use crate::client::retry_after::parse_date;
@@ -53,9 +54,10 @@ pub(crate) struct Transfer<'c, T> {
     coding: Coding,
     /// Bytes received since the beginning of the file, as they were sent.
     received: u64,
-    /// The most bytes that any attempt has received. Only more than these are progress.
-    most_received: u64,
+    /// The bytes that the last progress had received. Only 1 KiB more than these is progress again.
+    progress_bytes: u64,
     patience: Patience,
+    started_at: Millis,
     /// Checksum of the bytes as they were sent.
     pub(crate) sent_checksum: Option<Context>,
 }
@@ -72,8 +74,9 @@ impl<'c, T: Timer> Transfer<'c, T> {
             validator: None,
             coding: Coding::Identity,
             received: 0,
-            most_received: 0,
-            patience: Patience::new(session.limits.outage),
+            progress_bytes: 0,
+            patience: Patience::new(session.limits.outage, session.limits.demanded_pauses),
+            started_at: timer.now(),
             sent_checksum: None,
         }
     }
@@ -122,6 +125,11 @@ impl<'c, T: Timer> Transfer<'c, T> {
     /// Returns the next bytes as they were sent, or `None` at the end of the file. Continues after broken connections.
     pub(crate) async fn next_chunk(&mut self) -> Result<Option<Bytes>, TransferError> {
         loop {
+            // A server that sends a little in each period could otherwise hold the client for ever.
+            let limit = self.session.limits.wait;
+            if self.timer.now().since(self.started_at) > limit {
+                return Err(TransferError::Failed(ClientError::DownloadTooLong(limit)));
+            }
             let Some(body) = &mut self.body else {
                 self.resume().await?;
                 continue;
@@ -146,11 +154,12 @@ impl<'c, T: Timer> Transfer<'c, T> {
         }
     }
 
-    /// Counts received bytes. Bytes that no earlier attempt has received restore the patience.
+    /// Counts received bytes. Bytes that no earlier attempt has received restore the patience, if they are enough to be progress: a
+    /// server could otherwise demand a pause after each byte.
     fn note_progress(&mut self, bytes: usize) {
         self.received += bytes as u64;
-        if self.received > self.most_received {
-            self.most_received = self.received;
+        if self.received >= self.progress_bytes.saturating_add(MIN_PROGRESS_BYTES as u64) {
+            self.progress_bytes = self.received;
             self.patience.restore();
         }
     }

@@ -2,21 +2,26 @@
 
 mod view;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use headrace_aws::DynamoJobStore;
+use headrace_core::audit::AuditRecord;
 use headrace_core::audit::chain::AuditFileName;
+use headrace_core::audit::event::AuditEvent;
 use headrace_core::audit::verify::{ChainError, VerifiedChain};
+use headrace_core::flow::upkeep::seal::unsealed_records;
 use headrace_core::flow::upkeep::verify::{IntactFiles, verify};
 use headrace_core::ports::AuditFiles;
 use headrace_core::vocab::error::StoreError;
 
 use crate::cli::{AuditArgs, AuditCommand, AuditLocation, ShowRecordsArgs, VerifyArgs};
+use crate::client::progress::print_line;
 use crate::commands::table::{format_table_within, terminal_columns};
 use crate::server::state::{AUDIT_FOLDER, StateError, StateFolder, is_state_folder};
 use crate::stores::deployment::{self, DeploymentError};
 use crate::stores::directory::DirectoryAudit;
-use crate::terminal::print_result;
+use crate::terminal::{error_chain, print_result, printable_json};
 
 use view::AuditRow;
 
@@ -144,26 +149,65 @@ fn location_in(files: Option<&AuditLocation>, state: &Path) -> AuditLocation {
     files.cloned().unwrap_or_else(|| AuditLocation::Directory(state.join(AUDIT_FOLDER)))
 }
 
-/// Lists the selected records as a table.
+/// A record to show: its row in the table, and its AuditEvent as JSON.
+struct ShownRecord {
+    row: AuditRow,
+    event: String,
+}
+
+/// Lists the selected records as a table or as JSON, the records that are not sealed yet last.
 async fn show_records(args: &ShowRecordsArgs) -> Result<String, AuditCommandError> {
+    // Read before the files: a record that is sealed meanwhile is in both, and none is in neither.
+    let unsealed = read_unsealed(args).await?;
     let location = location_in(args.files.as_ref(), &args.state);
-    if matches!(&location, AuditLocation::Directory(path) if !path.exists() && is_new(path)) {
-        return Ok("no record has been written yet: a record appears within a minute or two of the event\n".to_owned());
-    }
-    let records = match open_files(&location).await? {
+    let mut records = match open_files(&location).await? {
         AuditFileStore::Directory(files) => select_records(&files, args).await?,
         #[cfg(feature = "deployment")]
         AuditFileStore::S3(files) => select_records(&files, args).await?,
     };
-    if records.is_empty() {
-        return Ok("no matching records\n".to_owned());
+    let sealed: BTreeSet<String> = records.iter().map(|record| record.row.id.clone()).collect();
+    records.extend(unsealed.into_iter().filter(|record| !sealed.contains(&record.row.id) && matches_filters(&record.row, args)));
+    if args.json {
+        return Ok(records.iter().map(|record| format!("{}\n", printable_json(&record.event))).collect());
     }
-    let rows: Vec<_> = std::iter::once(view::COLUMNS.map(str::to_owned)).chain(records.iter().map(AuditRow::cells)).collect();
+    if records.is_empty() {
+        let is_first = matches!(&location, AuditLocation::Directory(path) if !path.exists() && is_new(path));
+        return Ok(if is_first { "no record has been written yet\n" } else { "no matching records\n" }.to_owned());
+    }
+    let cells = records.iter().map(|record| record.row.cells());
+    let rows: Vec<_> = std::iter::once(view::COLUMNS.map(str::to_owned)).chain(cells).collect();
     Ok(format_table_within(&rows, terminal_columns()))
 }
 
-/// Reads the records that match the filters, ordered by sequence number.
-async fn select_records(files: &impl AuditFiles, args: &ShowRecordsArgs) -> Result<Vec<AuditRow>, AuditCommandError> {
+/// Reads the records of the job table, which are not sealed yet. Returns none if no job table is known.
+async fn read_unsealed(args: &ShowRecordsArgs) -> Result<Vec<ShownRecord>, AuditCommandError> {
+    let job_table = match (&args.table, &args.files) {
+        (Some(table), _) => deployment::job_table(table).await?,
+        (None, Some(_)) => return Ok(Vec::new()),
+        // The files may have been copied without the job table.
+        (None, None) if !is_state_folder(&args.state) && args.state.join(AUDIT_FOLDER).is_dir() => return Ok(Vec::new()),
+        (None, None) => match StateFolder::open_existing(&args.state).await {
+            Ok(state) => state.jobs,
+            Err(error @ StateError::NotFound(_)) => return Err(error.into()),
+            // The sealed records can be read without writing, as from a read-only file system.
+            Err(error) => {
+                print_line(&format!("attention: records that are not sealed yet are not shown: {}", error_chain(&error)));
+                return Ok(Vec::new());
+            }
+        },
+    };
+    let records = unsealed_records(&job_table).await?;
+    Ok(records.iter().filter_map(shown_unsealed).collect())
+}
+
+/// Returns a record that is not sealed yet. `None` if it cannot be serialized, which does not happen.
+fn shown_unsealed(record: &AuditRecord) -> Option<ShownRecord> {
+    let event = serde_json::to_string(&AuditEvent::unsealed(record)).ok()?;
+    Some(ShownRecord { row: AuditRow::parse_unsealed(&event)?, event })
+}
+
+/// Reads the sealed records that match the filters, ordered by sequence number.
+async fn select_records(files: &impl AuditFiles, args: &ShowRecordsArgs) -> Result<Vec<ShownRecord>, AuditCommandError> {
     let listing = files.list().await?;
     let mut records = Vec::new();
     // An event is sealed on its own day or later, so files of earlier days cannot contain it.
@@ -171,19 +215,20 @@ async fn select_records(files: &impl AuditFiles, args: &ShowRecordsArgs) -> Resu
         let bytes = files.read(&file).await?;
         for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty()) {
             let invalid = || AuditCommandError::InvalidRecord { file: file.clone(), line: index + 1 };
-            let record = AuditRow::parse(line).ok_or_else(invalid)?;
-            if matches_filters(&record, args) {
-                records.push(record);
+            let row = AuditRow::parse(line).ok_or_else(invalid)?;
+            if matches_filters(&row, args) {
+                records.push(ShownRecord { row, event: String::from_utf8_lossy(line).into_owned() });
             }
         }
     }
     Ok(records)
 }
 
-/// Returns true if a record matches the day, client and job filters.
+/// Returns true if a record matches the filters for day, client, job and action.
 fn matches_filters(record: &AuditRow, args: &ShowRecordsArgs) -> bool {
     let is_day = args.day.as_ref().is_none_or(|day| record.recorded.starts_with(&day.to_string()));
     let is_client = args.client.as_ref().is_none_or(|client| record.actor == *client || record.owner.as_ref() == Some(client));
     let is_job = args.job.as_ref().is_none_or(|job| record.job.as_deref() == Some(job.as_str()));
-    is_day && is_client && is_job
+    let is_action = args.action.is_none_or(|action| record.action == action.as_str());
+    is_day && is_client && is_job && is_action
 }

@@ -209,6 +209,9 @@ impl State {
         let Some(kind) = ["Observation", "Patient"].into_iter().find(|known| *known == kind) else {
             return rejection(404, "not-supported", "unknown resource type");
         };
+        if let Some(id) = id.filter(|_| self.behavior.hostile_behavior == Some(HostileBehavior::LoopingHistory)) {
+            return self.bundle("history", &[], Some(format!("{}/{kind}/{id}/_history?page=0", self.link_base())));
+        }
         let since = query.get("_since").and_then(millis).unwrap_or(Millis(0));
         let until = query.get("_until").and_then(|text| text.parse().ok().map(Millis)).unwrap_or((self.now)());
         let start: usize = query.get("page").and_then(|page| page.parse().ok()).unwrap_or(0);
@@ -253,7 +256,7 @@ impl State {
                 next
             }
             Some(HostileBehavior::OtherServer) => Some("http://169.254.169.254/latest/meta-data".to_owned()),
-            Some(HostileBehavior::CutPage | HostileBehavior::HtmlPage) | None => next,
+            Some(HostileBehavior::CutPage | HostileBehavior::HtmlPage | HostileBehavior::LoopingHistory) | None => next,
         };
         let mut response = self.bundle("searchset", &page, next);
         if let (Some((severity, words)), Some(entries)) = (self.behavior.message, response.body.strip_suffix("]}")) {

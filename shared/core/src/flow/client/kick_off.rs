@@ -12,7 +12,7 @@ use crate::job::{
     RecordOutcome,
 };
 use crate::ports::{Clock, JobSecretEncryptor, JobStore, OutputStore, ResourceSource, TaskQueue};
-use crate::request::{ExportPolicy, ExportRequest, IgnoredParameter, Parameter, RawKickOff, RequestError, ResolvedRequest};
+use crate::request::{ExportPolicy, ExportRequest, Parameter, RawKickOff, RequestError, ResolvedConfiguration, ResolvedRequest};
 use crate::schedule::ScheduleFiring;
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
@@ -108,23 +108,18 @@ pub(super) async fn prepare(
     let now = clock.now();
     // A client may also name patients by the URL of this server.
     let policy = ExportPolicy { bases: settings.policy.bases.named_and(Some(&kick_off.base)), ..settings.policy.clone() };
-    let ResolvedRequest { mut request, patients, is_lenient } =
-        ExportRequest::resolve(&kick_off.raw, &policy, &kick_off.principal.permissions, now)?;
-    let plan = PlanInput { patients, ..PlanInput::default() };
-    let request_json = serialize_within_limit(&request)?;
-    // The key is fingerprinted with the request as the client sent it, before the precheck adds ignored patients to it: the lake may
-    // have changed when the client repeats the request.
-    let key = match &kick_off.idempotency_key {
+    let parse_key = |request: &[u8], patients: &[String]| match &kick_off.idempotency_key {
         Some(header) => {
-            let patients = plan.patients.join("\n");
-            let fingerprinted = [kick_off.request_url.as_bytes(), &request_json, patients.as_bytes()];
-            Some(IdempotencyKey::parse(header, &kick_off.principal.caller, &fingerprinted)?)
+            let patients = patients.join("\n");
+            let fingerprinted = [kick_off.request_url.as_bytes(), request, patients.as_bytes()];
+            IdempotencyKey::parse(header, &kick_off.principal.caller, &fingerprinted).map(Some)
         }
-        None => None,
+        None => Ok(None),
     };
-    let resolver = PatientResolver { job: &kick_off.id, request: &request, patients: &plan.patients, bases: &settings.policy.bases };
-    let (time, missing_patients) = check_lake(source, (clock, now), settings, resolver, is_lenient).await?;
-    request.ignored.extend(missing_patients);
+    let sent = (&kick_off.id, &kick_off.raw, &kick_off.principal.permissions);
+    let (checked, key) = check_request(source, (clock, now), (settings, &policy), sent, parse_key).await?;
+    let CheckedKickOff { mut request, patients, time } = checked;
+    let plan = PlanInput { patients, ..PlanInput::default() };
     let client = kick_off.principal.permissions.client.as_ref();
     let destination = client.and_then(|client| client.destination.clone());
     if let Some(own) = &destination {
@@ -139,7 +134,7 @@ pub(super) async fn prepare(
         }
     };
     let pinned_config = pinned_config.map(|PinnedConfiguration { pinned, resolved }| {
-        request.anonymization = request.anonymization.take().map(|requested| requested.with_resolved(resolved));
+        set_configuration(&mut request, resolved);
         pinned
     });
     request.check_deletions()?;
@@ -177,32 +172,41 @@ pub async fn check_kick_off(
     settings: KickOffSettings<'_>,
     (id, raw, permissions): (&JobId, &RawKickOff, &Permissions),
 ) -> Result<CheckedKickOff, ExportError> {
-    let now = clock.now();
-    let ResolvedRequest { mut request, patients, is_lenient } = ExportRequest::resolve(raw, settings.policy, permissions, now)?;
-    serialize_within_limit(&request)?;
-    let resolver = PatientResolver { job: id, request: &request, patients: &patients, bases: &settings.policy.bases };
-    let (time, missing_patients) = check_lake(source, (clock, now), settings, resolver, is_lenient).await?;
-    request.ignored.extend(missing_patients);
-    if let Some(requested) = &request.anonymization {
-        let resolved = resolve_configuration(output, (requested, &request), &settings.policy.accepted_remarks).await?;
-        request.anonymization = request.anonymization.take().map(|requested| requested.with_resolved(resolved));
+    let (policy, now) = (settings.policy, clock.now());
+    let (mut checked, ()) = check_request(source, (clock, now), (settings, policy), (id, raw, permissions), |_, _| Ok(())).await?;
+    if let Some(requested) = &checked.request.anonymization {
+        let resolved = resolve_configuration(output, (requested, &checked.request), &policy.accepted_remarks).await?;
+        set_configuration(&mut checked.request, resolved);
     }
-    request.check_deletions()?;
-    Ok(CheckedKickOff { request, patients, time })
+    checked.request.check_deletions()?;
+    Ok(checked)
 }
 
-/// Checks the watermark and the patients of an export. Returns the time that a plan would take now, and the patients that are ignored.
-async fn check_lake(
+/// Resolves a request, and checks the watermark and the patients of its export. Returns what was checked, and the result of `parse_key`.
+///
+/// * `policy`: that of the settings, with the URLs by which the client may name this server.
+/// * `parse_key`: called with the JSON of the request, and the patients, as the client sent them. The precheck then adds ignored patients to
+///   the request, and they may be others when the client repeats it.
+async fn check_request<K>(
     source: &impl ResourceSource,
     (clock, now): (&impl Clock, Millis),
-    settings: KickOffSettings<'_>,
-    resolver: PatientResolver<'_>,
-    is_lenient: bool,
-) -> Result<(ExportTime, Option<IgnoredParameter>), ExportError> {
+    (settings, policy): (KickOffSettings<'_>, &ExportPolicy),
+    (id, raw, permissions): (&JobId, &RawKickOff, &Permissions),
+    parse_key: impl FnOnce(&[u8], &[String]) -> Result<K, RequestError>,
+) -> Result<(CheckedKickOff, K), ExportError> {
+    let ResolvedRequest { mut request, patients, is_lenient } = ExportRequest::resolve(raw, policy, permissions, now)?;
+    let key = parse_key(&serialize_within_limit(&request)?, &patients)?;
     // A missing or wrong watermark fails here, by name. The plan takes the time anew, because it may run much later.
     let time = determine_export_time(source, settings.watermark, now).await?;
+    let resolver = PatientResolver { job: id, request: &request, patients: &patients, bases: &settings.policy.bases };
     let ignored = resolver.precheck(source, (clock, time.transaction_time), settings.patient_resolution, is_lenient).await?;
-    Ok((time, ignored))
+    request.ignored.extend(ignored);
+    Ok((CheckedKickOff { request, patients, time }, key))
+}
+
+/// Adds the results of the checks of an anonymization configuration to the request that names it.
+fn set_configuration(request: &mut ExportRequest, resolved: ResolvedConfiguration) {
+    request.anonymization = request.anonymization.take().map(|requested| requested.with_resolved(resolved));
 }
 
 /// Stores the job. Returns it, or the earlier job that was started under the same idempotency key.

@@ -103,18 +103,12 @@ async fn record_failure(outbox: &impl EventOutbox, event: &mut OutboxEvent, erro
 
 /// Returns the pause after this number of failed deliveries.
 fn pause_after(attempts: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1_u32.checked_shl(attempts.saturating_sub(1).min(16)).unwrap_or(u32::MAX)).min(MAX_PAUSE)
+    crate::vocab::back_off::doubled_pause(FIRST_PAUSE, attempts.saturating_sub(1), MAX_PAUSE)
 }
 
 /// Describes an error for the operator, with its causes.
 fn describe(error: &BoxError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
+    crate::vocab::error::error_chain(&**error)
 }
 
 #[cfg(test)]

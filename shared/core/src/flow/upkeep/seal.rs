@@ -78,6 +78,11 @@ pub async fn backlog_age(trail: &impl AuditTrail, clock: &impl Clock) -> Result<
     Ok(oldest.first().map(|record| clock.now().since(record.at)).unwrap_or_default())
 }
 
+/// Lists the records that are not sealed yet, oldest first.
+pub async fn unsealed_records(trail: &impl AuditTrail) -> Result<Vec<AuditRecord>, StoreError> {
+    trail.unsealed(END_OF_TIME, u16::MAX).await
+}
+
 /// Reserves the next audit file for the oldest unsealed records that were made before `until`. Returns the file, and the state of the
 /// chain with its reservation. If a sealer has left a reserved file unfinished, returns that file instead.
 ///

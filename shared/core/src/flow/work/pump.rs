@@ -192,8 +192,9 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         while let Some(segment) = self.completed.write_during(reader.next()).await?? {
             let end = match (segment, input) {
                 (Segment::Lines { bytes, .. }, _) if bytes.is_empty() => {
-                    // The reader skips to the cursor. An attempt that ended here because its time is up would make no progress.
-                    if self.settings.stop.is_set() && !self.has_unused_names() {
+                    // The reader skips to the cursor, or the rest of an overlong line. An attempt that ended here because its time is up
+                    // would make no progress, and one that is stopped must not lose what it has read.
+                    if self.settings.stop.is_set() && !self.has_unused_names() && self.checkpoint.is_empty() {
                         return Ok(Progress::TimeUp);
                     }
                     self.send_heartbeat_if_due().await?;

@@ -236,7 +236,7 @@ fn text_without_object_names(error: &ExportError) -> String {
 
 /// Returns the delay before the next attempt: 1, 2, 4, … seconds, at most a minute. It grows so that retries do not prolong an overload.
 fn retry_delay(attempts: u32) -> Duration {
-    Duration::from_secs(1 << attempts.saturating_sub(1).min(6)).min(Duration::from_secs(60))
+    crate::vocab::back_off::doubled_pause(Duration::from_secs(1), attempts.saturating_sub(1), Duration::from_secs(60))
 }
 
 /// Returns the delay before an attempt that follows an overload: 5 to 34 seconds, by the number of the task, so that the tasks that were

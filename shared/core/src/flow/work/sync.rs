@@ -4,11 +4,13 @@
 //! the lake until all are complete: then their fragments are published, and the watermark is moved last.
 
 mod capabilities;
+mod deletions;
 mod fetch;
 mod finalize;
 mod history;
 mod lines;
 mod pages;
+mod paging;
 mod plan;
 mod publish;
 mod queries;

@@ -8,6 +8,7 @@ use tokio::io::AsyncReadExt;
 
 use super::*;
 use crate::arbitrary::{chunk_sizes, ranges, text};
+use crate::lake::ndjson::LINE_LIMIT_BYTES;
 
 const COMPRESSED: [Encoding; 2] = [Encoding::Gzip, Encoding::Zstd];
 
@@ -193,6 +194,27 @@ fn errors_of_the_source_pass_through_decompression_unchanged() {
         });
         assert!(matches!(&end, Err(SourceError::Changed { object }) if object == "Patient.ndjson"), "{end:?}");
     }
+}
+
+#[test]
+fn the_rest_of_an_overlong_line_is_skipped_in_steps() {
+    // Written with Zstandard, because a line of this size takes long otherwise.
+    let overlong = LINE_LIMIT_BYTES + (8 << 20);
+    let stored = Bytes::from(compress(Encoding::Zstd, &[&b" ".repeat(overlong)[..], b"\n{}\n"].concat()));
+    let read = |range: Range<u64>| -> ByteStream {
+        let bytes = stored.slice(usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap());
+        Box::pin(stream::iter([Ok(bytes)]))
+    };
+    let mut reader = LineReader::open(whole_object(Encoding::Zstd, &stored), read);
+    let mut segments = Vec::new();
+    while let Some(segment) = block_on(reader.next()).unwrap() {
+        segments.push(segment);
+    }
+    let empty = Segment::Lines { offset: 0, bytes: Bytes::new() };
+    let last = Segment::Lines { offset: overlong as u64 + 1, bytes: Bytes::from_static(b"{}\n") };
+    let (steps, others): (Vec<_>, Vec<_>) = segments.into_iter().partition(|segment| *segment == empty);
+    assert_eq!(others, [Segment::OverlongLine { offset: 0 }, last]);
+    assert!(steps.len() > 10, "{}", steps.len());
 }
 
 #[test]

@@ -250,6 +250,34 @@ fn many_lines_that_are_not_resources_are_reported_by_their_number() {
     assert!(lines[601].contains("1 more lines of the lake were left out: object `three.ndjson`, the last at byte 400"), "{}", lines[601]);
 }
 
+#[test]
+fn lines_of_many_objects_that_are_not_resources_are_reported_by_their_number() {
+    let store = MemoryOutputStore::default();
+    let lease = lease(request(), 64 << 20);
+    let mut processor = single_pass_processor(&lease);
+    let mut checkpoint = OpenCheckpoint::new(&store, &lease);
+    let block = Bytes::from("}\n".repeat(100));
+    let mut read = |checkpoint: &mut OpenCheckpoint<'_, MemoryOutputStore>, objects: std::ops::Range<u32>| {
+        for object in objects {
+            let object = format!("{object}.ndjson");
+            checkpoint.add_lines(&block, 0, 0, (object.as_str(), 0), &mut processor).now_or_never().unwrap().unwrap();
+        }
+    };
+    read(&mut checkpoint, 0..5_000);
+    let committed = commit(&mut checkpoint, &store, &lease, 0);
+    assert_eq!(committed.counters.lines_rejected, 500_000);
+    let errors = String::from_utf8(committed.files[&OutputKind::Error].to_vec()).unwrap();
+    let lines: Vec<&str> = errors.lines().collect();
+    assert_eq!(lines.len(), 1_001);
+    assert!(lines[999].contains("object `9.ndjson`, byte 198: "), "{}", lines[999]);
+    let summary = "499000 more lines of the lake were left out in 4990 objects: the last is object `4999.ndjson`, byte 198";
+    assert!(lines[1_000].contains(summary), "{}", lines[1_000]);
+    // The next checkpoint has a limit of its own.
+    read(&mut checkpoint, 0..2);
+    let committed = commit(&mut checkpoint, &store, &lease, 0);
+    assert_eq!(committed.files[&OutputKind::Error].iter().filter(|byte| **byte == b'\n').count(), 200);
+}
+
 /// Returns the checkpoints of a task that reads these lines from byte `begin`. A block ends after the lines that `cuts` selects.
 fn checkpoints(lines: &[LakeLine], begin: usize, cuts: &[bool], file_bytes: u64, small_files_limit_bytes: u64) -> Vec<Committed> {
     let store = MemoryOutputStore::default();

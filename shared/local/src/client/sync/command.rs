@@ -62,6 +62,9 @@ const RECENT_JOBS: u16 = 20;
 /// Number of attempts at the first request, before anything is written.
 const FIRST_ATTEMPTS: u32 = 3;
 
+/// Longest pause that a server may demand before it answers the first request. Later pauses are limited by the deadline of the job.
+const LONGEST_FIRST_PAUSE: Duration = Duration::from_secs(3_600);
+
 /// Failure of a synchronization.
 #[derive(Debug, thiserror::Error)]
 pub enum SyncCommandError {
@@ -86,6 +89,9 @@ pub enum SyncCommandError {
     /// The server cannot be used.
     #[error("the server cannot be used; nothing was written")]
     Origin(#[source] OriginError),
+    /// The server demands a long pause before its first answer.
+    #[error("the server is busy until {0}, and nothing was written: run the command again then")]
+    BusyUntil(String),
     /// The client cannot be created.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -206,8 +212,12 @@ pub(crate) async fn check_origin(origin: &HttpOrigin) -> Result<(), SyncCommandE
             Err(OriginError::Unavailable(_)) if attempts < FIRST_ATTEMPTS => origin.pause(Duration::from_secs(1)).await,
             Err(OriginError::Busy { retry_after }) if attempts < FIRST_ATTEMPTS => {
                 let delay = retry_after.unwrap_or(Duration::from_secs(1));
+                let until = (SystemClock.now() + delay).instant();
+                if delay > LONGEST_FIRST_PAUSE {
+                    return Err(SyncCommandError::BusyUntil(until));
+                }
                 if delay > Duration::from_secs(1) {
-                    print_line(&format!("the server is busy; next request at {}", (SystemClock.now() + delay).instant()));
+                    print_line(&format!("the server is busy; next request at {until}"));
                 }
                 origin.pause(delay).await;
             }

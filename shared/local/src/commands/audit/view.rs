@@ -9,11 +9,13 @@ pub(super) const COLUMNS: [&str; 8] = ["RECORD", "TIME", "ACTOR", "ADDRESS", "AC
 /// The readable content of an audit record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AuditRow {
-    sequence: u64,
+    pub(super) id: String,
+    /// Number of the line in the chain. `None` for a record that is not sealed yet.
+    sequence: Option<u64>,
     pub(super) recorded: String,
     pub(super) actor: String,
     address: String,
-    action: String,
+    pub(super) action: String,
     outcome: String,
     pub(super) job: Option<String>,
     pub(super) owner: Option<String>,
@@ -36,24 +38,35 @@ fn has_text(value: &Value, path: &str, text: &str) -> bool {
 }
 
 impl AuditRow {
-    /// Parses one line. Returns `None` if it is not an audit record of this service.
+    /// Parses one line of an audit file. Returns `None` if it is not an audit record of this service.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         let event: Value = serde_json::from_slice(line).ok()?;
         let chain = elements(&event, "/extension").iter().find(|extension| has_text(extension, "/url", CHAIN_EXTENSION))?;
         let sequence = elements(chain, "/extension").iter().find(|link| has_text(link, "/url", "sequence"))?;
-        let action = elements(&event, "/subtype").iter().find(|coding| has_text(coding, "/system", ACTION_SYSTEM))?;
+        Self::from_event(&event, Some(sequence.pointer("/valueDecimal")?.as_u64()?))
+    }
+
+    /// Parses the event of a record that is not sealed yet.
+    pub(super) fn parse_unsealed(event: &str) -> Option<Self> {
+        Self::from_event(&serde_json::from_str(event).ok()?, None)
+    }
+
+    /// Reads an event. Returns `None` if it is not one of this service.
+    fn from_event(event: &Value, sequence: Option<u64>) -> Option<Self> {
+        let action = elements(event, "/subtype").iter().find(|coding| has_text(coding, "/system", ACTION_SYSTEM))?;
         let mut record = Self {
-            sequence: sequence.pointer("/valueDecimal")?.as_u64()?,
-            recorded: text(&event, "/recorded")?,
-            actor: text(&event, "/agent/0/who/identifier/value").or_else(|| text(&event, "/agent/0/who/display"))?,
-            address: text(&event, "/agent/0/network/address").unwrap_or_default(),
+            id: text(event, "/id")?,
+            sequence,
+            recorded: text(event, "/recorded")?,
+            actor: text(event, "/agent/0/who/identifier/value").or_else(|| text(event, "/agent/0/who/display"))?,
+            address: text(event, "/agent/0/network/address").unwrap_or_default(),
             action: text(action, "/code")?,
-            outcome: format_outcome(&event)?,
+            outcome: format_outcome(event)?,
             job: None,
             owner: None,
             details: Vec::new(),
         };
-        for entity in elements(&event, "/entity") {
+        for entity in elements(event, "/entity") {
             record.add_entity(entity);
         }
         Some(record)
@@ -81,7 +94,7 @@ impl AuditRow {
         let owner = self.owner.iter().filter(|owner| **owner != self.actor).map(|owner| format!("owner={owner}"));
         let details: Vec<String> = owner.chain(self.details.iter().cloned()).collect();
         [
-            self.sequence.to_string(),
+            self.sequence.map_or_else(|| "-".to_owned(), |sequence| sequence.to_string()),
             self.recorded.clone(),
             self.actor.clone(),
             self.address.clone(),

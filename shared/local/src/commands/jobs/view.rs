@@ -162,7 +162,7 @@ fn count_by_type(files: &[crate::client::bulk::ManifestFile]) -> BTreeMap<&str, 
     let mut counts: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for file in files {
         let count = counts.entry(file.resource_type.as_deref().unwrap_or("several types")).or_default();
-        *count = (count.0 + 1, count.1 + file.count.unwrap_or_default());
+        *count = (count.0 + 1, count.1.saturating_add(file.count.unwrap_or_default()));
     }
     counts
 }
@@ -239,6 +239,18 @@ mod tests {
         }
         assert_eq!(list.matches("complete").count() + list.matches("failed").count(), 2, "{list}");
         assert!(format_list(&[nightly], Some(70)).contains("2523 resources"), "the count is not what is cut off");
+    }
+
+    #[test]
+    fn counts_of_a_server_whose_sum_is_beyond_every_number_are_shown() {
+        let file = |count| crate::client::bulk::ManifestFile {
+            resource_type: Some("Patient".to_owned()),
+            url: "https://h.example/1".to_owned(),
+            count: Some(count),
+            size: None,
+            checksum: None,
+        };
+        assert_eq!(count_by_type(&[file(u64::MAX), file(2)]).get("Patient"), Some(&(2, u64::MAX)));
     }
 
     #[test]

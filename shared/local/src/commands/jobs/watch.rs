@@ -153,7 +153,8 @@ impl Display {
 
 /// Describes a complete export in one line.
 fn describe_manifest(manifest: &Manifest) -> String {
-    let resources: u64 = manifest.output.iter().filter_map(|file| file.count).sum();
+    // The counts are the server's own, and their sum may be beyond every number.
+    let resources = manifest.output.iter().filter_map(|file| file.count).fold(0, u64::saturating_add);
     let files = counted(manifest.output.len() as u64, "file", "files");
     let errors = match manifest.error.len() as u64 {
         0 => String::new(),

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::job::ExportError;
 use crate::job::file::OutputKind;
@@ -13,7 +15,7 @@ use crate::job::task::Encoding;
 use crate::lake::ndjson::{Segment, lines};
 use crate::lake::reader::{LineReader, ReadRequest};
 use crate::lines::line_processor::{LineOutput, LineProcessor};
-use crate::ports::{Clock, ResourceSource};
+use crate::ports::{ByteStream, Clock, ResourceSource};
 use crate::versions::record::{LinePosition, VersionLog, VersionRecord};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::SourceError;
@@ -35,9 +37,6 @@ const LEAST_COMPRESSED_BYTES: u64 = 256 << 10;
 
 /// The number of samples that are read concurrently.
 const CONCURRENT_READS: usize = 8;
-
-/// The bytes of lines that a sample reads beyond its stored bytes at most, if they are compressed extremely well.
-const SAMPLE_LINES_LIMIT: u64 = 64 << 20;
 
 /// The counts of the samples of a stratum.
 #[derive(Clone, Debug, Default)]
@@ -82,17 +81,18 @@ pub(super) async fn read_samples(
     (sample_bytes, until): (u64, Millis),
 ) -> Result<Samples, ExportError> {
     let (planned, is_whole) = plan_samples(listing, sample_bytes);
-    let reads = planned.into_iter().map(|(key, object, range)| read_sample(source, key, object, range));
+    let reads = planned.into_iter().map(|(key, object, range)| read_sample(source, key, object, (range, sample_bytes)));
     let mut reads = stream::iter(reads).buffered(CONCURRENT_READS);
     let mut counter = SampleCounter::default();
     let mut samples = Samples { is_whole, ..Samples::default() };
     while let Some(read) = reads.next().await {
-        let Some((key, stored, is_new, blocks)) = read? else {
+        let Some(sample) = read? else {
             samples.is_whole = false;
             continue;
         };
+        samples.is_whole &= !sample.is_cut;
         let started = clock.now();
-        counter.add(processor, (key, stored, is_new), &blocks);
+        counter.add(processor, &sample);
         samples.processing += clock.now().since(started);
         if clock.now() >= until {
             samples.is_whole = false;
@@ -137,41 +137,63 @@ fn sample_range(object: &SampleObject, length: u64) -> Range<u64> {
     }
 }
 
-/// A sample: its stratum, the number of stored bytes, whether the object arrived after `_since`, and the lines.
-type ReadSample = (StratumKey, u64, bool, Vec<Bytes>);
+/// A sample that was read.
+struct ReadSample {
+    key: StratumKey,
+    /// The stored bytes.
+    stored: u64,
+    /// True if the object arrived after `_since`.
+    is_new: bool,
+    /// The lines.
+    blocks: Vec<Bytes>,
+    /// True if the lines are not all of the range, because they are too many.
+    is_cut: bool,
+}
 
 /// Reads the lines of a sample. Returns `None` if the object was changed since it was listed.
+///
+/// * `limit`: the most bytes of the lines of a compressed object. It may be compressed so well that its lines do not fit into memory.
 async fn read_sample(
     source: &impl ResourceSource,
     key: StratumKey,
     object: SampleObject,
-    range: Range<u64>,
+    (range, limit): (Range<u64>, u64),
 ) -> Result<Option<ReadSample>, SourceError> {
     let stored = range.end - range.start;
     let is_part = stored < object.pin.size;
     let is_compressed = key.1 == EncodingKey::Compressed;
     let size = if is_compressed { range.end } else { object.pin.size };
     let request = ReadRequest { object: object.pin.object.clone(), encoding: object.encoding, range, size, offset: 0 };
-    let mut reader = LineReader::open(request, |range| source.read(&object.pin, range));
+    let delivered = Arc::new(AtomicU64::new(0));
+    let read = |range| -> ByteStream {
+        let delivered = delivered.clone();
+        Box::pin(source.read(&object.pin, range).inspect_ok(move |chunk| {
+            delivered.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        }))
+    };
+    let mut reader = LineReader::open(request, read);
     let (mut blocks, mut length) = (Vec::new(), 0);
-    loop {
+    let is_cut = loop {
         match reader.next().await {
             Ok(Some(Segment::Lines { bytes, .. })) => {
                 length += bytes.len() as u64;
                 blocks.push(bytes);
             }
+            // Its rest may be longer than all other lines of the lake.
+            Ok(Some(Segment::OverlongLine { .. })) if is_compressed => break true,
             Ok(Some(Segment::OverlongLine { .. })) => {}
-            Ok(None) => break,
+            Ok(None) => break false,
             Err(SourceError::Changed { .. }) => return Ok(None),
             // A part of a compressed object ends in the middle of a block.
-            Err(SourceError::Unreadable { .. }) if is_part && is_compressed => break,
+            Err(SourceError::Unreadable { .. }) if is_part && is_compressed => break false,
             Err(error) => return Err(error),
         }
-        if is_part && length > SAMPLE_LINES_LIMIT {
-            break;
+        if is_compressed && length > limit {
+            break true;
         }
-    }
-    Ok(Some((key, stored, object.arrived_after_since, blocks)))
+    };
+    let stored = if is_cut { stored.min(delivered.load(Ordering::Relaxed)) } else { stored };
+    Ok(Some(ReadSample { key, stored, is_new: object.arrived_after_since, blocks, is_cut }))
 }
 
 /// Counts the lines of samples.
@@ -183,7 +205,7 @@ struct SampleCounter {
 
 impl SampleCounter {
     /// Adds the lines of a sample.
-    fn add(&mut self, processor: &mut LineProcessor, (key, stored, is_new): (StratumKey, u64, bool), blocks: &[Bytes]) {
+    fn add(&mut self, processor: &mut LineProcessor, &ReadSample { key, stored, is_new, ref blocks, .. }: &ReadSample) {
         let sample = self.strata.entry(key).or_default();
         sample.stored += stored;
         let mut log = VersionLog::new(0);

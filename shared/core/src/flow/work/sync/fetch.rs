@@ -9,7 +9,7 @@ use crate::job::sync::{FetchScope, FetchTask, SyncRecord, TimeWindow};
 use crate::job::task::{Checkpoint, Cursor, Lease, TaskCompletion, TaskUpdate};
 use crate::job::{Counters, ExportError};
 use crate::lines::checkpoint::OpenCheckpoint;
-use crate::ports::{AllPorts, FileWriter as _, OriginRequest};
+use crate::ports::{AllPorts, FileWriter as _, OriginPage, OriginRequest};
 use crate::versions::key::ResourceKeyHasher;
 use crate::vocab::clock::Millis;
 
@@ -19,7 +19,8 @@ use super::super::task_end::{TaskEnd, complete_task, yield_task};
 use super::history::run_history_task;
 use super::lines::{WindowCut, WindowLines};
 use super::pages::{PageError, PageReader};
-use super::queries::{SPELLINGS, everything_query, is_sorted_by_time, window_query};
+use super::paging::first_page;
+use super::queries::{everything_query, is_sorted_by_time, window_query};
 use super::reconcile::run_reconcile_task;
 use super::split::count_window;
 use super::verify::knows_all_ids;
@@ -196,13 +197,9 @@ impl From<PageError> for WindowError {
     fn from(error: PageError) -> Self {
         match error {
             // An expired search. The window is read again from its start.
-            PageError::Rejected(status @ (404 | 410 | 500..), text) => {
-                Self::Repeat(format!("the server rejected a request with {status}: {text}"))
-            }
-            PageError::Rejected(status, text) => Self::Final(format!("the server rejected a request with {status}: {text}")),
+            PageError::Rejected(404 | 410 | 500.., _) | PageError::Incomplete(_) => Self::Repeat(error.into_text()),
+            PageError::Rejected(..) | PageError::Final(_) => Self::Final(error.into_text()),
             PageError::TooLong => Self::TooLong,
-            PageError::Incomplete(text) => Self::Repeat(text),
-            PageError::Final(text) => Self::Final(text),
             PageError::TimeUp => Self::TimeUp,
             PageError::Attempt(error) => Self::Attempt(error),
         }
@@ -292,27 +289,22 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
         Ok(WindowEnd::Complete)
     }
 
-    /// Reads the first page, by the best spelling that the server accepts.
-    async fn first_page(&mut self) -> Result<crate::ports::OriginPage, WindowError> {
-        let kind = self.fetch.resource_type;
-        for spelling in 0..SPELLINGS {
-            let query = match self.range.1 {
-                Some(to) => window_query(kind, (self.range.0, to), self.page_size, spelling),
-                None => everything_query(kind, self.page_size, spelling),
-            };
-            match self.pages.read(OriginRequest::Query(&query)).await {
-                Err(PageError::Rejected(400 | 422 | 501, _)) if spelling + 1 < SPELLINGS => {}
-                // An expired search has a link. A query that finds nothing here never will.
-                Err(PageError::Rejected(status @ (404 | 410), text)) => {
-                    return Err(WindowError::Final(format!("the server rejected a request with {status}: {text}")));
-                }
-                page => {
-                    self.lines = new_lines(self.pages.lease, self.fetch, self.range, spelling);
-                    return Ok(page?);
-                }
+    /// Reads the first page.
+    async fn first_page(&mut self) -> Result<OriginPage, WindowError> {
+        let (kind, (from, to), page_size) = (self.fetch.resource_type, self.range, self.page_size);
+        let query = |spelling| match to {
+            Some(to) => window_query(kind, (from, to), page_size, spelling),
+            None => everything_query(kind, page_size, spelling),
+        };
+        match first_page(self.pages, query).await {
+            Ok((page, spelling)) => {
+                self.lines = new_lines(self.pages.lease, self.fetch, self.range, spelling);
+                Ok(page)
             }
+            // An expired search has a link. A query that finds nothing here never will.
+            Err(error @ PageError::Rejected(404 | 410, _)) => Err(WindowError::Final(error.into_text())),
+            Err(error) => Err(error.into()),
         }
-        Err(WindowError::Final("the server accepts no search of the type".to_owned()))
     }
 
     /// Writes the lines that are ready.

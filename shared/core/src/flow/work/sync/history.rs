@@ -12,19 +12,18 @@ use headrace_fhir::searchset::{SearchEntry, SearchPage, append_line};
 use headrace_fhir::semantics::deletion::deletion_bundle;
 use headrace_fhir::semantics::id::is_id;
 
-use crate::job::file::OutputKind;
-use crate::job::sync::{FetchTask, SyncRecord, TimeWindow};
+use crate::job::ExportError;
+use crate::job::sync::{FetchTask, TimeWindow};
 use crate::job::task::{Cursor, Lease, TaskCompletion};
-use crate::job::{Counters, ExportError};
-use crate::lines::checkpoint::OpenCheckpoint;
-use crate::ports::{AllPorts, OriginPage, OriginRequest};
+use crate::ports::{AllPorts, OriginRequest};
 use crate::vocab::clock::Millis;
 
 use super::super::settings::WorkerSettings;
-use super::super::task_end::{TaskEnd, complete_task, yield_task};
-use super::fetch::commit;
+use super::super::task_end::{TaskEnd, complete_task};
+use super::deletions::{SupplementLines, end_deletions_task};
 use super::pages::{PageError, PageReader};
-use super::queries::{SPELLINGS, history_query, instance_history_query};
+use super::paging::{first_page, follow, parse_page};
+use super::queries::{history_query, instance_history_query};
 
 /// The largest number of pages of a history.
 const PAGES: usize = 100_000;
@@ -44,69 +43,12 @@ pub(super) async fn run_history_task(
     stop_at: Millis,
     (fetch, window): (&FetchTask, TimeWindow),
 ) -> Result<TaskEnd, ExportError> {
-    if lease.cursor < Cursor::WRITTEN {
-        let mut pages = PageReader { ports, lease, settings, stop_at };
-        let mut record = SyncRecord::new(fetch.resource_type);
-        let mut checkpoint = OpenCheckpoint::new(ports.output(), pages.lease);
-        let mut counters = Counters::default();
-        match read_history(&mut pages, fetch, window).await {
-            Ok(found) => {
-                record.deletions = Some(found.deletions.1);
-                counters.resources = found.versions.1;
-                for (kind, (text, lines)) in
-                    [(OutputKind::Output(fetch.resource_type), found.versions), (OutputKind::Deleted, found.deletions)]
-                {
-                    if lines > 0 {
-                        checkpoint.append(kind, text.into(), lines).await?;
-                    }
-                }
-            }
-            Err(HistoryError::Page(PageError::TimeUp)) => return yield_task(ports, lease, settings).await,
-            Err(HistoryError::Page(PageError::Attempt(error))) => return Err(error),
-            Err(error) => record.remark = Some(format!("the history of the type cannot be used: {}", error.into_text())),
-        }
-        commit(ports, lease, settings, checkpoint, (&record, counters), Cursor::WRITTEN).await?;
+    if lease.cursor >= Cursor::WRITTEN {
+        return complete_task(ports, lease, TaskCompletion::Done).await;
     }
-    complete_task(ports, lease, TaskCompletion::Done).await
-}
-
-/// The reason why a history cannot be used.
-enum HistoryError {
-    /// There is no page.
-    Page(PageError),
-    /// A page cannot be understood.
-    Invalid(String),
-}
-
-impl HistoryError {
-    /// Returns the text for the report.
-    fn into_text(self) -> String {
-        match self {
-            Self::Page(PageError::Rejected(status, text)) => format!("the server rejected a request with {status}: {text}"),
-            Self::Page(PageError::TooLong) => "a page is longer than 64 MiB".to_owned(),
-            Self::Page(PageError::Incomplete(text) | PageError::Final(text)) | Self::Invalid(text) => text,
-            Self::Page(PageError::TimeUp) => "the time was up".to_owned(),
-            Self::Page(PageError::Attempt(error)) => error.to_string(),
-        }
-    }
-}
-
-impl From<PageError> for HistoryError {
-    fn from(error: PageError) -> Self {
-        Self::Page(error)
-    }
-}
-
-/// Lines and their number.
-type Lines = (Vec<u8>, u64);
-
-/// The lines that a history has that the windows may not have.
-#[derive(Default)]
-struct Found {
-    /// The versions that were current at the end of the window, of resources that changed later.
-    versions: Lines,
-    /// The deletions within the window.
-    deletions: Lines,
+    let mut pages = PageReader { ports, lease, settings, stop_at };
+    let found = read_history(&mut pages, fetch, window).await;
+    end_deletions_task(ports, lease, settings, (fetch.resource_type, "the history of the type cannot be used"), found).await
 }
 
 /// Reads the history of a type.
@@ -114,7 +56,7 @@ async fn read_history<W: AllPorts>(
     pages: &mut PageReader<'_, '_, W>,
     fetch: &FetchTask,
     window: TimeWindow,
-) -> Result<Found, HistoryError> {
+) -> Result<SupplementLines, PageError> {
     let mut events = Events::new(fetch.resource_type, window, HashSet::new());
     read_events(pages, fetch, &mut events).await?;
     if events.has_dropped_versions() {
@@ -129,11 +71,13 @@ async fn read_history<W: AllPorts>(
 }
 
 /// Reads all pages of the history of a type.
-async fn read_events<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, fetch: &FetchTask, events: &mut Events) -> Result<(), HistoryError> {
-    let mut page = first_page(pages, fetch, events.since()).await?;
+async fn read_events<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, fetch: &FetchTask, events: &mut Events) -> Result<(), PageError> {
+    let since = events.since();
+    let query = |spelling| history_query(fetch.resource_type, since, fetch.page_size, spelling);
+    let (mut page, _) = first_page(pages, query).await?;
     let mut links = HashSet::new();
     loop {
-        let parsed = SearchPage::parse(&page.body).map_err(|error| HistoryError::Invalid(format!("a page cannot be read: {error}")))?;
+        let parsed = parse_page(&page)?;
         events.add(&parsed)?;
         let Some(link) = parsed.next else {
             let entries = parsed.entries.len();
@@ -142,9 +86,7 @@ async fn read_events<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, fetch: &Fet
             }
             return Ok(());
         };
-        if !links.insert(link.clone()) || links.len() > PAGES {
-            return Err(HistoryError::Invalid("the links to the next page have no end".to_owned()));
-        }
+        follow(&mut links, &link, PAGES)?;
         page = pages.read(OriginRequest::Link { page: &page.url, link: &link }).await?;
     }
 }
@@ -155,31 +97,19 @@ async fn check_whole<W: AllPorts>(
     fetch: &FetchTask,
     events: &mut Events,
     entries: usize,
-) -> Result<(), HistoryError> {
+) -> Result<(), PageError> {
     let oldest = events.oldest;
     let query = history_query(fetch.resource_type, events.since(), fetch.page_size.saturating_mul(2), 0);
     let page = pages.read(OriginRequest::Query(&query)).await?;
-    let parsed = SearchPage::parse(&page.body).map_err(|error| HistoryError::Invalid(format!("a page cannot be read: {error}")))?;
+    let parsed = parse_page(&page)?;
     events.add(&parsed)?;
     // A round number may be the largest page of the server.
     let may_be_largest = entries.is_multiple_of(PAGE_WITHOUT_LINK as usize);
     if events.oldest < oldest || may_be_largest {
         let text = "its first page is full and has no link to another";
-        return Err(HistoryError::Invalid(text.to_owned()));
+        return Err(PageError::Final(text.to_owned()));
     }
     Ok(())
-}
-
-/// Reads the first page of the history, by the best spelling that the server accepts.
-async fn first_page<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, fetch: &FetchTask, since: Millis) -> Result<OriginPage, PageError> {
-    let mut spelling = 0;
-    loop {
-        let query = history_query(fetch.resource_type, since, fetch.page_size, spelling);
-        match pages.read(OriginRequest::Query(&query)).await {
-            Err(PageError::Rejected(400 | 422, _)) if spelling + 1 < SPELLINGS => spelling += 1,
-            page => return page,
-        }
-    }
 }
 
 /// Adds the versions that were current at the end of the window, of resources that changed since. Each is in the history of the resource.
@@ -187,7 +117,7 @@ async fn add_earlier_versions<W: AllPorts>(
     pages: &mut PageReader<'_, '_, W>,
     fetch: &FetchTask,
     events: &mut Events,
-) -> Result<(), HistoryError> {
+) -> Result<(), PageError> {
     let ids: Vec<String> = events.later.iter().filter(|id| !events.newest.contains_key(*id)).take(INSTANCES).cloned().collect();
     for id in ids {
         let query = instance_history_query(fetch.resource_type, &id);
@@ -195,10 +125,12 @@ async fn add_earlier_versions<W: AllPorts>(
             Err(PageError::Rejected(..)) => continue,
             page => page?,
         };
-        for _ in 0..PAGES {
-            let parsed = SearchPage::parse(&page.body).map_err(|error| HistoryError::Invalid(format!("a page cannot be read: {error}")))?;
+        let mut links = HashSet::new();
+        loop {
+            let parsed = parse_page(&page)?;
             events.add(&parsed)?;
             let Some(link) = parsed.next.filter(|_| !events.newest.contains_key(&id)) else { break };
+            follow(&mut links, &link, PAGES)?;
             page = pages.read(OriginRequest::Link { page: &page.url, link: &link }).await?;
         }
     }
@@ -237,17 +169,17 @@ impl Events {
     }
 
     /// Adds a page.
-    fn add(&mut self, page: &SearchPage<'_>) -> Result<(), HistoryError> {
+    fn add(&mut self, page: &SearchPage<'_>) -> Result<(), PageError> {
         PageError::check_complete(page)?;
         if !page.is_history {
             // A server that does not know the history may ignore the end of the path. It shows no deletions then.
-            return Err(HistoryError::Invalid("the server answers with the results of a search".to_owned()));
+            return Err(PageError::Final("the server answers with the results of a search".to_owned()));
         }
         for entry in &page.entries {
             match entry {
                 SearchEntry::Deletion(deletion) if deletion.resource_type == self.resource_type => {
                     let Some(at) = deletion.deleted_at else {
-                        return Err(HistoryError::Invalid("a deletion has no time".to_owned()));
+                        return Err(PageError::Final("a deletion has no time".to_owned()));
                     };
                     self.add_event(deletion.id.clone(), at, None);
                 }
@@ -259,15 +191,15 @@ impl Events {
     }
 
     /// Adds a version of a resource.
-    fn add_version(&mut self, text: &str) -> Result<(), HistoryError> {
+    fn add_version(&mut self, text: &str) -> Result<(), PageError> {
         let mut line = Vec::new();
         append_line(text, &mut line);
         let mut index = std::mem::take(&mut self.index);
         let head = Resource::parse(line.trim_ascii_end(), &mut index).map(|resource| (resource.head, resource.id().into_owned()));
-        let (head, id) = head.map_err(|reason| HistoryError::Invalid(format!("an entry is not a resource: {reason}")))?;
+        let (head, id) = head.map_err(|reason| PageError::Final(format!("an entry is not a resource: {reason}")))?;
         self.index = index;
         let at = head.last_updated.filter(|_| head.resource_type == self.resource_type && is_id(&id));
-        let Some(at) = at else { return Err(HistoryError::Invalid("an entry is not a version of a resource of the type".to_owned())) };
+        let Some(at) = at else { return Err(PageError::Final("an entry is not a version of a resource of the type".to_owned())) };
         self.add_event(id, at, Some(line));
         Ok(())
     }
@@ -295,8 +227,8 @@ impl Events {
     }
 
     /// Returns the lines of what the windows may not have.
-    fn into_found(self) -> Found {
-        let mut found = Found::default();
+    fn into_found(self) -> SupplementLines {
+        let mut found = SupplementLines::default();
         for (id, event) in self.newest {
             if event.is_deletion {
                 found.deletions.0.extend_from_slice(deletion_bundle(self.resource_type, &id, Some(event.at)).as_bytes());
@@ -313,6 +245,7 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
+    use super::super::deletions::Lines;
     use super::*;
 
     /// The window of these tests, one minute.
@@ -369,7 +302,7 @@ mod tests {
 
     #[test]
     fn results_of_a_search_and_incomplete_pages_are_not_a_history() {
-        let add = |page: &SearchPage<'_>| events(&[]).add(page).map_err(HistoryError::into_text);
+        let add = |page: &SearchPage<'_>| events(&[]).add(page).map_err(PageError::into_text);
         assert_eq!(add(&SearchPage { is_history: true, ..SearchPage::default() }), Ok(()));
         assert!(add(&SearchPage::default()).unwrap_err().contains("results of a search"));
         let text = r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","diagnostics":"shard 3 did not answer"}]}"#;

@@ -120,18 +120,14 @@ impl WindowLines {
     /// Adds a resource.
     fn add_line(&mut self, line: &[u8]) -> Result<(), String> {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
-        let (resource_type, key, last_updated) = match UnvalidatedHead::parse(text) {
-            Some(head) => {
-                let key = self.checked_key(head.resource_type, head.id)?;
-                (head.resource_type, key, head.last_updated)
-            }
+        let (key, last_updated) = match UnvalidatedHead::parse(text) {
+            Some(head) => (self.checked_key(head.resource_type, head.id)?, head.last_updated),
             None => {
                 let mut index = std::mem::take(&mut self.index);
                 let resource = Resource::parse(text, &mut index).map_err(|reason| format!("an entry is not a resource: {reason}"))?;
-                let key = self.checked_key(resource.head.resource_type, &resource.id());
-                let head = (resource.head.resource_type, key?, resource.head.last_updated);
+                let checked = (self.checked_key(resource.head.resource_type, &resource.id())?, resource.head.last_updated);
                 self.index = index;
-                head
+                checked
             }
         };
         if last_updated.zip(self.to).is_some_and(|(time, to)| time >= to) {
@@ -140,7 +136,6 @@ impl WindowLines {
             return Ok(());
         }
         self.check_time(last_updated)?;
-        debug_assert_eq!(resource_type, self.resource_type);
         let known = self.seen.insert(key, last_updated);
         if known.is_some() {
             self.duplicates += 1;

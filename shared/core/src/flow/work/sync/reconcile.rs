@@ -8,30 +8,29 @@ use std::collections::{HashMap, HashSet};
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::MemberIndex;
 use headrace_fhir::instant::Instant;
-use headrace_fhir::searchset::{SearchEntry, SearchPage};
+use headrace_fhir::searchset::SearchEntry;
 use headrace_fhir::semantics::deletion::deletion_bundle;
 use headrace_fhir::semantics::id::is_id;
-use serde::Deserialize;
 
 use crate::flow::resolve_patients::scan::{ParsedLine, parse_line};
-use crate::job::file::OutputKind;
-use crate::job::sync::{FetchTask, SyncRecord};
+use crate::job::ExportError;
+use crate::job::sync::FetchTask;
 use crate::job::task::{Cursor, Lease, Pin, TaskCompletion};
-use crate::job::{Counters, ExportError};
 use crate::lake::ndjson::{Segment, lines};
 use crate::lake::reader::{LineReader, ReadRequest};
 use crate::lake::slices::{encoding_from_name, type_from_name};
-use crate::lines::checkpoint::OpenCheckpoint;
 use crate::ports::{AllPorts, OriginRequest, ResourceSource as _};
 use crate::versions::key::{ResourceKey, ResourceKeyHasher};
 use crate::vocab::clock::Millis;
 
 use super::super::heartbeat::send_heartbeat_if_due;
 use super::super::settings::WorkerSettings;
-use super::super::task_end::{TaskEnd, complete_task, yield_task};
-use super::fetch::commit;
+use super::super::task_end::{TaskEnd, complete_task};
+use super::deletions::{SupplementLines, end_deletions_task};
 use super::pages::{PageError, PageReader};
-use super::queries::{SPELLINGS, listing_query};
+use super::paging::{first_page, follow, parse_page};
+use super::queries::listing_query;
+use super::verify::matched_id;
 
 /// The largest number of pages of a listing.
 const PAGES: usize = 1_000_000;
@@ -44,31 +43,15 @@ pub(super) async fn run_reconcile_task(
     stop_at: Millis,
     (fetch, to): (&FetchTask, Millis),
 ) -> Result<TaskEnd, ExportError> {
-    if lease.cursor < Cursor::WRITTEN {
-        let mut pages = PageReader { ports, lease, settings, stop_at };
-        let mut record = SyncRecord::new(fetch.resource_type);
-        let mut checkpoint = OpenCheckpoint::new(ports.output(), pages.lease);
-        match find_deleted(&mut pages, fetch).await {
-            Ok(ids) => {
-                record.deletions = Some(ids.len() as u64);
-                let text = deletion_lines(fetch.resource_type, &ids, to);
-                if !ids.is_empty() {
-                    checkpoint.append(OutputKind::Deleted, text.into(), ids.len() as u64).await?;
-                }
-            }
-            Err(PageError::TimeUp) => return yield_task(ports, lease, settings).await,
-            Err(PageError::Attempt(error)) => return Err(error),
-            Err(PageError::Rejected(status, text)) => {
-                record.remark = Some(format!("the ids cannot be compared: the server rejected a request with {status}: {text}"));
-            }
-            Err(PageError::TooLong) => record.remark = Some("the ids cannot be compared: a page is longer than 64 MiB".to_owned()),
-            Err(PageError::Incomplete(text) | PageError::Final(text)) => {
-                record.remark = Some(format!("the ids cannot be compared: {text}"))
-            }
-        }
-        commit(ports, lease, settings, checkpoint, (&record, Counters::default()), Cursor::WRITTEN).await?;
+    if lease.cursor >= Cursor::WRITTEN {
+        return complete_task(ports, lease, TaskCompletion::Done).await;
     }
-    complete_task(ports, lease, TaskCompletion::Done).await
+    let mut pages = PageReader { ports, lease, settings, stop_at };
+    let found = find_deleted(&mut pages, fetch).await.map(|ids| {
+        let lines = deletion_lines(fetch.resource_type, &ids, to).into_bytes();
+        SupplementLines { deletions: (lines, ids.len() as u64), ..SupplementLines::default() }
+    });
+    end_deletions_task(ports, lease, settings, (fetch.resource_type, "the ids cannot be compared"), found).await
 }
 
 /// Returns the lines of the deletions. When the server deleted them is not known: it was before `to`, and after all versions of the lake.
@@ -179,12 +162,6 @@ fn visit_line(kind: ResourceType, line: &[u8], index: &mut MemberIndex, visit: &
     }
 }
 
-/// The identity of a resource of which only some elements were requested.
-#[derive(Deserialize)]
-struct IdentityJson {
-    id: Option<String>,
-}
-
 /// Removes the resources that the server lists.
 async fn remove_listed<W: AllPorts>(
     pages: &mut PageReader<'_, '_, W>,
@@ -192,27 +169,18 @@ async fn remove_listed<W: AllPorts>(
     hasher: &ResourceKeyHasher,
     missing: &mut HashSet<ResourceKey>,
 ) -> Result<(), PageError> {
-    let mut spelling = 0;
-    let mut page = loop {
-        match pages.read(OriginRequest::Query(&listing_query(fetch.resource_type, fetch.page_size, spelling))).await {
-            Err(PageError::Rejected(400 | 422 | 501, _)) if spelling + 1 < SPELLINGS => spelling += 1,
-            page => break page?,
-        }
-    };
+    let query = |spelling| listing_query(fetch.resource_type, fetch.page_size, spelling);
+    let (mut page, _) = first_page(pages, query).await?;
     let mut links = HashSet::new();
     loop {
-        let parsed = SearchPage::parse(&page.body).map_err(|error| PageError::Final(format!("a page cannot be read: {error}")))?;
+        let parsed = parse_page(&page)?;
         for entry in &parsed.entries {
-            let SearchEntry::Match(text) = entry else { continue };
-            let id = serde_json::from_str::<IdentityJson>(text).ok().and_then(|identity| identity.id);
-            if let Some(id) = id {
+            if let Some(id) = matched_id(entry) {
                 missing.remove(&hasher.key(fetch.resource_type, id.as_bytes()));
             }
         }
         let Some(link) = parsed.next.filter(|_| !missing.is_empty()) else { return Ok(()) };
-        if !links.insert(link.clone()) || links.len() > PAGES {
-            return Err(PageError::Final("the links to the next page have no end".to_owned()));
-        }
+        follow(&mut links, &link, PAGES)?;
         page = pages.read(OriginRequest::Link { page: &page.url, link: &link }).await?;
     }
 }

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use crate::ports::{AllPorts, OriginRequest};
 
 use super::pages::{PageError, PageReader};
-use super::queries::{SPELLINGS, ids_query};
+use super::paging::first_page;
+use super::queries::ids_query;
 use super::split::Range;
 
 /// The largest number of pages of ids, for each thousand resources that were read.
@@ -21,6 +22,12 @@ struct IdentityJson {
     id: Option<String>,
 }
 
+/// Returns the id of the resource of an entry, of which only some elements were requested. `None` for other entries than matches.
+pub(super) fn matched_id(entry: &SearchEntry<'_>) -> Option<String> {
+    let SearchEntry::Match(text) = entry else { return None };
+    serde_json::from_str::<IdentityJson>(text).ok()?.id
+}
+
 /// Returns true if each resource that the server has in the range is known. Resources can only leave a range in the past, so one that is
 /// not known was skipped before.
 pub(super) async fn knows_all_ids<W: AllPorts>(
@@ -29,21 +36,13 @@ pub(super) async fn knows_all_ids<W: AllPorts>(
     known: usize,
     is_known: impl Fn(&str) -> bool,
 ) -> Result<bool, PageError> {
-    let mut spelling = 0;
-    let mut page = loop {
-        match pages.read(OriginRequest::Query(&ids_query(kind, range, page_size, spelling))).await {
-            Err(PageError::Rejected(400 | 422 | 501, _)) if spelling + 1 < SPELLINGS => spelling += 1,
-            page => break page?,
-        }
-    };
+    let (mut page, _) = first_page(pages, |spelling| ids_query(kind, range, page_size, spelling)).await?;
     let mut links = HashSet::new();
     loop {
         let Ok(parsed) = SearchPage::parse(&page.body) else { return Ok(false) };
         PageError::check_complete(&parsed)?;
         for entry in &parsed.entries {
-            let SearchEntry::Match(text) = entry else { continue };
-            let id = serde_json::from_str::<IdentityJson>(text).ok().and_then(|identity| identity.id);
-            if id.is_some_and(|id| !is_known(&id)) {
+            if matched_id(entry).is_some_and(|id| !is_known(&id)) {
                 return Ok(false);
             }
         }

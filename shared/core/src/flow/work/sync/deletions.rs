@@ -1,0 +1,59 @@
+//! The end of a task that finds what was deleted on the server.
+
+use headrace_fhir::definitions::ResourceType;
+
+use crate::job::file::OutputKind;
+use crate::job::sync::SyncRecord;
+use crate::job::task::{Cursor, Lease, TaskCompletion};
+use crate::job::{Counters, ExportError};
+use crate::lines::checkpoint::OpenCheckpoint;
+use crate::ports::AllPorts;
+
+use super::super::settings::WorkerSettings;
+use super::super::task_end::{TaskEnd, complete_task, yield_task};
+use super::fetch::commit;
+use super::pages::PageError;
+
+/// Lines and their number.
+pub(super) type Lines = (Vec<u8>, u64);
+
+/// The lines that the windows may not have.
+#[derive(Default)]
+pub(super) struct SupplementLines {
+    /// The versions that were current at the end of the window, of resources that changed later.
+    pub(super) versions: Lines,
+    /// The deletions within the window.
+    pub(super) deletions: Lines,
+}
+
+/// Records what a task has found, and completes the task. If the server does not show the deletions, the task does not fail: they stay
+/// unknown, and the report has the reason.
+///
+/// * `problem`: the beginning of the reason, such as `the ids cannot be compared`.
+pub(super) async fn end_deletions_task(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+    (kind, problem): (ResourceType, &str),
+    found: Result<SupplementLines, PageError>,
+) -> Result<TaskEnd, ExportError> {
+    let mut record = SyncRecord::new(kind);
+    let mut checkpoint = OpenCheckpoint::new(ports.output(), lease);
+    let mut counters = Counters::default();
+    match found {
+        Ok(SupplementLines { versions, deletions }) => {
+            record.deletions = Some(deletions.1);
+            counters.resources = versions.1;
+            for (kind, (text, lines)) in [(OutputKind::Output(kind), versions), (OutputKind::Deleted, deletions)] {
+                if lines > 0 {
+                    checkpoint.append(kind, text.into(), lines).await?;
+                }
+            }
+        }
+        Err(PageError::TimeUp) => return yield_task(ports, lease, settings).await,
+        Err(PageError::Attempt(error)) => return Err(error),
+        Err(error) => record.remark = Some(format!("{problem}: {}", error.into_text())),
+    }
+    commit(ports, lease, settings, checkpoint, (&record, counters), Cursor::WRITTEN).await?;
+    complete_task(ports, lease, TaskCompletion::Done).await
+}
