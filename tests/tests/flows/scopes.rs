@@ -127,7 +127,9 @@ fn an_export_holds_exactly_the_resources_that_the_scopes_allow() -> Result<()> {
         ];
         for (index, (path, versions)) in exports.into_iter().enumerate() {
             let mut settings = small_settings(versions);
+            // Of each type there are still several files and tasks, but not one for every line.
             settings.job.file_bytes = 20_000;
+            settings.worker.resolve_bytes = 20_000;
             settings.worker.lake.watermark = LakeWatermark::Now;
             register(&deployment, ann("system/*.rs")).await?;
             let whole = resources(&export(&deployment, settings.clone(), path).await?)?;

@@ -8,7 +8,6 @@ use std::collections::{HashMap, HashSet};
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::MemberIndex;
 use headrace_fhir::instant::Instant;
-use headrace_fhir::searchset::SearchEntry;
 use headrace_fhir::semantics::deletion::deletion_bundle;
 use headrace_fhir::semantics::id::is_id;
 
