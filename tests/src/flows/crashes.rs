@@ -22,7 +22,7 @@ pub struct Crash {
 impl Crash {
     /// Copies the stores as they are now.
     fn now(after: Option<PortCall>, deployment: &LocalDeployment, clock: &ManualClock) -> Result<Self> {
-        Ok(Self { after, deployment: deployment.copy_on_model()?, clock: clock.copy() })
+        Ok(Self { after, deployment: deployment.copy_stores()?, clock: clock.copy() })
     }
 }
 
@@ -32,8 +32,7 @@ pub struct CrashRecorder {
 }
 
 impl CrashRecorder {
-    /// Records a crash before the first call and after each call of the process that may change a store. The job table of the deployment
-    /// must be in the model.
+    /// Records a crash before the first call and after each call of the process that may change a store.
     pub fn start(faults: &FaultInjector, deployment: &LocalDeployment, clock: &ManualClock) -> Self {
         let crashes = Arc::new(Mutex::new(vec![Crash::now(None, deployment, clock)]));
         let (recorded, deployment, clock) = (Arc::clone(&crashes), deployment.clone(), clock.clone());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_lambda_events::event::sqs::SqsMessage;
+use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use base64::Engine as _;
 use bytes::Bytes;
@@ -62,7 +63,7 @@ pub trait Deployment: Clone + Send + Sync + 'static {
     const HAS_GATEWAY: bool;
 
     /// Returns a client of the database of the job table.
-    fn dynamo(&self) -> aws_sdk_dynamodb::Client;
+    fn dynamo(&self) -> Client;
 
     /// Creates queue, lake and output store for a new process.
     fn ports(&self) -> (Self::Queue, Self::Lake, Self::Output);
@@ -157,16 +158,16 @@ fn from_dynamo_json(json: &Value) -> Result<AttributeValue> {
 }
 
 /// Creates a DynamoDB in memory with an empty job table.
-async fn create_job_table() -> Result<EmbeddedDynamo> {
-    let dynamo = EmbeddedDynamo::in_memory()?;
-    TableSchema::create(&dynamo.client(), TABLE).await?;
+async fn create_job_table() -> Result<Client> {
+    let dynamo = EmbeddedDynamo::in_memory()?.client();
+    TableSchema::create(&dynamo, TABLE).await?;
     Ok(dynamo)
 }
 
 /// Deployment of the AWS adapters over stand-ins.
 #[derive(Clone)]
 pub struct AwsDeployment {
-    dynamo: EmbeddedDynamo,
+    dynamo: Client,
     /// Stand-in that holds all buckets.
     pub s3: S3StandIn,
     pub(super) sqs: SqsStandIn,
@@ -180,21 +181,18 @@ pub struct AwsDeployment {
 impl AwsDeployment {
     /// Creates a deployment with an empty lake.
     pub async fn new() -> Result<Self> {
+        Self::with_job_table(create_job_table().await?).await
+    }
+
+    /// Creates a deployment with an empty lake and the job table that this client reaches.
+    pub async fn with_job_table(dynamo: Client) -> Result<Self> {
         let (s3, sqs) = (S3StandIn::start()?, SqsStandIn::start());
         s3.create_bucket(LAKE).await?;
         s3.create_bucket(DESTINATION).await?;
         s3.create_bucket(CLIENTS).await?;
         s3.create_bucket(AUDIT).await?;
         let (queue_url, dlq_url) = sqs.create_queue_with_dlq("tasks", 5_400, 5).await?;
-        Ok(Self {
-            dynamo: create_job_table().await?,
-            s3,
-            sqs,
-            queue_url,
-            dlq_url,
-            kms: KmsStandIn::start(),
-            permission_log: PermissionLog::default(),
-        })
+        Ok(Self { dynamo, s3, sqs, queue_url, dlq_url, kms: KmsStandIn::start(), permission_log: PermissionLog::default() })
     }
 
     /// Creates a deployment with a copy of the lake in `dir`.
@@ -272,15 +270,15 @@ impl Deployment for AwsDeployment {
 
     const HAS_GATEWAY: bool = true;
 
-    fn dynamo(&self) -> aws_sdk_dynamodb::Client {
-        self.dynamo.client()
+    fn dynamo(&self) -> Client {
+        self.dynamo.clone()
     }
 
     fn job_store(&self) -> DynamoJobStore {
-        let dynamo = self.dynamo.client().config().to_builder().interceptor(self.permission_log.clone()).build();
+        let dynamo = self.dynamo.config().to_builder().interceptor(self.permission_log.clone()).build();
         let kms = self.kms.client().config().to_builder().interceptor(self.permission_log.clone()).build();
         let sealer = KmsSecretEncryptor::new(aws_sdk_kms::Client::from_conf(kms), ENCRYPTION_KEY);
-        DynamoJobStore::new(aws_sdk_dynamodb::Client::from_conf(dynamo), TABLE).with_encryptor(sealer)
+        DynamoJobStore::new(Client::from_conf(dynamo), TABLE).with_encryptor(sealer)
     }
 
     fn ports(&self) -> (SqsTaskQueue, S3Lake, S3OutputStore) {
@@ -362,27 +360,23 @@ impl Deployment for AwsDeployment {
 }
 
 /// Deployment with the stores of `headrace serve`, in a temporary folder. The queue is lost with each process.
+///
+/// The job table is in the simulator's model of DynamoDB, which takes less time than the embedded engine and can be copied. The tests of
+/// the simulator compare the two. The embedded engine is below the other deployment, and below the tests of the program.
 #[derive(Clone)]
 pub struct LocalDeployment {
-    dynamo: LocalDynamo,
+    dynamo: DynamoModel,
     folder: Arc<TempDir>,
     lake: PathBuf,
     /// Folder in which the lake is, if the deployment has one of its own.
     lake_folder: Arc<TempDir>,
 }
 
-/// Database of a local deployment.
-#[derive(Clone)]
-enum LocalDynamo {
-    Embedded(EmbeddedDynamo),
-    Model(DynamoModel),
-}
-
 impl LocalDeployment {
     /// Creates a deployment that reads the lake in `dir`. Tests must not change that lake.
     pub async fn with_lake(dir: &Path) -> Result<Self> {
         let (folder, lake_folder) = (Arc::new(tempfile::tempdir()?), Arc::new(tempfile::tempdir()?));
-        Ok(Self { dynamo: LocalDynamo::Embedded(create_job_table().await?), folder, lake: dir.to_path_buf(), lake_folder })
+        Ok(Self { dynamo: DynamoModel::with_job_table(TABLE).await?, folder, lake: dir.to_path_buf(), lake_folder })
     }
 
     /// Creates a deployment with a lake of these files, which tests may change.
@@ -395,25 +389,16 @@ impl LocalDeployment {
         Ok(deployment)
     }
 
-    /// Replaces the empty job table by one in the simulator's model of DynamoDB. The model gives the same answers as the embedded engine in
-    /// less time, and can be copied: tests that run hundreds of exports use it.
-    pub async fn on_model(self) -> Result<Self> {
-        let model = DynamoModel::default();
-        TableSchema::create(&model.client(), TABLE).await?;
-        Ok(Self { dynamo: LocalDynamo::Model(model), ..self })
-    }
-
     /// Copies the stores as they are now, as a crash would leave them. The copy reads the same lake.
     ///
     /// # Errors
     ///
-    /// If the job table is not in the model, or a file cannot be copied.
-    pub fn copy_on_model(&self) -> Result<Self> {
-        let LocalDynamo::Model(model) = &self.dynamo else { return Err("only a job table in the model can be copied".into()) };
+    /// If a file cannot be copied.
+    pub fn copy_stores(&self) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         copy_files(self.folder.path(), folder.path())?;
         Ok(Self {
-            dynamo: LocalDynamo::Model(model.copy()),
+            dynamo: self.dynamo.copy(),
             folder: Arc::new(folder),
             lake: self.lake.clone(),
             lake_folder: Arc::clone(&self.lake_folder),
@@ -448,11 +433,8 @@ impl Deployment for LocalDeployment {
 
     const HAS_GATEWAY: bool = false;
 
-    fn dynamo(&self) -> aws_sdk_dynamodb::Client {
-        match &self.dynamo {
-            LocalDynamo::Embedded(engine) => engine.client(),
-            LocalDynamo::Model(model) => model.client(),
-        }
+    fn dynamo(&self) -> Client {
+        self.dynamo.client()
     }
 
     fn ports(&self) -> (LocalQueue, DirectoryLake, DirectoryOutputStore) {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, StalledStreamProtectionConfig};
 use aws_smithy_types::body::SdkBody;
+use headrace_aws::TableSchema;
 use headrace_local::stores::embedded::{BoxError, in_process_http_client};
 use headrace_simulator::table::Engine;
 
@@ -16,6 +17,17 @@ use headrace_simulator::table::Engine;
 pub struct DynamoModel(Arc<Mutex<Engine>>);
 
 impl DynamoModel {
+    /// Returns a database with an empty job table of this name.
+    ///
+    /// # Errors
+    ///
+    /// If the schema of the table is not valid.
+    pub async fn with_job_table(name: &str) -> Result<Self, BoxError> {
+        let model = Self::default();
+        TableSchema::create(&model.client(), name).await?;
+        Ok(model)
+    }
+
     /// Returns a database with the same items, which does not change with this one.
     pub fn copy(&self) -> Self {
         Self(Arc::new(Mutex::new(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone())))

@@ -16,6 +16,7 @@ use headrace_tests::flows::{
     AwsDeployment, BEN, Deployment, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, REAPER_INTERVAL, Result,
     ServiceProcess, SmartClient, TestRequest, TestResponse, run, set_next_job_number, token_request_form,
 };
+use headrace_tests::standins::dynamo_model::DynamoModel;
 use serde_json::Value;
 
 use super::faults::run_cases;
@@ -396,9 +397,8 @@ async fn check_sealed_once(deployment: &impl Deployment, names: &BTreeSet<String
 }
 
 /// Seals with a fault at one call, then again in a new process, and checks that every record is sealed once.
-async fn seal_with_fault<S: Deployment>(deployment: S, number: usize, fault: Fault) -> Result<()> {
-    let clock = ManualClock::default();
-    let names = add_many_records(&deployment, &clock).await?;
+async fn seal_with_fault<S: Deployment>(unsealed: Unsealed<S>, number: usize, fault: Fault) -> Result<()> {
+    let Unsealed { deployment, clock, names } = unsealed;
     let faults = FaultInjector::at_call(number, fault);
     let service = ServiceProcess::start_with_faults(&deployment, &clock, DeploymentSettings::default(), faults.clone());
     // The faulty run may fail. Only the sealed records matter.
@@ -411,56 +411,88 @@ async fn seal_with_fault<S: Deployment>(deployment: S, number: usize, fault: Fau
 }
 
 /// Returns the names of the port calls of a run without faults.
-async fn seal_call_names<S: Deployment>(deployment: S) -> Result<Vec<&'static str>> {
-    let clock = ManualClock::default();
-    let names = add_many_records(&deployment, &clock).await?;
-    let service = ServiceProcess::start(&deployment, &clock, DeploymentSettings::default());
+async fn seal_call_names<S: Deployment>(unsealed: Unsealed<S>) -> Result<Vec<&'static str>> {
+    let service = ServiceProcess::start(&unsealed.deployment, &unsealed.clock, DeploymentSettings::default());
     service.reap().await?;
-    check_sealed_once(&deployment, &names).await?;
+    check_sealed_once(&unsealed.deployment, &unsealed.names).await?;
     Ok(service.faults.call_names())
+}
+
+/// Deployment whose job table has records for two audit files.
+struct Unsealed<S> {
+    deployment: S,
+    clock: ManualClock,
+    /// Ids of the records.
+    names: BTreeSet<String>,
+}
+
+impl Unsealed<LocalDeployment> {
+    /// Adds the records.
+    async fn local() -> Result<Self> {
+        let (deployment, clock) = (local_deployment().await?, ManualClock::default());
+        let names = add_many_records(&deployment, &clock).await?;
+        Ok(Self { deployment, clock, names })
+    }
+
+    /// Copies the deployment.
+    fn copy(&self) -> Result<Self> {
+        Ok(Self { deployment: self.deployment.copy_stores()?, clock: self.clock.copy(), names: self.names.clone() })
+    }
+}
+
+/// Records for two audit files in the job table of a deployment on AWS.
+struct UnsealedOnAws {
+    model: DynamoModel,
+    clock: ManualClock,
+    /// Ids of the records.
+    names: BTreeSet<String>,
+}
+
+impl UnsealedOnAws {
+    /// Adds the records.
+    async fn new() -> Result<Self> {
+        let (model, clock) = (DynamoModel::with_job_table("headrace").await?, ManualClock::default());
+        let names = add_many_records(&AwsDeployment::with_job_table(model.client()).await?, &clock).await?;
+        Ok(Self { model, clock, names })
+    }
+
+    /// Creates a deployment over a copy of the job table.
+    async fn deployment(&self) -> Result<Unsealed<AwsDeployment>> {
+        let deployment = AwsDeployment::with_job_table(self.model.copy().client()).await?;
+        Ok(Unsealed { deployment, clock: self.clock.copy(), names: self.names.clone() })
+    }
 }
 
 /// Faults that are injected at each call.
 const FAULTS: [Fault; 4] = [Fault::CrashBefore, Fault::CrashAfter, Fault::FailBefore, Fault::FailAfter];
 
+/// Seals with each fault at each call, by this function, and checks that every record is sealed once.
+fn check_faults_while_sealing(names: &[&str], seal: impl Fn(usize, Fault) -> Result<()> + Sync) -> Result<()> {
+    assert_eq!(names.iter().filter(|name| **name == "audit files.write").count(), 2, "{names:?}");
+    let failures = run_cases(names.len() * FAULTS.len(), |index| seal(index / FAULTS.len() + 1, FAULTS[index % FAULTS.len()]))?;
+    assert!(failures.is_empty(), "of {names:?}:\n{}", failures.join("\n"));
+    Ok(())
+}
+
 #[test]
 fn sealing_neither_loses_nor_duplicates_records_if_any_call_fails() -> Result<()> {
-    for is_on_aws in [true, false] {
-        let names =
-            run(
-                async || {
-                    if is_on_aws {
-                        seal_call_names(aws_deployment().await?).await
-                    } else {
-                        seal_call_names(local_deployment().await?).await
-                    }
-                },
-            )?;
-        assert_eq!(names.iter().filter(|name| **name == "audit files.write").count(), 2, "{names:?}");
-        let failures = run_cases(names.len() * FAULTS.len(), |index| {
-            let (number, fault) = (index / FAULTS.len() + 1, FAULTS[index % FAULTS.len()]);
-            run(async || {
-                if is_on_aws {
-                    seal_with_fault(aws_deployment().await?, number, fault).await
-                } else {
-                    seal_with_fault(local_deployment().await?, number, fault).await
-                }
-            })
-        })?;
-        assert!(failures.is_empty(), "of {names:?}:\n{}", failures.join("\n"));
-    }
-    Ok(())
+    let local = run(async || Unsealed::local().await)?;
+    let names = run(async || seal_call_names(local.copy()?).await)?;
+    check_faults_while_sealing(&names, |number, fault| run(async || seal_with_fault(local.copy()?, number, fault).await))?;
+    let aws = run(async || UnsealedOnAws::new().await)?;
+    let names = run(async || seal_call_names(aws.deployment().await?).await)?;
+    check_faults_while_sealing(&names, |number, fault| run(async || seal_with_fault(aws.deployment().await?, number, fault).await))
 }
 
 /// Pauses one reaper at each call. Meanwhile another record is added, and a second reaper runs.
 #[test]
 fn two_concurrent_reapers_seal_every_record_once() -> Result<()> {
-    let names = run(async || seal_call_names(local_deployment().await?).await)?;
+    let unsealed = run(async || Unsealed::local().await)?;
+    let names = run(async || seal_call_names(unsealed.copy()?).await)?;
     let failures = run_cases(names.len() * 2, |index| {
         run(async || {
             let (number, fault) = (index / 2 + 1, [Fault::PauseBefore, Fault::PauseAfter][index % 2]);
-            let (deployment, clock) = (local_deployment().await?, ManualClock::default());
-            let mut names = add_many_records(&deployment, &clock).await?;
+            let Unsealed { deployment, clock, mut names } = unsealed.copy()?;
             let faults = FaultInjector::at_call(number, fault);
             let slow = ServiceProcess::start_with_faults(&deployment, &clock, DeploymentSettings::default(), faults.clone());
             let mut work = Box::pin(slow.reap());

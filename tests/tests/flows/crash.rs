@@ -29,7 +29,7 @@ pub(crate) async fn seeded_deployment() -> Result<LocalDeployment> {
 /// Creates a local deployment with this lake, whose job table can be copied.
 async fn deployment_with(lake: &[(&'static str, Vec<u8>)]) -> Result<LocalDeployment> {
     let files: Vec<_> = lake.iter().map(|(object, bytes)| (*object, bytes.as_slice())).collect();
-    LocalDeployment::with_files(&files).await?.on_model().await
+    LocalDeployment::with_files(&files).await
 }
 
 /// Export that is crashed at every call.

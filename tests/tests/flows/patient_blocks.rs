@@ -412,7 +412,6 @@ fn check_crashes(max_unsorted_ranges: u64, stride: usize) -> Result<()> {
     async fn run_without_crash(ranges: u64) -> Result<(CompletedExport, Vec<Crash>)> {
         set_next_job_number(1);
         let ((_, deployment), clock) = (deployments(&small_lake()).await?, ManualClock::default());
-        let deployment = deployment.on_model().await?;
         let service = ServiceProcess::start(&deployment, &clock, settings(ranges));
         let recorder = CrashRecorder::start(&service.faults, &deployment, &clock);
         run_lifecycle(&service).await?;

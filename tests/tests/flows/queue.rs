@@ -239,7 +239,7 @@ async fn recover(crash: &Crash) -> Result<()> {
 fn a_crash_at_any_call_loses_no_queued_export_and_no_slot() -> Result<()> {
     let crashes = run(async || {
         set_next_job_number(1);
-        let (deployment, clock) = (small_deployment().await?.on_model().await?, ManualClock::default());
+        let (deployment, clock) = (small_deployment().await?, ManualClock::default());
         let service = ServiceProcess::start(&deployment, &clock, one_per_caller(true));
         let recorder = CrashRecorder::start(&service.faults, &deployment, &clock);
         run_lifecycle(&service).await?;

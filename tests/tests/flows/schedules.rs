@@ -396,7 +396,7 @@ async fn run_two_days(service: &ServiceProcess<LocalDeployment>) -> Result<()> {
 /// Creates the deployment of the crash test. The retention is long, so that only the schedule deletes results.
 async fn crash_setup(faults: FaultInjector) -> Result<(LocalDeployment, Arc<ServiceProcess<LocalDeployment>>)> {
     set_next_job_number(1);
-    let (deployment, clock) = (local().await?.on_model().await?, ManualClock::default());
+    let (deployment, clock) = (local().await?, ManualClock::default());
     let mut schedule = daily("nightly", start())?;
     schedule.definition.keep = Some(1);
     deployment.job_store().put_schedule(&schedule, None).await?;
