@@ -28,6 +28,7 @@ use headrace_client::limits::{DEFAULT_FILE_GB, DEFAULT_WAIT_HOURS};
 use headrace_core::job::{JobSettings, Quotas};
 use headrace_core::request::ExportPolicy;
 use headrace_core::vocab::lake_settings::{LakeSettings, LakeWatermark};
+use headrace_core::vocab::level::Level;
 use headrace_edge::config::{
     ConfigError, ExportSettings, parse_accepted_remarks, parse_base_url, parse_containers, parse_fhir_version, parse_folder_layouts,
     parse_lake_versions, parse_lake_watermark, parse_source_base_urls,
@@ -308,6 +309,17 @@ pub enum ExportLevel {
     Patient(String),
     /// The data of the patients of one group, by id.
     Group(String),
+}
+
+impl From<&ExportLevel> for Level {
+    fn from(level: &ExportLevel) -> Self {
+        match level {
+            ExportLevel::System => Self::System,
+            ExportLevel::AllPatients => Self::AllPatients,
+            ExportLevel::Patient(id) => Self::OnePatient(id.clone()),
+            ExportLevel::Group(id) => Self::Group(id.clone()),
+        }
+    }
 }
 
 impl FromStr for ExportLevel {

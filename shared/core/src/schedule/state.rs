@@ -112,6 +112,12 @@ impl ScheduleState {
         self.handled_until > now + MAX_AHEAD
     }
 
+    /// Ends a pause. Times that have passed meanwhile start nothing.
+    pub fn resume(&mut self, now: Millis) {
+        self.is_paused = false;
+        self.handled_until = now;
+    }
+
     /// Returns the state after every time up to `now` has passed.
     #[must_use]
     fn handled(&self, now: Millis) -> Self {
