@@ -434,7 +434,7 @@ test("the keyboard alone adds, pauses and removes a schedule", false, async () =
 
 test("events that are not delivered are shown, and those that were given up are sent again", false, async () => {
   const quiet = await open(`${root}#/events`);
-  await quiet.page.getByRole("heading", { name: "This server sends no events" }).waitFor();
+  await quiet.page.getByRole("heading", { name: "No webhook is set for the events of this server" }).waitFor();
   await checkAccessibility(quiet.page);
   await close(quiet);
   // A webhook that rejects every event, as a server really meets it.
@@ -461,7 +461,7 @@ test("events that are not delivered are shown, and those that were given up are 
   await checkAccessibility(page);
   // An event is given up after a day, so the answer is one that was written by hand; a test of the program holds its form.
   const answer = await otherPerson(eventRoot, "GET", "events");
-  const given = answer.pending.slice(0, 2).map((event) => ({ ...event, attempts: 31 }));
+  const given = answer.pending.slice(0, 2).map((event) => ({ ...event, failures: [{ target: "webhook", attempts: 31, lastError: "the webhook's URL did not answer" }] }));
   let undelivered = given;
   const replayed = [];
   await page.route(/\/ui\/events$/, (route) => route.fulfill({ json: { ...answer, undelivered } }));

@@ -214,8 +214,9 @@ fn the_page_lists_events_that_are_not_delivered_and_sends_them_again() -> Result
         assert_eq!((status, events["sendsEvents"].as_bool()), (200, Some(false)));
         assert_eq!(ids(&events["pending"]), [event(1).event.id()]);
         assert_eq!(ids(&events["undelivered"]), [event(2).event.id(), event(3).event.id()]);
-        let first = &events["undelivered"][0];
-        assert_eq!((first["attempts"].as_u64(), first["lastError"].as_str()), (Some(1), Some("the webhook answered with 500")));
+        let failed = &events["undelivered"][0]["failures"][0];
+        assert_eq!((failed["target"].as_str(), failed["attempts"].as_u64()), (Some("webhook"), Some(1)));
+        assert_eq!(failed["lastError"].as_str(), Some("the webhook answered with 500"));
 
         let (status, outcome) = page.request(Method::POST, "events/replay", &json!({ "ids": [event(1).event.id()] })).await?;
         assert!(status == 409 && issue(&outcome).1.contains("does not wait for a replay"), "{outcome}");

@@ -15,19 +15,18 @@ import { pagedTable } from "./pager.js";
  * @param {?function(Object): HTMLElement} action creates the button of an event
  */
 function eventTable(caption, events, action) {
-  const columns = [{ title: "Event" }, { title: "Time" }, { title: "Tries", number: true }, { title: "Next try" }, { title: "Last error" }];
+  const columns = [{ title: "Event" }, { title: "Time" }, { title: "Failures" }, { title: action ? "Action" : "Next try" }];
+  const failure = ({ target, attempts, lastError }) => element("div", {}, `${target}: ${counted(attempts, "try", "tries")}, ${lastError}`);
   const row = (event) =>
     element(
       "tr",
       {},
       element("th", { scope: "row" }, element("a", { href: `#/export/${event.job}` }, `export.${event.state}`), event.schedule ? element("div", { class: "small" }, `schedule ${event.schedule}`) : null, element("div", { class: "small faint" }, element("code", {}, event.id))),
       element("td", { class: "time" }, formatTime(event.at)),
-      element("td", { class: "number" }, event.attempts),
+      element("td", {}, event.failures.length > 0 ? event.failures.map(failure) : "not tried yet"),
       element("td", { class: "time" }, action ? action(event) : formatTime(event.nextAt)),
-      element("td", {}, event.lastError ?? ""),
     );
-  const shown = action ? columns.map((column) => (column.title === "Next try" ? { title: "Action" } : column)) : columns;
-  return pagedTable({ caption, columns: shown, rows: events, row }).node;
+  return pagedTable({ caption, columns, rows: events, row }).node;
 }
 
 /**
@@ -70,10 +69,10 @@ export async function showEvents(main, signal) {
     const one = (event) => element("button", { type: "button", "aria-label": `Send ${event.id} again`, onclick: () => replay([event.id]) }, "Send again");
     const all = element("button", { type: "button", class: "main", onclick: () => replay(null) }, `Send all ${undelivered.length} again`);
     const isQuiet = sendsEvents === false && pending.length + undelivered.length === 0;
-    const setting = element("p", {}, "Start it with ", element("code", {}, "--event-webhook-url URL --event-webhook-secret-file FILE"), " to send them.");
+    const setting = element("p", {}, "Start it with ", element("code", {}, "--event-webhook-url URL --event-webhook-secret-file FILE"), " to send them to one.");
     replace(
       result,
-      isQuiet ? message("This server sends no events", setting) : null,
+      isQuiet ? message("No webhook is set for the events of this server", setting) : null,
       undelivered.length > 0 ? [element("h2", {}, "Given up after a day"), eventTable("Events that could not be delivered", undelivered, one), element("div", { class: "actions" }, all)] : null,
       pending.length > 0 ? [element("h2", {}, "Still being sent"), eventTable("Events that are sent or tried again by themselves", pending, null)] : null,
       !isQuiet && pending.length + undelivered.length === 0 ? message("All events are delivered") : null,

@@ -70,8 +70,13 @@ fn describe(event: &OutboxEvent) -> Value {
         "state": event.event.state,
         "job": event.event.job,
         "schedule": event.event.schedule,
-        "attempts": event.attempts,
         "nextAt": event.next_at.instant(),
-        "lastError": event.fault,
+        "failures": failures(event),
     })
+}
+
+/// Returns the failed deliveries of an event, one entry for each target.
+fn failures(event: &OutboxEvent) -> Vec<Value> {
+    let failure = event.fault.as_ref().map(|fault| json!({ "target": "webhook", "attempts": event.attempts, "lastError": fault }));
+    failure.into_iter().collect()
 }
