@@ -57,7 +57,7 @@ function estimateView(resource) {
       ["Reads", `${counted(number("objects"), "object", "objects")} of the lake with ${formatBytes(number("bytesToRead"))}${packed}`],
       ["Writes", `${counted(number("resources"), "resource", "resources")} in ${counted(number("outputFiles"), "file", "files")} with ${formatBytes(number("outputBytes"))}`],
       ["Takes", `about ${formatSeconds(number("seconds"))}, in ${counted(number("tasks"), "task", "tasks")}`],
-      ["Costs", price ? `${formatUsd(price.usd)} by the list prices of ${price.region} of ${price.day}; not a bill` : "nothing: it runs on this machine"],
+      ["Costs", price ? `${formatUsd(price.usd)} by the list prices of ${price.region} of ${price.day}; not a bill` : "no price: functions on AWS have one"],
     ]),
     types.length > 0 ? element("table", {}, element("caption", {}, "Expected output by type"), head, element("tbody", {}, types.map(row))) : null,
     remarks.length > 0 ? element("ul", { class: "small" }, remarks.map((text) => element("li", {}, text))) : null,

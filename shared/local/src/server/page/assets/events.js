@@ -66,7 +66,7 @@ export async function showEvents(main, signal) {
   }
 
   function render({ sendsEvents, pending, undelivered }) {
-    const one = (event) => element("button", { type: "button", "aria-label": `Send ${event.id} again`, onclick: () => replay([event.id]) }, "Send again");
+    const one = (event) => element("button", { type: "button", "aria-label": `Send again ${event.id}`, onclick: () => replay([event.id]) }, "Send again");
     const all = element("button", { type: "button", class: "main", onclick: () => replay(null) }, `Send all ${undelivered.length} again`);
     const isQuiet = sendsEvents === false && pending.length + undelivered.length === 0;
     const setting = element("p", {}, "Start it with ", element("code", {}, "--event-webhook-url URL --event-webhook-secret-file FILE"), " to send them to one.");

@@ -73,6 +73,7 @@ export async function showScheduleForm(main, signal, name) {
   const keep = field({ id: "keep", label: "Complete results to keep", hint: "Older ones are deleted when a newer one is complete. Empty: each until it expires.", attributes: { type: "number", min: "1", max: "100" } });
   keep.input.value = schedule.keep ?? "";
   const fields = requestFields(server, signal, schedule);
+  let isOutdated = false;
   const problem = element("div");
   const submit = element("button", { type: "submit", class: "main" }, isNew ? "Add the schedule" : "Save the change");
   const path = () => [fields.path(), queryOf(fields.parameters())].filter((part) => part !== "").join("?");
@@ -99,11 +100,12 @@ export async function showScheduleForm(main, signal, name) {
 
   /** Shows an answer of the server, which for a conflict has a button that reads the schedule again. */
   function showError(error) {
-    const again = element("button", { type: "button", onclick: () => showScheduleForm(main, signal, name) }, "Read it again");
+    const again = element("button", { type: "button", onclick: () => showScheduleForm(main, signal, name).catch(showError) }, "Read it again");
     const text = isNew ? "The schedule is not added" : "The schedule is not changed";
-    replace(problem, errorMessage(text, error), error.status === 412 ? element("div", { class: "actions" }, again) : null);
+    isOutdated = error.status === 412;
+    replace(problem, errorMessage(text, error), isOutdated ? element("div", { class: "actions" }, again) : null);
     markFields(inputs(), error.issues ?? []);
-    if (error.status === 412) again.focus();
+    if (isOutdated) again.focus();
   }
 
   const form = element(
@@ -125,7 +127,14 @@ export async function showScheduleForm(main, signal, name) {
     estimate.result,
     element("div", { class: "actions" }, submit, estimate.button, element("a", { href: isNew ? "#/schedules" : `#/schedule/${name}`, class: "button" }, "Do not save")),
   );
-  for (const event of ["input", "change"]) form.addEventListener(event, () => estimate.clear());
+  for (const event of ["input", "change"]) {
+    form.addEventListener(event, ({ target }) => {
+      estimate.clear();
+      target.removeAttribute("aria-invalid");
+      // The button that reads the schedule again stays.
+      if (!isOutdated) replace(problem);
+    });
+  }
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (isMissing(isNew ? "The schedule is not added" : "The schedule is not changed")) return;

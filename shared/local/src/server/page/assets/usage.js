@@ -41,7 +41,7 @@ export function usageView(usage) {
         `${counted(requests.get ?? 0, "request", "requests")} with ${formatBytes(usage.bytesRead ?? 0)} read, ${counted(requests.put ?? 0, "request", "requests")} with ${formatBytes(usage.bytesWritten ?? 0)} written${others.join("")}`,
       ],
       ["Queue", usage.messages === undefined ? "" : counted(usage.messages, "message", "messages")],
-      ["Cost", price ? `${formatUsd(price.usd)} by the list prices of ${price.region} of ${price.pricesRead}; not a bill (${shares})` : "none: functions on AWS have a price, this machine has none"],
+      ["Cost", price ? `${formatUsd(price.usd)} by the list prices of ${price.region} of ${price.pricesRead}; not a bill (${shares})` : "no price: functions on AWS have one"],
     ]),
   );
 }
@@ -55,12 +55,13 @@ function usageRow(item) {
   const usage = item.usage;
   const number = (text) => element("td", { class: "number" }, text);
   const requests = Object.values(usage?.objectRequests ?? {}).reduce((sum, count) => sum + count, 0);
-  const name = element("th", { scope: "row" }, element("a", { href: `#/export/${item.id}` }, item.level.replace(/^Export of /, "")), element("div", { class: "small" }, item.requester && `by ${item.requester}`));
+  const link = element("a", { href: `#/export/${item.id}` }, item.level.replace(/^Export of /, ""));
+  const name = element("th", { scope: "row" }, link, element("div", { class: "small" }, [formatTime(item.started), item.requester && `by ${item.requester}`].filter(Boolean).join(", ")));
   const cells = usage
     ? [formatWork(usage.workerSeconds), formatBytes(usage.bytesRead ?? 0), formatBytes(usage.bytesWritten ?? 0), formatCount(requests), usage.listPrice ? formatUsd(usage.listPrice.usd) : "no price"]
     : ["", "", "", "", ""];
   const state = element("td", { class: `state state-${item.state}` }, item.state);
-  return element("tr", {}, name, element("td", { class: "time" }, formatTime(item.started)), state, cells.map(number));
+  return element("tr", {}, name, state, cells.map(number));
 }
 
 /**
@@ -76,7 +77,7 @@ export async function showCosts(main, signal) {
   const body = element("tbody");
   const number = (text) => element("th", { scope: "col", class: "number" }, text);
   const text = (title) => element("th", { scope: "col" }, title);
-  const head = element("tr", {}, text("Data"), text("Started"), text("State"), ["Workers", "Read", "Written", "Requests", "List price"].map(number));
+  const head = element("tr", {}, text("Data"), text("State"), ["Workers", "Read", "Written", "Requests", "List price"].map(number));
   const table = element("table", {}, element("caption", {}, "Usage of your exports, newest first."), element("thead", {}, head), body);
   const region = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Usage and cost" }, table);
   const newer = element("button", { type: "button", onclick: () => turn(earlier.pop() ?? null) }, "Newer");
