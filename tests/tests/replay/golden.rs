@@ -141,7 +141,7 @@ async fn golden_files() -> Result<BTreeMap<String, String>> {
     for (name, jobs) in seed::job_items_by_state().await? {
         files.insert(format!("items/{VERSION}/{name}.json"), pretty(&jobs.into())?);
     }
-    for (name, items) in seed::schedule_items().await? {
+    for (name, items) in Box::pin(seed::schedule_items()).await? {
         files.insert(format!("items/{VERSION}/{name}.json"), pretty(&items.into())?);
     }
     let (sample, _) = export_manifest(&AwsDeployment::with_lake(&lake::sample_lake_dir()).await?, "?_since=2000-01-01").await?;

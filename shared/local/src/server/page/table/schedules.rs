@@ -30,12 +30,12 @@ use crate::server::schedule_status::{attention, failure_reason, format_level, la
 
 /// Lists all schedules.
 pub(super) async fn list(State(table): State<Arc<PageTable>>) -> Response {
-    respond(list_schedules(&table).await)
+    respond(Box::pin(list_schedules(&table)).await)
 }
 
 /// Adds a schedule.
 pub(super) async fn add(State(table): State<Arc<PageTable>>, request: Request) -> Response {
-    respond(add_schedule(&table, request).await)
+    respond(Box::pin(add_schedule(&table, request)).await)
 }
 
 /// Shows a schedule.
@@ -45,17 +45,17 @@ pub(super) async fn show(State(table): State<Arc<PageTable>>, parameters: RawPat
 
 /// Changes what a schedule exports, and when.
 pub(super) async fn change(State(table): State<Arc<PageTable>>, parameters: RawPathParams, request: Request) -> Response {
-    respond(change_schedule(&table, path_value(&parameters, "name"), request).await)
+    respond(Box::pin(change_schedule(&table, path_value(&parameters, "name"), request)).await)
 }
 
 /// Removes a schedule.
 pub(super) async fn remove(State(table): State<Arc<PageTable>>, parameters: RawPathParams, request: Request) -> Response {
-    respond(remove_schedule(&table, path_value(&parameters, "name"), request.headers()).await)
+    respond(Box::pin(remove_schedule(&table, path_value(&parameters, "name"), request.headers())).await)
 }
 
 /// Starts a run of a schedule, pauses it or resumes it.
 pub(super) async fn act(State(table): State<Arc<PageTable>>, parameters: RawPathParams) -> Response {
-    respond(change_state(&table, path_value(&parameters, "name"), path_value(&parameters, "action")).await)
+    respond(Box::pin(change_state(&table, path_value(&parameters, "name"), path_value(&parameters, "action"))).await)
 }
 
 /// Returns a part of the path.
