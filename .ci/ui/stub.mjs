@@ -23,6 +23,21 @@ export const LARGE = id(2);
 /** The id of an export that has failed. */
 export const FAILED = id(60);
 
+/** What a complete export has used. */
+const usage = (number) => ({
+  workerSeconds: 512.31 + number,
+  attempts: 92,
+  memoryMb: 768,
+  tableRequests: 1204,
+  tableReadUnits: 402.5,
+  tableWriteUnits: 1391,
+  objectRequests: { get: 730, put: 161, copy: 11, list: 4, delete: 1 },
+  bytesRead: 1_310_000_000,
+  bytesWritten: 2_440_000_000,
+  messages: 91,
+  listPrice: { region: "us-east-1", pricesRead: "2026-11-01", usd: 0.007145, lambdaUsd: 0.005142, dynamodbUsd: 0.00092, s3Usd: 0.001079, sqsUsd: 0.000004 },
+});
+
 const outcome = (text) => JSON.stringify({ resourceType: "OperationOutcome", issue: [{ severity: "error", code: "processing", diagnostics: text }] });
 
 /** Starts the deployment. Returns its base URL and a function that stops it. */
@@ -43,6 +58,7 @@ export async function startStub() {
     description: number === 61 ? `Export of Group/${HOSTILE}` : `Export of ${["the whole system", "Group/hr-group-study-1", "all patients"][number % 3]}`,
     authoredOn: new Date(started - number * 3_600_000).toISOString(),
     input: [{ type: { text: "_type" }, valueString: "Patient" }],
+    output: number === 1 ? [] : [{ type: { text: "usage" }, valueString: JSON.stringify(usage(number)) }],
   });
   const server = createServer((request, response) => {
     const url = new URL(request.url, base);
@@ -67,7 +83,7 @@ export async function startStub() {
     if (path === `_operations/export/${FAILED}`) return send(500, { "content-type": "application/fhir+json" }, outcome(HOSTILE));
     if (path.startsWith("_operations/export/")) {
       const file = (_, index) => ({ type: index < 100 ? "Patient" : "Observation", url: `${base}/_operations/files/${LARGE}/${index < 100 ? "Patient" : "Observation"}-${index + 1}.ndjson`, count: 1000 });
-      return json({ transactionTime: "2026-01-31T08:00:00.000Z", request: `${base}/$export`, requiresAccessToken: true, output: Array.from({ length: FILES }, file), error: [] });
+      return json({ transactionTime: "2026-01-31T08:00:00.000Z", request: `${base}/$export`, requiresAccessToken: true, output: Array.from({ length: FILES }, file), error: [], extension: { "urn:headrace:usage": usage(2) } });
     }
     if (path.startsWith("_operations/files/")) return send(206, { "content-range": "bytes 0-0/64000000" }, "{");
     return send(404, { "content-type": "application/fhir+json" }, outcome("nothing is here"));

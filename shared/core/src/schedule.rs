@@ -18,13 +18,13 @@ pub use timing::{InvalidTiming, Timing};
 pub struct Schedule {
     /// The name and the id.
     pub key: ScheduleKey,
-    /// The kick-off and its times. It does not change.
+    /// The kick-off and its times.
     pub definition: ScheduleDefinition,
     /// The state, which commands and the reaper change.
     pub state: ScheduleState,
     /// The last complete run. The transaction that completes a job sets it.
     pub complete_run: Option<CompleteRun>,
-    /// The number of changes of the state. Each change requires that no other was made since the schedule was read.
+    /// The number of changes of the definition and the state. Each change requires that no other was made since the schedule was read.
     pub revision: u64,
 }
 
@@ -72,7 +72,23 @@ impl Schedule {
 
     /// Returns the time of the last complete run, if the next run exports what has changed since then.
     pub fn since(&self) -> Option<Millis> {
-        self.complete_run.as_ref().filter(|_| self.definition.is_incremental).map(|run| run.transaction_time)
+        let is_base = |run: &&CompleteRun| self.definition.is_incremental && !self.state.outdated.contains(&run.job);
+        self.complete_run.as_ref().filter(is_base).map(|run| run.transaction_time)
+    }
+}
+
+impl ScheduleDefinition {
+    /// Returns true if a run of both definitions exports the same, so that a run of one can be the base of an increment of the other.
+    fn exports_same(&self, other: &Self) -> bool {
+        let parameters = |definition: &Self| {
+            let mut parameters = definition.parameters.clone();
+            parameters.sort();
+            parameters
+        };
+        self.client == other.client
+            && self.level == other.level
+            && self.is_lenient == other.is_lenient
+            && parameters(self) == parameters(other)
     }
 }
 

@@ -28,6 +28,7 @@ use headrace_client::limits::{DEFAULT_FILE_GB, DEFAULT_WAIT_HOURS};
 use headrace_core::job::{JobSettings, Quotas};
 use headrace_core::request::ExportPolicy;
 use headrace_core::vocab::lake_settings::{LakeSettings, LakeWatermark};
+use headrace_core::vocab::level::Level;
 use headrace_edge::config::{
     ConfigError, ExportSettings, parse_accepted_remarks, parse_base_url, parse_containers, parse_fhir_version, parse_folder_layouts,
     parse_lake_versions, parse_lake_watermark, parse_source_base_urls,
@@ -201,11 +202,12 @@ pub enum Command {
     Token(TokenArgs),
     /// Show the exports of a server in a browser
     ///
-    /// Serves a page on this machine, which lists, starts, follows and cancels exports, and shows their files and errors. Requests go
-    /// through this program, which logs in with the client's key: neither the key nor a token reaches the browser. Prints the address
-    /// of the page. Anyone who has the address can use the page while the program runs, so it contains a secret.
+    /// Serves a page on this machine, which lists, starts, follows and cancels exports, and shows their files and errors. With --table
+    /// or --state, it manages schedules and events too, by your own access to the job table. Requests go through this program, which
+    /// logs in with the client's key: neither the key nor a token reaches the browser. Prints the address of the page. Anyone who has
+    /// the address can use the page while the program runs, so it contains a secret.
     #[command(
-        after_long_help = "Examples:\n  headrace ui\n  headrace ui https://fhir.example.org/r4 --client-id lab --client-key private.jwk\n\nExit status: 0 stopped by a signal, 1 failed."
+        after_long_help = "Examples:\n  headrace ui\n  headrace ui https://fhir.example.org/r4 --client-id lab --client-key private.jwk\n  headrace ui https://fhir.example.org/r4 --client-id lab --client-key private.jwk --table headrace-jobs\n\nExit status: 0 stopped by a signal, 1 failed."
     )]
     Ui(UiArgs),
     /// Print the completions of a shell
@@ -308,6 +310,17 @@ pub enum ExportLevel {
     Patient(String),
     /// The data of the patients of one group, by id.
     Group(String),
+}
+
+impl From<&ExportLevel> for Level {
+    fn from(level: &ExportLevel) -> Self {
+        match level {
+            ExportLevel::System => Self::System,
+            ExportLevel::AllPatients => Self::AllPatients,
+            ExportLevel::Patient(id) => Self::OnePatient(id.clone()),
+            ExportLevel::Group(id) => Self::Group(id.clone()),
+        }
+    }
 }
 
 impl FromStr for ExportLevel {

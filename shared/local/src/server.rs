@@ -15,6 +15,7 @@ pub mod queue;
 mod request_body;
 pub(crate) mod request_head;
 mod response_format;
+pub(crate) mod schedule_status;
 pub mod serve;
 pub mod service;
 pub(crate) mod signals;

@@ -13,7 +13,7 @@ use headrace_core::vocab::ids::JobId;
 /// Start time of every manual clock: 2026-10-01 08:00 UTC.
 const START_MILLIS: u64 = 1_790_841_600_000;
 
-/// Clock that only moves when a test advances it. Clones share the same time.
+/// Clock that only moves when a test moves it. Clones share the same time.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<AtomicU64>);
 
@@ -33,6 +33,11 @@ impl ManualClock {
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    /// Moves the clock back, as that of a machine whose time was wrong.
+    pub fn set_back(&self, by: Duration) {
+        self.0.fetch_sub(u64::try_from(by.as_millis()).unwrap_or_default(), Ordering::SeqCst);
     }
 }
 

@@ -461,7 +461,11 @@ impl<S: Deployment> ServiceProcess<S> {
                     run_as("sync-worker", self.sync_worker.handle(serde_json::from_value(event.clone())?, Millis(u64::MAX))).await;
                 return Ok(response.map_or_else(|error| json!({ "error": error.to_string() }), |response| json!(response)));
             }
-            "reaper" => return run_as("reaper", self.reaper.handle()).await.map(|_| Value::Null),
+            "reaper" => {
+                let reaped = self.reap().await;
+                self.fire_schedules().await?;
+                return reaped.map(|_| Value::Null);
+            }
             _ => return Err(format!("there is no function {function}").into()),
         };
         let response = TestResponse::from_lambda(response)?;

@@ -34,6 +34,7 @@ mod nightly;
 mod no_retry;
 mod open_access;
 mod page;
+mod page_table;
 mod patient_blocks;
 mod process;
 mod queue;

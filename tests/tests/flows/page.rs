@@ -154,15 +154,15 @@ fn the_page_of_a_server_with_access_control_says_that_it_needs_a_token() -> Resu
 }
 
 /// Process of `headrace ui`, which is killed on drop.
-struct Page {
+pub(crate) struct Page {
     child: Child,
     /// Address of the page, with its secret.
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Page {
     /// Starts the program and waits until it prints the address of the page.
-    async fn start(arguments: Vec<String>) -> Result<Self> {
+    pub(crate) async fn start(arguments: Vec<String>) -> Result<Self> {
         let started = move || -> std::io::Result<(Child, String)> {
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
             let mut child = headrace(&[&["ui"], &arguments[..]].concat()).stdout(Stdio::piped()).spawn()?;
@@ -185,7 +185,7 @@ impl Drop for Page {
 }
 
 /// The header that the page sends with its requests.
-const FROM_PAGE: (&str, &str) = ("x-headrace-page", "1");
+pub(crate) const FROM_PAGE: (&str, &str) = ("x-headrace-page", "1");
 
 #[test]
 fn the_page_of_a_deployment_reaches_its_api_and_nothing_else() -> Result<()> {

@@ -179,6 +179,120 @@ fn times_that_passed_while_nothing_ran_are_made_up_for_once() -> Result<()> {
 }
 
 #[test]
+fn a_clock_that_was_ahead_for_a_moment_starts_no_run_twice_and_loses_no_change() -> Result<()> {
+    run(async || {
+        let setup = Setup::new(local().await?, DeploymentSettings::default(), &[daily("nightly", start())?]).await?;
+        // At 08:00 the clock says 04:00 of the next day, so that the run of 09:00 starts too early.
+        let ahead = Duration::from_secs(20 * 3_600);
+        assert_eq!(setup.fire_after(ahead).await?, started(1));
+        setup.service.complete(&setup.last_status("nightly").await?).await?;
+        assert_eq!(setup.schedule("nightly").await?.since(), Some(start() + ahead));
+        setup.clock.set_back(ahead);
+        assert_eq!(setup.service.fire_schedules().await?, started(0));
+        assert_eq!(setup.schedule("nightly").await?.since(), None, "changes until the wrong time are still to come");
+        assert_eq!(setup.fire_after(UNTIL_FIRST_RUN).await?, started(0), "the run of this day was started");
+        // A change at midnight, before the time that the first run has recorded.
+        let changed = lake_model::lines(&[version("Patient", 2, "2026-10-02", 1)]);
+        setup.deployment.set_lake_object("2.ndjson", Some(changed.into())).await?;
+        assert_eq!(setup.fire_after(DAY).await?, started(1));
+        let second = setup.service.complete(&setup.last_status("nightly").await?).await?;
+        assert_eq!(second.lines().len(), 2, "everything");
+        // From here on, runs are increments again.
+        let time = setup.last_job("nightly").await?.planned.ok_or("not planned")?.time.transaction_time;
+        assert_eq!(setup.fire_after(DAY).await?, started(1));
+        assert_eq!(setup.last_job("nightly").await?.request.since, Instant::parse(&time.instant()).ok());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_clock_that_was_years_ahead_stops_no_schedule() -> Result<()> {
+    run(async || {
+        let setup = Setup::new(local().await?, DeploymentSettings::default(), &[daily("nightly", start())?]).await?;
+        let ahead = 3_650 * DAY;
+        assert_eq!(setup.fire_after(ahead).await?, started(1), "one run makes up for all times");
+        setup.service.complete(&setup.last_status("nightly").await?).await?;
+        assert_eq!(setup.service.fire_schedules().await?, started(0));
+        setup.clock.set_back(ahead);
+        for _ in 0..3 {
+            assert_eq!(setup.service.fire_schedules().await?, started(0));
+        }
+        assert_eq!(setup.fire_after(UNTIL_FIRST_RUN).await?, started(1), "the next time of the right clock");
+        assert_eq!(setup.last_job("nightly").await?.request.since, None);
+        assert_eq!(setup.schedule("nightly").await?.state.problem, None);
+        setup.service.complete(&setup.last_status("nightly").await?).await?;
+        assert_eq!(setup.fire_after(DAY).await?, started(1));
+        assert!(setup.last_job("nightly").await?.request.since.is_some());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_clock_that_was_behind_repeats_one_run_at_most_and_loses_none() -> Result<()> {
+    run(async || {
+        let setup = Setup::new(local().await?, DeploymentSettings::default(), &[daily("nightly", start())?]).await?;
+        assert_eq!(setup.fire_after(UNTIL_FIRST_RUN).await?, started(1));
+        setup.service.complete(&setup.last_status("nightly").await?).await?;
+        // By less than a day: the time that passes again starts nothing.
+        setup.clock.set_back(Duration::from_secs(7_200));
+        assert_eq!(setup.service.fire_schedules().await?, started(0));
+        assert_eq!(setup.fire_after(Duration::from_secs(7_200)).await?, started(0));
+        // By ten days: the clock may as well have been wrong before, so one run makes up for the days in between.
+        setup.clock.set_back(10 * DAY);
+        assert_eq!(setup.service.fire_schedules().await?, started(0));
+        assert_eq!(setup.fire_after(10 * DAY + REAPER_INTERVAL).await?, started(1));
+        setup.service.complete(&setup.last_status("nightly").await?).await?;
+        assert_eq!(setup.fire_after(REAPER_INTERVAL).await?, started(0));
+        assert_eq!(setup.fire_after(DAY).await?, started(1));
+        Ok(())
+    })
+}
+
+#[test]
+fn of_two_people_who_change_a_schedule_the_second_changes_nothing() -> Result<()> {
+    run(async || {
+        let setup = Setup::new(local().await?, DeploymentSettings::default(), &[daily("nightly", start())?]).await?;
+        let store = setup.deployment.job_store();
+        let (first, second) = (setup.schedule("nightly").await?, setup.schedule("nightly").await?);
+        let hourly = ScheduleDefinition { timing: Timing::parse("PT1H", None, start())?, ..first.definition.clone() };
+        assert!(store.put_schedule(&first.redefined(hourly.clone(), start()), Some(first.revision)).await?);
+        let weekly = ScheduleDefinition { timing: Timing::parse("P7D", None, start())?, ..second.definition.clone() };
+        assert!(!store.put_schedule(&second.redefined(weekly, start()), Some(second.revision)).await?);
+        assert!(!store.remove_schedule(&second).await?, "nor is it removed as it was");
+        assert_eq!(setup.schedule("nightly").await?.definition, hourly);
+        // A run that has started is a change too.
+        let seen = setup.schedule("nightly").await?;
+        assert_eq!(setup.fire_after(UNTIL_FIRST_RUN).await?, started(1));
+        assert!(!store.put_schedule(&seen.redefined(daily("nightly", start())?.definition, start()), Some(seen.revision)).await?);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_changed_schedule_exports_everything_once_if_it_exports_something_else() -> Result<()> {
+    run(async || {
+        let setup = Setup::new(local().await?, DeploymentSettings::default(), &[daily("nightly", start())?]).await?;
+        let store = setup.deployment.job_store();
+        setup.fire_after(UNTIL_FIRST_RUN).await?;
+        setup.service.complete(&setup.last_status("nightly").await?).await?;
+        // The run of the second day is open while the schedule gets another type.
+        assert_eq!(setup.fire_after(DAY).await?, started(1));
+        let seen = setup.schedule("nightly").await?;
+        let mut wider = seen.definition.clone();
+        wider.parameters = vec![("_type".to_owned(), "Patient,Observation".to_owned())];
+        assert!(store.put_schedule(&seen.redefined(wider, setup.clock.now()), Some(seen.revision)).await?);
+        setup.service.complete(&setup.last_status("nightly").await?).await?;
+        assert!(setup.schedule("nightly").await?.complete_run.is_some());
+        assert_eq!(setup.fire_after(DAY).await?, started(1));
+        assert_eq!(setup.last_job("nightly").await?.request.since, None, "no earlier run has exported observations");
+        setup.service.complete(&setup.last_status("nightly").await?).await?;
+        assert_eq!(setup.fire_after(DAY).await?, started(1));
+        assert!(setup.last_job("nightly").await?.request.since.is_some());
+        Ok(())
+    })
+}
+
+#[test]
 fn a_run_is_skipped_and_says_so_while_the_one_before_is_open() -> Result<()> {
     run(async || {
         let settings = DeploymentSettings {

@@ -95,6 +95,9 @@ fn a_schedule_that_could_never_run_is_rejected_when_it_is_added() -> Result<()> 
     let error = cli.run(&["add", "x", "--every", "P1D", "--client", "lab", "--type", "Patient"])?.unwrap_err();
     assert!(error.contains("Patient"), "{error}");
     cli.run(&["add", "x", "--every", "P1D", "--client", "lab", "--type", "Observation"])??;
+    cli.command("clients", &["disable", "lab"])??;
+    let error = cli.run(&["add", "y", "--every", "P1D", "--client", "lab", "--type", "Observation"])?.unwrap_err();
+    assert!(error.contains("`lab` is disabled") && error.contains("headrace clients enable"), "{error}");
     // A server that runs without access control has no clients.
     let server = Server::start(&lake::sample_lake_dir(), &cli.state(), &["--access", "none"])?;
     cli.run(&["add", "open", "--every", "P1D"])??;

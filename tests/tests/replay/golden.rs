@@ -6,8 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use headrace_core::flow::upkeep::fire_schedules::FiredSchedules;
 use headrace_core::job::JobState;
-use headrace_core::ports::{FragmentSelection, JobStore as _, LeaseSettings, TaskStore as _};
+use headrace_core::ports::{
+    Clock as _, EventOutbox as _, FragmentSelection, JobStore as _, LeaseSettings, ScheduleStore as _, TaskStore as _,
+};
 use headrace_core::vocab::ids::{JobId, TaskId};
 use headrace_tests::flows::{
     AwsDeployment, Deployment, DeploymentSettings, LocalDeployment, ManualClock, Result, ServiceProcess, TestRequest, TestResponse, run,
@@ -41,7 +44,7 @@ fn files() -> Result<BTreeMap<String, String>> {
     Ok(files)
 }
 
-/// Returns the stored items of this version: a job in every state.
+/// Returns the stored items of this version: a job in every state, schedules and events.
 pub(crate) fn stored_items() -> Result<Vec<Value>> {
     let current = format!("items/{VERSION}/");
     let files = files()?.into_iter().filter(|(relative_path, _)| relative_path.starts_with(&current));
@@ -138,6 +141,9 @@ async fn golden_files() -> Result<BTreeMap<String, String>> {
     for (name, jobs) in seed::job_items_by_state().await? {
         files.insert(format!("items/{VERSION}/{name}.json"), pretty(&jobs.into())?);
     }
+    for (name, items) in Box::pin(seed::schedule_items()).await? {
+        files.insert(format!("items/{VERSION}/{name}.json"), pretty(&items.into())?);
+    }
     let (sample, _) = export_manifest(&AwsDeployment::with_lake(&lake::sample_lake_dir()).await?, "?_since=2000-01-01").await?;
     files.insert("manifests/sample.json".to_owned(), pretty(&without_usage_numbers(sample.json()?))?);
     let (broken, parts) = export_manifest(&LocalDeployment::with_lake(&lake::broken_lake_dir()).await?, "").await?;
@@ -182,6 +188,9 @@ fn regenerate_golden_files() -> Result<()> {
     Ok(())
 }
 
+/// Names of the files with the items of schedules and events, which have a test of their own.
+const SCHEDULE_FILES: [&str; 3] = ["events", "schedule-run", "schedules"];
+
 /// Lists the versions that have stored items.
 fn versions() -> Result<Vec<String>> {
     let names = std::fs::read_dir(golden_dir().join("items"))?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
@@ -203,6 +212,9 @@ fn stored_items_of_every_version_can_be_read_and_processed() -> Result<()> {
                     .and_then(|name| name.strip_suffix(".json"))
                     .ok_or("a file of items is not JSON")?
                     .to_owned();
+                if SCHEDULE_FILES.contains(&name.as_str()) {
+                    continue;
+                }
                 for item in serde_json::from_str::<Vec<Value>>(&json)? {
                     let id = item["pk"]["S"].as_str().and_then(|pk| pk.strip_prefix("JOB#")).ok_or("no key")?;
                     let id = id.split('#').next().unwrap_or(id);
@@ -233,13 +245,59 @@ fn stored_items_of_every_version_can_be_read_and_processed() -> Result<()> {
             let service = ServiceProcess::start(&deployment, &clock, seed::settings());
             for name in ["accepted", "running"] {
                 let id = jobs.get(name).ok_or("no such job")?;
-                let plan =
-                    Box::pin(store.lease_task(&TaskId::plan(id), LeaseSettings::default(), headrace_core::ports::Clock::now(&clock))).await;
+                let plan = Box::pin(store.lease_task(&TaskId::plan(id), LeaseSettings::default(), clock.now())).await;
                 assert!(plan.is_ok(), "{version} {name}: {plan:?}");
             }
             let accepted = format!("/_operations/export/{}", jobs["accepted"]);
             let response = service.run_until_done(&accepted).await?;
             assert_eq!(response.status, 200, "{version}: {response:?}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn stored_schedules_and_events_of_every_version_can_be_read_and_processed() -> Result<()> {
+    for version in versions()? {
+        run(async || {
+            let deployment = seed::aws_deployment().await?;
+            for name in SCHEDULE_FILES {
+                let json = files()?.remove(&format!("items/{version}/{name}.json")).ok_or_else(|| format!("{version} has no {name}"))?;
+                for item in serde_json::from_str::<Vec<Value>>(&json)? {
+                    deployment.put_job_table_item(&item).await?;
+                }
+            }
+            let store = deployment.job_store();
+            let schedules = store.schedules().await?;
+            let [broken, changed, paused] = schedules.as_slice() else { return Err(format!("{version}: {schedules:?}").into()) };
+            assert!(broken.state.problem.as_ref().is_some_and(|problem| problem.text.contains("is not registered")), "{broken:?}");
+            assert!(paused.state.is_paused && paused.state.requested_at.is_some(), "{paused:?}");
+            let open = changed.state.last_run.as_ref().ok_or("no run")?.job.clone();
+            assert!(changed.complete_run.as_ref().is_some_and(|run| run.job != open), "{changed:?}");
+            assert_eq!((changed.since(), changed.state.kept.len()), (None, 2), "the next run exports everything");
+            assert_eq!(store.job(&open).await?.ok_or("no job")?.schedule, Some(changed.key.clone()));
+            let pending = store.pending_events(10).await?;
+            let states: Vec<&str> = pending.iter().map(|event| event.event.state.as_str()).collect();
+            assert_eq!(states, ["accepted", "complete-with-errors", "accepted"], "{version}");
+            assert!(pending.first().is_some_and(|event| event.attempts == 1 && event.fault.is_some()), "{pending:?}");
+            let undelivered = store.undelivered_events().await?;
+            assert_eq!(undelivered.iter().map(|event| event.event.state.as_str()).collect::<Vec<_>>(), ["running"]);
+            // The open run is past its deadline, so that the next one starts. The other schedules cannot start theirs.
+            let clock = ManualClock::default();
+            let service = ServiceProcess::start(&deployment, &clock, seed::settings());
+            service.put_client(&seed::schedule_client()).await?;
+            set_next_job_number(0x41);
+            service.reap().await?;
+            assert_eq!(store.job(&open).await?.ok_or("no job")?.state, JobState::Failed, "{version}");
+            let expected = FiredSchedules { started: 1, failed: 2, ..FiredSchedules::default() };
+            assert_eq!(service.fire_schedules().await?, expected, "{version}");
+            let next = store.schedule(&changed.key.name).await?.and_then(|schedule| schedule.state.last_run).ok_or("no run")?;
+            let next = store.job(&next.job).await?.ok_or("no job")?;
+            assert_eq!((next.request.since, next.request.elements), (None, vec!["id".to_owned()]));
+            for event in undelivered {
+                assert!(store.replay_event(&event, clock.now()).await?, "{version}");
+            }
             Ok(())
         })?;
     }

@@ -1,6 +1,7 @@
 //! The operations for clients.
 
 pub mod cancel;
+pub mod check_schedule;
 mod configuration_remarks;
 pub mod download;
 pub mod end_job;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Schedule;
+use super::{Schedule, ScheduleDefinition};
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::JobId;
 use crate::vocab::schedule_key::ScheduleKey;
@@ -39,6 +39,10 @@ pub struct ScheduleState {
     /// The last complete run after which older results were deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruned_after: Option<JobId>,
+    /// The runs that are no base of an increment, although they are complete or may complete: they exported something else, or at a time
+    /// that had not come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outdated: Vec<JobId>,
 }
 
 /// A run of a schedule.
@@ -99,12 +103,19 @@ impl ScheduleState {
             problem: None,
             kept: Vec::new(),
             pruned_after: None,
+            outdated: Vec::new(),
         }
     }
 
     /// Returns true if the recorded time lies so far ahead of the clock that the clock must have been wrong when it was recorded.
     pub fn is_ahead_of(&self, now: Millis) -> bool {
         self.handled_until > now + MAX_AHEAD
+    }
+
+    /// Ends a pause. Times that have passed meanwhile start nothing.
+    pub fn resume(&mut self, now: Millis) {
+        self.is_paused = false;
+        self.handled_until = now;
     }
 
     /// Returns the state after every time up to `now` has passed.
@@ -133,6 +144,35 @@ impl Schedule {
             state.kept.push(job.clone());
         }
         ScheduleFiring { key: self.key.clone(), seen_revision: self.revision, state }
+    }
+
+    /// Returns the schedule with another definition. Times that have passed stay passed, and if the times change, those before `now` too. If a run
+    /// would export something else, the next one exports everything: no earlier run has.
+    #[must_use]
+    pub fn redefined(&self, definition: ScheduleDefinition, now: Millis) -> Self {
+        let mut state = self.state.clone();
+        if definition.timing != self.definition.timing {
+            state.handled_until = now;
+        }
+        if !definition.exports_same(&self.definition) {
+            state.outdated = self.possible_complete_runs();
+        }
+        Self { definition, state, ..self.clone() }
+    }
+
+    /// Returns the schedule without its last complete run as the base of the next increment, if that run has exported the lake of a time that
+    /// has not come: the clock was ahead then, so changes until that time are missing. Returns `None` if nothing changes.
+    pub fn without_future_base(&self, now: Millis) -> Option<Self> {
+        self.since().filter(|since| *since > now)?;
+        let state = ScheduleState { outdated: self.possible_complete_runs(), ..self.state.clone() };
+        Some(Self { state, ..self.clone() })
+    }
+
+    /// Returns the runs that are, or may become, the last complete one. Runs do not overlap, so these are two at most.
+    fn possible_complete_runs(&self) -> Vec<JobId> {
+        let complete = self.complete_run.as_ref().map(|run| &run.job);
+        let last = self.state.last_run.as_ref().map(|run| &run.job).filter(|last| Some(*last) != complete);
+        complete.into_iter().chain(last).cloned().collect()
     }
 
     /// Returns the schedule after its due time has started no run because of a problem.

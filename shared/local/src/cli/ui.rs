@@ -1,5 +1,7 @@
 //! Command line of `headrace ui`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::credential::CredentialOptions;
@@ -14,6 +16,13 @@ pub struct UiArgs {
     /// The port of the page on this machine; 0 picks a free one
     #[arg(long, default_value_t = 0)]
     pub port: u16,
+    /// Manage schedules and events of a deployment on the page: its job table (the stack's output JobTableName). Uses the credentials and the
+    /// region of the AWS CLI, such as AWS_PROFILE, and the browser gets none of them
+    #[arg(long, value_name = "NAME")]
+    pub table: Option<String>,
+    /// Manage schedules and events of a server on this machine on the page: its state folder
+    #[arg(long, value_name = "DIR", conflicts_with = "table")]
+    pub state: Option<PathBuf>,
     #[command(flatten, next_help_heading = "Access to the server")]
     /// Credential for the server.
     pub credential: CredentialOptions,

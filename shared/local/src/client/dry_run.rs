@@ -11,7 +11,6 @@ use headrace_core::ports::Clock as _;
 use headrace_core::request::{Preferences, RawKickOff};
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::Caller;
-use headrace_core::vocab::level::Level;
 use headrace_core::vocab::plural::counted;
 use headrace_edge::config::ExportSettings;
 use headrace_edge::system::{SystemClock, random_job_id};
@@ -19,7 +18,7 @@ use indicatif::{DecimalBytes, HumanCount};
 use percent_encoding::utf8_percent_encode;
 use serde_json::json;
 
-use crate::cli::{ExportArgs, ExportLevel, ExportOptions};
+use crate::cli::{ExportArgs, ExportOptions};
 use crate::client::bulk::QUERY_VALUE;
 use crate::client::error::shown_url;
 use crate::client::local_export::in_command_words;
@@ -55,7 +54,7 @@ pub(crate) async fn describe_directory_export(
     (parameters, configuration): (&[(&'static str, String)], Option<GivenConfiguration>),
 ) -> Result<String, DryRunError> {
     let raw = RawKickOff {
-        level: to_level(&options.level),
+        level: (&options.level).into(),
         preferences: Preferences { is_lenient: options.lenient, ..Preferences::default() },
         parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
     };
@@ -158,14 +157,4 @@ fn to_json(request: &str, estimate: Option<&Estimate>) -> String {
         })
     });
     printable_json(&json!({ "dryRun": true, "request": request, "source": source, "estimate": output }).to_string()).into_owned() + "\n"
-}
-
-/// Returns the level of a request.
-fn to_level(level: &ExportLevel) -> Level {
-    match level {
-        ExportLevel::System => Level::System,
-        ExportLevel::AllPatients => Level::AllPatients,
-        ExportLevel::Patient(id) => Level::OnePatient(id.clone()),
-        ExportLevel::Group(id) => Level::Group(id.clone()),
-    }
 }

@@ -3,27 +3,25 @@
 
 mod view;
 
-use std::path::Path;
-
 use headrace_aws::DynamoJobStore;
 use headrace_core::access::Permissions;
-use headrace_core::job::Job;
-use headrace_core::ports::{AccessStore as _, Clock as _, JobStore as _, ScheduleStore as _};
-use headrace_core::request::{ExportPolicy, ExportRequest, Preferences, RawKickOff, RequestError};
+use headrace_core::flow::client::check_schedule::check_schedule;
+use headrace_core::ports::{AccessStore as _, Clock as _, ScheduleStore as _};
+use headrace_core::request::{ExportPolicy, RequestError};
 use headrace_core::schedule::{InvalidTiming, Schedule, ScheduleDefinition, ScheduleState, Timing};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::Caller;
-use headrace_core::vocab::level::Level;
 use headrace_core::vocab::schedule_key::{ScheduleKey, ScheduleName};
 use headrace_edge::config::{ConfigError, parse_fhir_version};
 use headrace_edge::system::{SystemClock, random_id};
 
-use crate::cli::{AddScheduleArgs, ExportLevel, ScheduleArgs, SchedulesArgs, SchedulesCommand, non_empty};
+use crate::cli::{AddScheduleArgs, ScheduleArgs, SchedulesArgs, SchedulesCommand, non_empty};
 use crate::client::local_export::in_command_words;
 use crate::commands::job_table::{JobTableError, open_existing_job_table, open_job_table};
+use crate::server::schedule_status::last_job;
 use crate::server::state::StateError;
-use crate::server::state_access::{RunningAccess, had_access_control, running_access};
+use crate::server::state_access::needs_client;
 use crate::terminal::{json_text, print_result};
 
 /// Failure of `headrace schedules`.
@@ -47,6 +45,9 @@ pub enum SchedulesCommandError {
     /// The client is not registered.
     #[error("no client `{0}` is registered; `headrace clients list` lists all clients")]
     UnknownClient(String),
+    /// The client is disabled.
+    #[error("the client `{0}` is disabled, so that no run would start; `headrace clients enable` enables it")]
+    DisabledClient(String),
     /// A client is missing.
     #[error("access control is on, so a schedule needs a client: name a registered one with --client")]
     NoClient,
@@ -104,11 +105,8 @@ pub async fn run_schedules(args: &SchedulesArgs) -> Result<(), SchedulesCommandE
             format!("`{}` is paused; a run that is open continues\n", args.name)
         }
         SchedulesCommand::Resume(args) => {
-            let schedule = update_state(args, |state, now| {
-                state.is_paused = false;
-                state.handled_until = now;
-            });
-            format!("`{}` is resumed; {}\n", args.name, view::format_next(&schedule.await?))
+            let schedule = update_state(args, ScheduleState::resume).await?;
+            format!("`{}` is resumed; {}\n", args.name, view::format_next(&schedule))
         }
         SchedulesCommand::Remove(args) => {
             let store = open_existing_job_table(&args.registry).await?;
@@ -128,7 +126,7 @@ async fn add_schedule(add: &AddScheduleArgs, now: Millis) -> Result<String, Sche
     let definition = ScheduleDefinition {
         client: add.client.clone(),
         timing: Timing::parse(&add.every, add.zone.as_deref(), now)?,
-        level: level(&add.options.level),
+        level: (&add.options.level).into(),
         parameters: add.options.parameters().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         is_lenient: add.options.lenient,
         is_incremental: add.incremental,
@@ -161,45 +159,21 @@ async fn check_kick_off(
     };
     let version = non_empty(&add.fhir_version).map(parse_fhir_version).transpose()?.unwrap_or_default();
     let policy = ExportPolicy { version, ..ExportPolicy::default() };
-    let preferences = Preferences { is_lenient: definition.is_lenient, ..Preferences::default() };
-    let raw = RawKickOff { level: definition.level.clone(), preferences, parameters: definition.parameters.clone() };
-    ExportRequest::resolve(&raw, &policy, &permissions, now)?;
-    Ok(())
+    Ok(check_schedule(definition, &policy, &permissions, now)?)
 }
 
-/// Returns true if an export of a server on a state folder needs a client: access control was set up, and no server runs that has chosen to
-/// do without.
-async fn needs_client(state: &Path) -> Result<bool, StateError> {
-    Ok(had_access_control(state).await? && running_access(state)? != Some(RunningAccess::Open))
-}
-
-/// Returns the permissions of a registered client.
+/// Returns the permissions of a registered client that is not disabled.
 async fn client_permissions(store: &DynamoJobStore, id: &Caller) -> Result<Permissions, SchedulesCommandError> {
     let client = store.client(id).await?.ok_or_else(|| SchedulesCommandError::UnknownClient(id.0.clone()))?;
-    Ok(Permissions { scopes: client.scopes.clone(), client: Some(client) })
-}
-
-/// Converts the level of the command line.
-fn level(level: &ExportLevel) -> Level {
-    match level {
-        ExportLevel::System => Level::System,
-        ExportLevel::AllPatients => Level::AllPatients,
-        ExportLevel::Patient(id) => Level::OnePatient(id.clone()),
-        ExportLevel::Group(id) => Level::Group(id.clone()),
+    if client.is_disabled {
+        return Err(SchedulesCommandError::DisabledClient(id.0.clone()));
     }
+    Ok(Permissions { scopes: client.scopes.clone(), client: Some(client) })
 }
 
 /// Returns a schedule, or an error if there is none.
 async fn find_schedule(store: &DynamoJobStore, name: &ScheduleName) -> Result<Schedule, SchedulesCommandError> {
     store.schedule(name).await?.ok_or_else(|| SchedulesCommandError::NotFound(name.clone()))
-}
-
-/// Returns the job of the last run, or `None` if there was none or its record is gone.
-async fn last_job(store: &DynamoJobStore, schedule: &Schedule) -> Result<Option<Job>, StoreError> {
-    match &schedule.state.last_run {
-        Some(run) => store.job(&run.job).await,
-        None => Ok(None),
-    }
 }
 
 /// Changes the state of a schedule, or fails if it was changed after it was read.

@@ -235,6 +235,10 @@ pub async fn serve_within(service: Arc<Service>, listener: TcpListener, limits: 
     let own_origin = OwnOrigin::new(service.base.as_deref(), "/".to_owned());
     let app = Router::new().nest(BASE_PATH, routes(&service)).route(DISCOVERY_PATH, metadata()).fallback(any(not_found));
     let app = app.merge(page::routes("", &page_context(&service, address)));
+    let app = match service.page_table() {
+        Some(table) => app.merge(page::table_routes("", table)),
+        None => app,
+    };
     let app = app.with_state(ServerState { service, bodies: RequestBodies::new(limits.bodies), downloads: Downloads::default() });
     let app = app.layer(from_fn_with_state(address, add_own_base_url));
     let app = match open_by_default {
@@ -252,7 +256,8 @@ pub async fn serve_within(service: Arc<Service>, listener: TcpListener, limits: 
 /// Describes the server for its page.
 fn page_context(service: &Service, address: SocketAddr) -> PageContext {
     let server = service.base.clone().unwrap_or_else(|| base_url(address));
-    PageContext { api: "fhir/", server, client: None, needs_token: service.requires_authentication }
+    let needs_token = service.requires_authentication;
+    PageContext { api: "fhir/", server, client: None, needs_token, manages_schedules: !needs_token }
 }
 
 /// Adds the headers that require HTTPS to a response.

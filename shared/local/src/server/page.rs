@@ -8,6 +8,7 @@ mod context;
 mod filter_check;
 mod headers;
 mod origin_check;
+mod table;
 
 use axum::Router;
 use axum::extract::{RawPathParams, RawQuery};
@@ -22,6 +23,7 @@ use crate::server::gateway_request::into_axum_response;
 pub(crate) use self::context::PageContext;
 pub(crate) use self::headers::add_download_headers;
 pub(crate) use self::origin_check::{OwnOrigin, is_from_page, reject_other_origins};
+pub(crate) use self::table::{PageTable, table_routes};
 
 /// Returns the routes of the page below a prefix, which is empty or begins with a slash.
 ///

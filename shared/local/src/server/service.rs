@@ -32,6 +32,7 @@ use token::handler::TokenHandler;
 use tokio::task::JoinSet;
 
 use crate::server::feed::no_feed;
+use crate::server::page::PageTable;
 use crate::server::queue::LocalQueue;
 use crate::server::state::{
     AUDIT_FOLDER, FILES_FOLDER, KEYS_FOLDER, SECRETS_KEY_FILE, StateError, StateFolder, lock_state_folder, mark_stopped,
@@ -152,6 +153,8 @@ pub struct Service {
     ports: LocalPorts<NoFeed>,
     /// Settings of the request handlers.
     settings: ExportSettings,
+    /// True if events are sent.
+    sends_events: bool,
     /// The reaper and other regular work, which are aborted when this is dropped.
     background_tasks: Mutex<JoinSet<()>>,
     /// Lock of the state folder.
@@ -181,6 +184,7 @@ impl Service {
         shown: &Path,
         (lock, StateFolder { dynamo, jobs }): (Arc<File>, StateFolder),
     ) -> Result<Self, StartError> {
+        let sends_events = config.webhook.is_some();
         let is_open_by_default = config.access.running_access() == RunningAccess::OpenByDefault;
         let open_by_default = is_open_by_default.then(|| Arc::new(config.state.clone()));
         let encryptor = match &config.given_configuration {
@@ -279,6 +283,7 @@ impl Service {
             workers,
             ports,
             settings: config.settings,
+            sends_events,
             background_tasks: Mutex::new(background_tasks),
             _lock: lock,
         })
@@ -297,6 +302,16 @@ impl Service {
                 tokio::time::sleep(REAPER_INTERVAL).await;
             }
         });
+    }
+
+    /// Returns the job table for the page. `None` if access control is on: a browser has no access token.
+    pub(crate) fn page_table(&self) -> Option<PageTable> {
+        (!self.requires_authentication).then(|| PageTable {
+            store: self.ports.jobs.clone(),
+            policy: Some(self.settings.policy.clone()),
+            requires_client: false,
+            sends_events: Some(self.sends_events),
+        })
     }
 
     /// Stops the workers within a bounded time and hands their leases back. Unfinished exports continue at the next start.

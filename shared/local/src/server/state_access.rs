@@ -61,6 +61,12 @@ pub async fn had_access_control(folder: &Path) -> Result<bool, StateError> {
     Ok(!is_unused(folder).map_err(failed)?)
 }
 
+/// Returns true if an export of a server on a state folder needs a client: access control was set up, and no server runs that has chosen to
+/// do without.
+pub(crate) async fn needs_client(folder: &Path) -> Result<bool, StateError> {
+    Ok(had_access_control(folder).await? && running_access(folder)? != Some(RunningAccess::Open))
+}
+
 /// Writes the access control of the serving process into the file that it has locked.
 pub(crate) fn record_running_access(mut lock: &File, folder: &Path, access: RunningAccess) -> Result<(), StateError> {
     let written = lock.set_len(0).and_then(|()| lock.write_all(access.as_str().as_bytes()));

@@ -110,6 +110,14 @@ where
         let state = ScheduleState { handled_until: now, ..schedule.state.clone() };
         return replace(&ports.jobs, Schedule { state, ..schedule }).await.map(drop);
     }
+    let schedule = match schedule.without_future_base(now) {
+        Some(changed) => {
+            let name = changed.key.name.as_str();
+            tracing::warn!(schedule = name, "the clock was ahead when the schedule ran last: its next run exports everything");
+            replace(&ports.jobs, changed).await?
+        }
+        None => schedule,
+    };
     let schedule = delete_older_results(ports, schedule, now, fired).await?;
     let Some(due_at) = schedule.due_at(now) else { return Ok(()) };
     let (text, is_overlap) = match start_run(ports, settings, &schedule, (due_at, now)).await {

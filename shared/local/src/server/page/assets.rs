@@ -18,21 +18,29 @@ type Asset = (&'static str, &'static str, &'static [u8]);
 const INDEX: Asset = ("index.html", HTML, include_bytes!("assets/index.html"));
 
 /// The files that the document loads.
-const FILES: [Asset; 14] = [
+const FILES: [Asset; 22] = [
     ("style.css", "text/css; charset=utf-8", include_bytes!("assets/style.css")),
     ("icon.svg", "image/svg+xml", include_bytes!("assets/icon.svg")),
     ("api.js", JAVASCRIPT, include_bytes!("assets/api.js")),
     ("app.js", JAVASCRIPT, include_bytes!("assets/app.js")),
     ("dom.js", JAVASCRIPT, include_bytes!("assets/dom.js")),
     ("errors.js", JAVASCRIPT, include_bytes!("assets/errors.js")),
+    ("estimate.js", JAVASCRIPT, include_bytes!("assets/estimate.js")),
+    ("events.js", JAVASCRIPT, include_bytes!("assets/events.js")),
     ("export.js", JAVASCRIPT, include_bytes!("assets/export.js")),
     ("filters.js", JAVASCRIPT, include_bytes!("assets/filters.js")),
     ("format.js", JAVASCRIPT, include_bytes!("assets/format.js")),
     ("groups.js", JAVASCRIPT, include_bytes!("assets/groups.js")),
     ("list.js", JAVASCRIPT, include_bytes!("assets/list.js")),
+    ("management.js", JAVASCRIPT, include_bytes!("assets/management.js")),
     ("outcome.js", JAVASCRIPT, include_bytes!("assets/outcome.js")),
     ("pager.js", JAVASCRIPT, include_bytes!("assets/pager.js")),
+    ("request.js", JAVASCRIPT, include_bytes!("assets/request.js")),
+    ("schedule.js", JAVASCRIPT, include_bytes!("assets/schedule.js")),
+    ("schedule_form.js", JAVASCRIPT, include_bytes!("assets/schedule_form.js")),
+    ("schedules.js", JAVASCRIPT, include_bytes!("assets/schedules.js")),
     ("start.js", JAVASCRIPT, include_bytes!("assets/start.js")),
+    ("usage.js", JAVASCRIPT, include_bytes!("assets/usage.js")),
 ];
 
 /// Returns the document.

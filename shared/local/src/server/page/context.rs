@@ -14,6 +14,8 @@ pub(crate) struct PageContext {
     pub(crate) client: Option<String>,
     /// True if the page cannot ask the server for anything, because it has no access token.
     pub(crate) needs_token: bool,
+    /// True if the page can manage schedules and events.
+    pub(crate) manages_schedules: bool,
 }
 
 impl PageContext {

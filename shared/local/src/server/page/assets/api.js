@@ -58,17 +58,28 @@ function issuesOf(body, status) {
 }
 
 /**
- * Sends a request.
+ * Sends a request of the FHIR API.
  *
  * @param {string} path path below the base URL, with its query
  * @param {RequestInit} [options]
  * @returns {Promise<Response>} a successful response
  */
-export async function send(path, options = {}) {
+export function send(path, options = {}) {
+  return sendTo(context.api + path, options);
+}
+
+/**
+ * Sends a request.
+ *
+ * @param {string} url relative to the page
+ * @param {RequestInit} [options]
+ * @returns {Promise<Response>} a successful response
+ */
+export async function sendTo(url, options = {}) {
   const headers = { Accept: "application/fhir+json", "X-Headrace-Page": "1", ...options.headers };
   let response;
   try {
-    response = await fetch(context.api + path, { ...options, headers, redirect: "follow" });
+    response = await fetch(url, { ...options, headers, redirect: "follow" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, [{ severity: "error", code: "", text: "the server does not answer: is it still running?", where: "" }]);
@@ -128,6 +139,7 @@ const STATES = { requested: "queued", accepted: "accepted", "in-progress": "runn
 export function readTask(task) {
   const value = (item) => String(Object.entries(item).find(([name]) => name.startsWith("value"))?.[1] ?? "");
   const named = (items) => (items ?? []).map((item) => [String(item.type?.text ?? ""), value(item)]);
+  const output = (name) => named(task.output).find(([known]) => known === name)?.[1] ?? "";
   return {
     id: String(task.id),
     state: STATES[task.status] ?? String(task.status),
@@ -138,8 +150,22 @@ export function readTask(task) {
     started: String(task.authoredOn ?? ""),
     changed: String(task.lastModified ?? ""),
     parameters: named(task.input),
-    transactionTime: named(task.output).find(([name]) => name === "transactionTime")?.[1] ?? "",
+    transactionTime: output("transactionTime"),
+    usage: readUsage(output("usage")),
   };
+}
+
+/**
+ * Reads what an export has used, or returns `null`.
+ *
+ * @param {string} text JSON
+ */
+function readUsage(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }
 
 /**
@@ -190,6 +216,27 @@ function nextPage(manifest) {
 }
 
 /**
+ * Returns the header with the preferences of a kick-off.
+ *
+ * @param {boolean} isLenient
+ */
+function preferences(isLenient) {
+  return { Prefer: isLenient ? "respond-async, handling=lenient" : "respond-async" };
+}
+
+/**
+ * Asks what an export would read and write, without starting it.
+ *
+ * @param {string} path operation with its query
+ * @param {boolean} isLenient
+ * @param {AbortSignal} signal
+ * @returns {Promise<Object>} a Parameters resource
+ */
+export function estimateExport(path, isLenient, signal) {
+  return getJson(`${path}${path.includes("?") ? "&" : "?"}_estimate=true`, { headers: preferences(isLenient), signal });
+}
+
+/**
  * Starts an export.
  *
  * @param {string} path operation with its query
@@ -197,8 +244,7 @@ function nextPage(manifest) {
  * @returns {Promise<string>} the id
  */
 export async function kickOff(path, isLenient) {
-  const prefer = isLenient ? "respond-async, handling=lenient" : "respond-async";
-  const response = await send(path, { headers: { Prefer: prefer } });
+  const response = await send(path, { headers: preferences(isLenient) });
   const location = response.headers.get("Content-Location") ?? "";
   return decodeURIComponent(location.split("?")[0].split("/").pop() ?? "");
 }

@@ -2,16 +2,27 @@
 
 import { context, loadContext } from "./api.js";
 import { element, replace, setText } from "./dom.js";
+import { showEvents } from "./events.js";
 import { showExport } from "./export.js";
 import { showList } from "./list.js";
 import { errorMessage, message } from "./outcome.js";
+import { showSchedule } from "./schedule.js";
+import { showScheduleForm } from "./schedule_form.js";
+import { showSchedules } from "./schedules.js";
 import { showStart } from "./start.js";
+import { showCosts } from "./usage.js";
 
 /** The views: the pattern of the address, the entry of the navigation, the title, and the function that shows it. */
 const ROUTES = [
   { pattern: /^#\/$/, entry: "exports", title: "Exports", show: showList },
   { pattern: /^#\/start$/, entry: "start", title: "Start an export", show: showStart },
   { pattern: /^#\/export\/([0-9A-Za-z-]+)$/, entry: "exports", title: "Export", show: showExport },
+  { pattern: /^#\/schedules$/, entry: "schedules", title: "Schedules", show: showSchedules },
+  { pattern: /^#\/schedules\/new$/, entry: "schedules", title: "Add a schedule", show: showScheduleForm },
+  { pattern: /^#\/schedule\/([0-9a-z-]+)$/, entry: "schedules", title: "Schedule", show: showSchedule },
+  { pattern: /^#\/schedule\/([0-9a-z-]+)\/change$/, entry: "schedules", title: "Change a schedule", show: showScheduleForm },
+  { pattern: /^#\/events$/, entry: "events", title: "Events", show: showEvents },
+  { pattern: /^#\/costs$/, entry: "costs", title: "Usage and cost", show: showCosts },
 ];
 
 const main = document.getElementById("main");

@@ -7,6 +7,7 @@ import { counted, formatBytes, formatCount, formatTime, Pace, readPercent } from
 import { askToCancel, known } from "./list.js";
 import { errorMessage, message } from "./outcome.js";
 import { pagedTable } from "./pager.js";
+import { usageView } from "./usage.js";
 
 /**
  * Returns what the list says about an export, or `null`. Looks at the newest exports only.
@@ -208,6 +209,7 @@ function manifestView({ manifest, expires }, signal) {
           element("tbody", {}, summary),
         ),
     files.length > 0 ? filesView(files, types, signal) : null,
+    usageView(manifest.extension?.["urn:headrace:usage"]),
   ];
 }
 

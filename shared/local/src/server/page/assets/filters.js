@@ -26,9 +26,10 @@ async function check(query, version, signal) {
  *
  * @param {string} version FHIR version of the server
  * @param {AbortSignal} signal
- * @returns {{node: HTMLElement, values: function(): Array<string>, problem: function(): ?Array}}
+ * @param {Array<string>} initial the queries that are shown at first
+ * @returns {{node: HTMLElement, values: function(): Array<string>, problem: function(): ?Array, first: function(): ?HTMLInputElement}}
  */
-export function filterList(version, signal) {
+export function filterList(version, signal, initial) {
   const rows = [];
   let number = 0;
   const list = element("div");
@@ -79,9 +80,10 @@ export function filterList(version, signal) {
     return input;
   }
 
-  addRow();
+  for (const query of initial.length > 0 ? initial : [""]) addRow().value = query;
   return {
     node,
+    first: () => rows[0]?.input ?? null,
     values: () => rows.map((row) => row.input.value.trim()).filter((value) => value !== ""),
     problem: () => {
       const wrong = rows.find((row) => row.problem !== "");

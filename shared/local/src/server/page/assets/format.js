@@ -43,6 +43,16 @@ export function formatBytes(bytes) {
 }
 
 /**
+ * Formats a price in US dollars: parts of a cent as well, because a small export costs less.
+ *
+ * @param {number} usd
+ * @returns {string}
+ */
+export function formatUsd(usd) {
+  return `${usd.toFixed(usd < 1 ? 6 : 2)} USD`;
+}
+
+/**
  * Formats an instant in local time. Other texts are returned as they are.
  *
  * @param {string} instant
