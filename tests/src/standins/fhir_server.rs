@@ -43,7 +43,7 @@ pub enum Totals {
 /// The way in which a server searches lists of ids, such as `_id=a,b`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdSearch {
-    /// As FHIR says: each id that the list has.
+    /// Each id of the list counts, as FHIR says.
     Lists,
     /// The last id of the list counts.
     LastId,
@@ -53,7 +53,7 @@ pub enum IdSearch {
     Ignored,
     /// The request is rejected.
     Rejected,
-    /// As FHIR says, but the index is damaged: a search without a time finds only ids that end in 9.
+    /// Each id of the list counts, but the index is damaged: a search without a time finds only ids that end in 9.
     DamagedIndex,
 }
 

@@ -159,7 +159,7 @@ pub enum ScheduleOption {
     Since,
     /// Up to the export
     Until,
-    /// Nothing else
+    /// No associated data
     IncludeAssociatedData,
     /// A file for each type
     OrganizeBy,
@@ -169,7 +169,7 @@ pub enum ScheduleOption {
     OutputFormat,
     /// The default container of the client
     Container,
-    /// As the lake has it
+    /// No de-identification
     AnonymizationConfig,
 }
 

@@ -172,7 +172,7 @@ impl State {
         if let Some(list) = query.get("_id") {
             matches.retain(|version| match self.behavior.id_search {
                 IdSearch::Lists | IdSearch::DamagedIndex => list.split(',').any(|id| id == version.id),
-                IdSearch::LastId => list.rsplit(',').next() == Some(&version.id),
+                IdSearch::LastId => list.rsplit(',').next() == Some(version.id.as_str()),
                 IdSearch::OneId => list == version.id,
                 IdSearch::Ignored | IdSearch::Rejected => true,
             });
