@@ -57,6 +57,11 @@ pub struct ScheduleDefinition {
 const SINCE: &str = "_since";
 
 impl Schedule {
+    /// Returns the version: each change and each run makes another one.
+    pub fn version(&self) -> String {
+        format!("{}-{}", self.key.id, self.revision)
+    }
+
     /// Returns the next time at which the schedule is due after `after`. `None` if there is none.
     pub fn next_after(&self, after: Millis) -> Option<Millis> {
         self.definition.timing.next_after(after, self.definition.created_at)

@@ -47,7 +47,9 @@ pub use keys::{KeysArgs, KeysCommand};
 pub use lake::{
     AddToLakeArgs, AddedFormat, AddedVersions, CheckLakeArgs, CompactLakeArgs, LakeArgs, LakeCommand, LakeLocation, LakeOptions,
 };
-pub use schedules::{AddScheduleArgs, ListSchedulesArgs, ScheduleArgs, SchedulesArgs, SchedulesCommand, ShowScheduleArgs};
+pub use schedules::{
+    AddScheduleArgs, ChangeScheduleArgs, ListSchedulesArgs, ScheduleArgs, ScheduleOption, SchedulesArgs, SchedulesCommand, ShowScheduleArgs,
+};
 pub use source::{Source, SourceError};
 pub use sync::{OriginOptions, SyncArgs};
 pub use ui::UiArgs;
@@ -340,9 +342,9 @@ impl FromStr for ExportLevel {
 /// Parameters of an export request.
 #[derive(Clone, Debug, Args)]
 pub struct ExportOptions {
-    /// The data to export: system, patient (all patients), patient:ID or group:ID
-    #[arg(long, value_name = "LEVEL", default_value = "system")]
-    pub level: ExportLevel,
+    /// The data to export: system, patient (all patients), patient:ID or group:ID [default: system]
+    #[arg(long, value_name = "LEVEL")]
+    pub level: Option<ExportLevel>,
     /// Export only these resource types, separated by commas
     #[arg(long = "type", value_name = "TYPES")]
     pub types: Option<String>,
@@ -381,13 +383,18 @@ pub struct ExportOptions {
 }
 
 impl ExportOptions {
+    /// Returns the level of the export.
+    pub fn level(&self) -> ExportLevel {
+        self.level.clone().unwrap_or_default()
+    }
+
     /// Returns the path of the export operation, relative to the base URL, with ids percent-encoded.
     pub fn path(&self) -> String {
-        match &self.level {
+        match self.level() {
             ExportLevel::System => "$export".to_owned(),
             ExportLevel::AllPatients => "Patient/$export".to_owned(),
-            ExportLevel::Patient(id) => format!("Patient/{}/$export", encode_segment(id)),
-            ExportLevel::Group(id) => format!("Group/{}/$export", encode_segment(id)),
+            ExportLevel::Patient(id) => format!("Patient/{}/$export", encode_segment(&id)),
+            ExportLevel::Group(id) => format!("Group/{}/$export", encode_segment(&id)),
         }
     }
 

@@ -1,7 +1,7 @@
 //! A FHIR server in memory that need not support bulk exports: searches and histories with the behavior of well-known servers.
 //!
 //! It is used in the same process by [`FakeOrigin`], and over HTTP by [`FhirServer::listen`]. What it does not do: other search parameters
-//! than `_lastUpdated`, `_sort=_lastUpdated`, `_count`, `_total` and `_summary=count`; includes; authentication beyond a fixed token.
+//! than `_id`, `_lastUpdated`, `_sort=_lastUpdated`, `_count`, `_total` and `_summary=count`; includes; authentication beyond a fixed token.
 
 mod http;
 mod origin;
@@ -40,6 +40,23 @@ pub enum Totals {
     Rejected,
 }
 
+/// The way in which a server searches lists of ids, such as `_id=a,b`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdSearch {
+    /// Each id of the list counts, as FHIR says.
+    Lists,
+    /// The last id of the list counts.
+    LastId,
+    /// The list counts as one id.
+    OneId,
+    /// The parameter is ignored.
+    Ignored,
+    /// The request is rejected.
+    Rejected,
+    /// Each id of the list counts, but the index is damaged: a search without a time finds only ids that end in 9.
+    DamagedIndex,
+}
+
 /// Hostile conduct of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostileBehavior {
@@ -76,6 +93,8 @@ pub struct ServerBehavior {
     pub searches_by_time: bool,
     /// True if the CapabilityStatement names `_lastUpdated`.
     pub names_last_updated: bool,
+    /// The search for lists of ids.
+    pub id_search: IdSearch,
     /// True if `_sort` has an effect.
     pub sorts: bool,
     /// True if the history of types can be read.
@@ -110,6 +129,7 @@ impl Default for ServerBehavior {
             totals: Totals::Exact,
             searches_by_time: true,
             names_last_updated: true,
+            id_search: IdSearch::Lists,
             sorts: true,
             has_history: false,
             expires_after: None,
@@ -232,6 +252,13 @@ impl FhirServer {
     /// Runs `change` with the content of the server.
     pub fn with_store<T>(&self, change: impl FnOnce(&mut Store) -> T) -> T {
         change(&mut self.lock().store)
+    }
+
+    /// Lets this number of the next searches expire after some pages.
+    pub fn expire_searches(&self, pages: u32, count: u32) {
+        let mut state = self.lock();
+        let searches = u32::try_from(state.searches.len()).unwrap_or(u32::MAX);
+        (state.behavior.expires_after, state.behavior.expiring_searches) = (Some(pages), searches.saturating_add(count));
     }
 
     /// Requires this value of `Authorization` of requests over HTTP.

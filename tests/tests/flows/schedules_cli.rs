@@ -69,6 +69,48 @@ fn a_schedule_is_added_shown_paused_resumed_and_removed() -> Result<()> {
 }
 
 #[test]
+fn a_schedule_is_changed_and_keeps_what_the_change_does_not_name() -> Result<()> {
+    let cli = SchedulesCli::new()?;
+    let times = ["--every", "cron(0 2 * * *)", "--zone", "Europe/Berlin"];
+    let what = ["--incremental", "--container", "nightly", "--type", "Patient", "--keep", "7"];
+    cli.run(&[&["add", "nightly"][..], &times, &what].concat())??;
+    let first = cli.show("nightly")?;
+    let changed = cli.run(&["change", "nightly", "--every", "cron(30 3 * * *)", "--unset", "keep"])??;
+    assert!(changed.starts_with("changed `nightly`; its next run starts at 20"), "{changed}");
+    let shown = cli.run(&["show", "nightly"])??;
+    for words in ["cron(30 3 * * *) in Europe/Berlin", "_type=Patient", "_container=nightly", "the next run exports everything"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    let second = cli.show("nightly")?;
+    assert_eq!((&first["definition"]["keep"], &second["definition"]["keep"]), (&Value::from(7), &Value::Null));
+    assert_eq!(first["definition"]["created_at"], second["definition"]["created_at"]);
+    // A change that was made for an earlier version changes nothing.
+    let seen = first["version"].as_str().ok_or("no version")?;
+    let late = cli.run(&["change", "nightly", "--keep", "3", "--if-version", seen])?.unwrap_err();
+    assert!(late.contains("`nightly` was changed by another command"), "{late}");
+    let nothing: &[&str] = &[];
+    for (arguments, words) in [
+        (nothing, "nothing to change"),
+        (&["--type", "Nothing"], "--type"),
+        (&["--every", "PT30S"], "a minute"),
+        (&["--since", "2026-01-01"], "--since"),
+        (&["--client", "unknown"], "no client `unknown` is registered"),
+        (&["--type", "Patient", "--unset", "type"], "--type is given, and unset"),
+        (&["--unset", "every"], "every"),
+    ] {
+        let error = cli.run(&[&["change", "nightly"][..], arguments].concat())?.unwrap_err();
+        assert!(error.contains(words), "{arguments:?}: {error}");
+    }
+    assert_eq!(cli.show("nightly")?, second, "nothing was changed");
+    let seen = second["version"].as_str().ok_or("no version")?;
+    cli.run(&["change", "nightly", "--keep", "3", "--type", "Patient,Observation", "--if-version", seen])??;
+    assert!(cli.run(&["show", "nightly"])??.contains("_type=Patient,Observation"));
+    assert!(cli.run(&["change", "nightly", "--keep", "3"])??.contains("`nightly` is like that already"));
+    assert!(cli.run(&["change", "weekly", "--keep", "3"])?.unwrap_err().contains("there is no schedule `weekly`"));
+    Ok(())
+}
+
+#[test]
 fn a_schedule_that_could_never_run_is_rejected_when_it_is_added() -> Result<()> {
     let cli = SchedulesCli::new()?;
     for (arguments, words) in [

@@ -10,7 +10,7 @@ use headrace_core::vocab::clock::Millis;
 use headrace_fhir::definitions::ResourceType;
 use headrace_tests::flows::sync::{SyncProcess, lake_lines, lake_objects, lake_state_before, small_request, watermark};
 use headrace_tests::flows::{Fault, FaultInjector, LocalDeployment, ManualClock, Result, run, set_next_job_number};
-use headrace_tests::standins::fhir_server::{FhirServer, HostileBehavior, Paging, ServerBehavior, Store, Totals};
+use headrace_tests::standins::fhir_server::{FhirServer, HostileBehavior, IdSearch, Paging, ServerBehavior, Store, Totals};
 use proptest::prelude::*;
 
 const PATIENT: &str = "Patient";
@@ -287,8 +287,8 @@ fn an_attempt_that_must_end_continues_at_the_second_that_it_reached() -> Result<
 }
 
 /// Runs a synchronization from its start to the cleanup after its end.
-async fn run_lifecycle(process: &SyncProcess) -> Result<()> {
-    let job = process.kick_off(SyncRequest { window_resources: 3, ..small_request() }).await?;
+async fn run_lifecycle(process: &SyncProcess, request: &SyncRequest) -> Result<()> {
+    let job = process.kick_off(request.clone()).await?;
     process.complete(&job.id).await.map(drop)
 }
 
@@ -311,19 +311,16 @@ async fn crash_scenario() -> Result<Scenario> {
     Ok(scenario)
 }
 
-#[test]
-fn p1_to_p6_a_synchronization_survives_a_crash_at_any_call() -> Result<()> {
+/// Checks that a synchronization of a scenario makes the lake equal to the server, whichever call is the last one of its process. Returns
+/// the names of all calls.
+fn check_crashes(scenario: impl AsyncFn() -> Result<Scenario> + Sync, request: &SyncRequest) -> Result<Vec<&'static str>> {
     let names = run(async || {
-        let scenario = crash_scenario().await?;
+        let scenario = scenario().await?;
         let process = scenario.process(FaultInjector::none());
-        run_lifecycle(&process).await?;
+        run_lifecycle(&process, request).await?;
         scenario.check_equal().await?;
         Ok(process.faults.call_names())
     })?;
-    assert!(names.len() < 200, "{} calls", names.len());
-    for name in ["origin.get", "lake.put", "lake.put_metadata", "lake.replace_metadata", "writer.commit fragment", "tasks.complete_task"] {
-        assert!(names.contains(&name), "{name} is not among {names:?}");
-    }
     // A crash after a call that only reads is the crash after the call before it.
     let changes = |name: &str| {
         ["lake.", "writer.commit", "queue.", "tasks.", "jobs.record", "output.delete"].iter().any(|start| name.starts_with(start))
@@ -334,19 +331,29 @@ fn p1_to_p6_a_synchronization_survives_a_crash_at_any_call() -> Result<()> {
     let failures = last_calls.into_values().flat_map(|number| [(number, Fault::FailBefore), (number, Fault::FailAfter)]);
     for (number, fault) in crashes.chain(failures) {
         run(async || {
-            let scenario = crash_scenario().await?;
+            let scenario = scenario().await?;
             let faults = FaultInjector::at_call(number, fault);
             let process = scenario.process(faults.clone());
-            let result = Box::pin(faults.until_crash(run_lifecycle(&process))).await;
+            let result = Box::pin(faults.until_crash(run_lifecycle(&process, request))).await;
             if !matches!(result, Some(Ok(()))) {
                 // The same command again. It does nothing if everything is done.
                 let next = scenario.process(FaultInjector::none());
                 next.recover().await?;
                 next.deliver_all(None).await?;
-                run_lifecycle(&next).await?;
+                run_lifecycle(&next, request).await?;
             }
             scenario.check_equal().await.map_err(|error| format!("call {number} {fault:?}: {error}").into())
         })?;
+    }
+    Ok(names)
+}
+
+#[test]
+fn p1_to_p6_a_synchronization_survives_a_crash_at_any_call() -> Result<()> {
+    let names = check_crashes(crash_scenario, &SyncRequest { window_resources: 3, ..small_request() })?;
+    assert!(names.len() < 200, "{} calls", names.len());
+    for name in ["origin.get", "lake.put", "lake.put_metadata", "lake.replace_metadata", "writer.commit fragment", "tasks.complete_task"] {
+        assert!(names.contains(&name), "{name} is not among {names:?}");
     }
     Ok(())
 }
@@ -555,4 +562,140 @@ fn a_listing_that_skips_resources_deletes_none() -> Result<()> {
         assert!(server.keys().all(|(kind, id)| lake.contains_key(&((*kind).to_owned(), id.clone()))), "a resource is missing in the lake");
         Ok(())
     })
+}
+
+/// Returns the request of a small synchronization that compares ids.
+fn reconciliation() -> SyncRequest {
+    SyncRequest { reconciles: true, ..small_request() }
+}
+
+/// Creates a lake that equals a server without a history of this number of Patients, of which it has deleted the first ones since.
+async fn deleted_patients(behavior: ServerBehavior, patients: u64, deleted: u64) -> Result<Scenario> {
+    let scenario = Scenario::new(behavior).await?;
+    let start = Millis(scenario.clock.now().0 - 86_400_000);
+    scenario.server.with_store(|store| {
+        store.versions.clear();
+        for number in 0..patients {
+            store.put(PATIENT, &format!("p-{number}"), Millis(start.0 + number));
+        }
+    });
+    let whole = SyncRequest { window_resources: 1_000, page_size: 100, ..small_request() };
+    assert!(scenario.sync(whole).await?.is_complete);
+    let at = scenario.clock.now();
+    scenario.server.with_store(|store| (0..deleted).for_each(|number| store.delete(PATIENT, &format!("p-{number}"), at)));
+    scenario.clock.advance(Duration::from_secs(600));
+    Ok(scenario)
+}
+
+/// Returns the number of deletions of a report.
+fn deletions(report: &SyncReport) -> u64 {
+    report.types.iter().filter_map(|one| one.deletions).sum()
+}
+
+#[test]
+fn a_comparison_asks_for_many_ids_in_one_search() -> Result<()> {
+    run(async || {
+        let scenario = deleted_patients(ServerBehavior::default(), 300, 250).await?;
+        let first = scenario.server.queries().len();
+        let report = scenario.sync(SyncRequest { page_size: 100, ..reconciliation() }).await?;
+        assert_eq!((report.is_complete, report.deletions(), deletions(&report)), (true, "history", 250), "{report:?}");
+        let queries = scenario.server.queries().split_off(first);
+        let searches = queries.iter().filter(|query| query.contains("_id=")).count();
+        let reads = queries.iter().filter(|query| query.starts_with("Patient/")).count();
+        assert_eq!((searches, reads), (3, 3), "98 ids in a search, and a request for one of them: {queries:?}");
+        assert!(queries.iter().all(|query| query.len() < 1_700));
+        scenario.check_equal().await
+    })
+}
+
+#[test]
+fn a_server_that_does_not_search_lists_of_ids_is_asked_for_each_one() -> Result<()> {
+    for id_search in [IdSearch::LastId, IdSearch::OneId, IdSearch::Ignored, IdSearch::Rejected] {
+        run(async || {
+            let scenario = deleted_patients(ServerBehavior { id_search, ..ServerBehavior::default() }, 260, 230).await?;
+            let first = scenario.server.queries().len();
+            let report = scenario.sync(SyncRequest { page_size: 100, ..reconciliation() }).await?;
+            assert_eq!((report.is_complete, deletions(&report)), (true, 230), "{id_search:?}: {report:?}");
+            let queries = scenario.server.queries().split_off(first);
+            let reads = queries.iter().filter(|query| query.starts_with("Patient/")).count();
+            assert_eq!(reads, 230, "{id_search:?}");
+            scenario.check_equal().await
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_search_index_that_is_damaged_deletes_nothing() -> Result<()> {
+    // Few are asked for one by one, and of many in one search the first one is.
+    for patients in [100, 260] {
+        run(async || {
+            let behavior = ServerBehavior { id_search: IdSearch::DamagedIndex, ..ServerBehavior::default() };
+            let scenario = deleted_patients(behavior, patients, 0).await?;
+            let report = scenario.sync(SyncRequest { page_size: 100, ..reconciliation() }).await?;
+            assert_eq!((report.is_complete, deletions(&report)), (true, 0), "{patients}: {report:?}");
+            scenario.check_equal().await
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_comparison_continues_where_its_last_attempt_ended() -> Result<()> {
+    run(async || {
+        let scenario = deleted_patients(ServerBehavior::default(), 80, 40).await?;
+        let (clock, first) = (scenario.clock.clone(), scenario.server.queries().len());
+        // An attempt has time for six requests. The listing needs fourteen, and each candidate needs one.
+        scenario.server.change_while_read(move |_, _| clock.advance(Duration::from_secs(1)));
+        let process = scenario.process(FaultInjector::none());
+        let job = process.kick_off(reconciliation()).await?;
+        process.deliver_all(Some(Duration::from_secs(6))).await?;
+        let job = process.complete(&job.id).await?;
+        assert_eq!(job.reason, None);
+        let report = process.report()?;
+        assert_eq!((report.is_complete, deletions(&report)), (true, 40), "{report:?}");
+        let mut counts = BTreeMap::<String, usize>::new();
+        for query in scenario.server.queries().split_off(first) {
+            *counts.entry(query).or_default() += 1;
+        }
+        let repeated: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
+        assert!(repeated.iter().all(|(query, _)| *query == "metadata"), "{repeated:?}");
+        assert_eq!(counts.keys().filter(|query| query.starts_with("Patient/p-")).count(), 40);
+        scenario.check_equal().await
+    })
+}
+
+#[test]
+fn a_listing_whose_links_expire_between_two_attempts_starts_anew_and_keeps_what_it_has() -> Result<()> {
+    run(async || {
+        let behavior = ServerBehavior { paging: Paging::CachedIds, ..ServerBehavior::default() };
+        let scenario = deleted_patients(behavior, 60, 20).await?;
+        let clock = scenario.clock.clone();
+        scenario.server.change_while_read(move |_, _| clock.advance(Duration::from_secs(1)));
+        // The first search of the comparison expires after nine pages.
+        scenario.server.expire_searches(9, 1);
+        let process = scenario.process(FaultInjector::none());
+        let job = process.kick_off(reconciliation()).await?;
+        process.deliver_all(Some(Duration::from_secs(6))).await?;
+        let job = process.complete(&job.id).await?;
+        assert_eq!(job.reason, None);
+        assert_eq!(deletions(&process.report()?), 20, "{:?}", process.report()?);
+        scenario.check_equal().await
+    })
+}
+
+/// Creates the scenario of the crash tests of a comparison. Each request takes so long that every third one is followed by a checkpoint.
+async fn crash_comparison() -> Result<Scenario> {
+    set_next_job_number(1);
+    let scenario = deleted_patients(ServerBehavior::default(), 16, 6).await?;
+    let clock = scenario.clock.clone();
+    scenario.server.change_while_read(move |_, _| clock.advance(Duration::from_secs(110)));
+    Ok(scenario)
+}
+
+#[test]
+fn p1_to_p6_a_comparison_survives_a_crash_at_any_call() -> Result<()> {
+    let names = check_crashes(crash_comparison, &reconciliation())?;
+    assert!(names.len() < 250, "{} calls", names.len());
+    Ok(())
 }

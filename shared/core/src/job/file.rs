@@ -39,6 +39,8 @@ pub enum OutputKind {
     PatientPages,
     /// A record of each window that a task has fetched.
     SyncRecords,
+    /// Ids of resources, from a comparison of the lake with a FHIR server.
+    SyncIds,
     /// Resources of the patients of a bucket, in sections by the positions of the patients.
     Bucket(Bucket),
 }
@@ -112,6 +114,7 @@ impl OutputKind {
             Self::UnreportedDeletions => "unreported-deletions",
             Self::PatientPages => "patient-pages",
             Self::SyncRecords => "sync-records",
+            Self::SyncIds => "sync-ids",
             Self::Bucket(bucket) => bucket.as_str(),
         }
     }
@@ -131,6 +134,7 @@ impl OutputKind {
             Self::UnreportedDeletions,
             Self::PatientPages,
             Self::SyncRecords,
+            Self::SyncIds,
         ];
         ResourceType::parse(text)
             .map(Self::Output)
@@ -151,6 +155,7 @@ impl OutputKind {
             | Self::UnreportedDeletions
             | Self::PatientPages
             | Self::SyncRecords
+            | Self::SyncIds
             | Self::Bucket(_) => false,
         }
     }
@@ -171,6 +176,7 @@ impl OutputKind {
             | Self::UnreportedDeletions
             | Self::PatientPages
             | Self::SyncRecords
+            | Self::SyncIds
             | Self::Bucket(_) => None,
         }
     }
@@ -304,6 +310,7 @@ mod tests {
             OutputKind::UnreportedDeletions,
             OutputKind::PatientPages,
             OutputKind::SyncRecords,
+            OutputKind::SyncIds,
         ];
         for kind in intermediate.into_iter().chain(Bucket::all().map(OutputKind::Bucket)) {
             assert_eq!(OutputKind::parse(kind.as_str()), Some(kind));

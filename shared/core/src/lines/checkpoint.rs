@@ -141,8 +141,8 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
             full_kind: None,
             version_log: VersionLog::new(lease.task.task),
             patient_page: SectionedFrames::new(Sections::Buckets),
-            rejected_lines: ReportLimit::default(),
-            deid_failures: ReportLimit::default(),
+            rejected_lines: ReportLimit::from_job(&lease.job),
+            deid_failures: ReportLimit::from_job(&lease.job),
             counters: Counters::default(),
         }
     }

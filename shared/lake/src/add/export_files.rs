@@ -1,7 +1,10 @@
 //! Adds NDJSON files of resources, such as the export of another server. Lines are copied into files that are named for their type.
+//!
+//! The first reading collects the versions of resources. Of several lines with the same resource, time and version id, the last one is
+//! added: nothing else tells which of them is newer.
 
 use std::collections::HashSet;
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -13,11 +16,14 @@ use serde::de::IgnoredAny;
 use super::completeness::Completeness;
 use super::format::is_manifest;
 use super::input::{ContentHash, FileContent, InputFile, LargeResourcePermit, read_chunks};
+use super::known_versions::{KnownVersion, RepeatedEntry, VersionDecider, VersionPosition};
 use super::manifest::{FileLines, Manifest};
+use super::names::NameHasher;
 use super::report::{Counts, InputPosition, LeftOutReason};
 use super::{AddError, AddReport, Addition, in_order};
 use crate::pool::for_each_item;
 use crate::progress::Progress;
+use crate::sorting::RecordSorter;
 use crate::writing::{LakeLines, LakeLock, LineSink, Staging};
 
 impl Addition<'_> {
@@ -34,12 +40,7 @@ impl Addition<'_> {
             return Err(AddError::NoFiles(self.from.to_owned()));
         }
         files.iter().for_each(|file| self.progress.expect(2 * file.size));
-        let progress = self.progress;
-        let hashers = for_each_item(&files, vec![Vec::new(); self.settings.rewrite.workers()], |hashes, number, file| {
-            hashes.push((number, file.hash(progress).map_err(|cause| file.read_error(cause))?));
-            Ok::<_, AddError>(())
-        })?;
-        let hashes = in_order(hashers.into_iter().flatten());
+        let (hashes, versions) = self.read_versions(&files)?;
         let (receipt, mut report) = self.identify_run(&hashes, "ndjson");
         report.files_without_data = (self.files.len() - files.len()) as u64;
         // A manifest is compared with all files, also with those that were added before.
@@ -47,17 +48,22 @@ impl Addition<'_> {
         if report.is_repeat && !needs_counts {
             return self.publish_repeat(lake, &receipt, &self.operator_statement(), report);
         }
+        let is_new = self.new_files(&hashes);
+        let decider = VersionDecider::new(0, &is_new, &self.settings.rewrite.temp_folder, self.settings.rewrite.sort_bytes / 2);
+        let decisions =
+            RecordSorter::finish(versions).and_then(|versions| decider.decide(versions, Vec::new())).map_err(self.temporary())?;
         let staging = Staging::begin(lake, &receipt.run)?;
         let lake_lines = LakeLines::new(&staging);
         let sinks = self.settings.rewrite.sinks(&lake_lines)?;
         let writers = sinks.into_iter().map(|sink| LineWriter { sink, counts: Counts::default(), lines: Vec::new() }).collect();
-        let (is_new, large_resources) = (self.new_files(&hashes), &self.large_resources);
+        let (progress, large_resources, temporary) = (self.progress, &self.large_resources, self.temporary());
         let writers = for_each_item(&files, writers, |writer, number, file| {
             let is_added = is_new.get(number).copied().unwrap_or_default();
             if !is_added && !needs_counts {
                 return Ok(());
             }
-            let hash = writer.add_file(file, is_added, progress, large_resources)?;
+            let repeated = RepeatedLines::new(decisions.repeated.of_group(number)).map_err(&temporary)?;
+            let hash = writer.add_file((file, is_added), repeated, progress, large_resources, &temporary)?;
             file.check_content(hashes.get(number), hash)
         })?;
         let mut lines = Vec::new();
@@ -67,7 +73,9 @@ impl Addition<'_> {
             lines.append(&mut writer.lines);
         }
         report.files_added_before = is_new.iter().filter(|is_new| !**is_new).count() as u64;
-        let completeness = match self.completeness(manifest.as_ref(), &lines) {
+        // Conflicts between lines were found when these were added.
+        let lost_before = self.added.lost(&receipt.run).unwrap_or_default();
+        let completeness = match self.completeness(manifest.as_ref(), &lines, lost_before) {
             Ok(completeness) => completeness,
             Err(problem) => {
                 report.watermark_problem = Some(problem);
@@ -78,6 +86,31 @@ impl Addition<'_> {
         let objects = lake_lines.finish(self.settings.rewrite.now)?;
         self.publish(staging, objects, &receipt, &watermarks, &mut report)?;
         Ok(report)
+    }
+
+    /// Reads all files for the first time. Returns their hashes, and the versions of their resources.
+    fn read_versions(&self, files: &[InputFile]) -> Result<(Vec<ContentHash>, Vec<RecordSorter<KnownVersion>>), AddError> {
+        let rewrite = &self.settings.rewrite;
+        let workers = rewrite.workers();
+        let names = NameHasher::new(&rewrite.seed);
+        let collectors = (0..workers).map(|_| VersionCollector {
+            names,
+            versions: RecordSorter::new(&rewrite.temp_folder, rewrite.sort_bytes / 2 / workers),
+            hashes: Vec::new(),
+        });
+        let (progress, large_resources, temporary) = (self.progress, &self.large_resources, self.temporary());
+        let collectors = for_each_item(files, collectors.collect(), |collector, number, file| {
+            let add = |segment: &Segment| collector.add_segment(number as u64, segment).map_err(&temporary);
+            let hash = read_segments(file, progress, large_resources, add)?;
+            collector.hashes.push((number, hash));
+            Ok::<_, AddError>(())
+        })?;
+        let (mut hashes, mut versions) = (Vec::new(), Vec::new());
+        for collector in collectors {
+            hashes.extend(collector.hashes);
+            versions.push(collector.versions);
+        }
+        Ok((in_order(hashes), versions))
     }
 
     /// Reads the manifest of the export, if there is one.
@@ -98,14 +131,17 @@ impl Addition<'_> {
 
     /// Returns the statement up to when the lake is complete: that of the operator, else that of the manifest, if the files are all that it
     /// lists. Fails with the reason if the statement of the manifest cannot be taken.
-    fn completeness(&self, manifest: Option<&Manifest>, files: &[FileLines]) -> Result<Option<Completeness>, String> {
+    ///
+    /// * `lost_before`: the number of resources that were left out when the same input was added before.
+    fn completeness(&self, manifest: Option<&Manifest>, files: &[FileLines], lost_before: u64) -> Result<Option<Completeness>, String> {
         if let Some(time) = self.settings.complete_up_to {
             return Ok(Some(Completeness::Stated(time)));
         }
         let Some(manifest) = manifest else { return Ok(None) };
         manifest.check_files(files)?;
         let period = manifest.period()?.check_time(self.settings.rewrite.now)?;
-        period.check_losses(Some(files.iter().map(|file| file.lost).sum())).map(Some)
+        let lost = files.iter().map(|file| file.lost).sum::<u64>();
+        period.check_losses(Some(lost.max(lost_before))).map(Some)
     }
 }
 
@@ -121,6 +157,73 @@ fn check_json(file: &InputFile) -> Result<(), AddError> {
         file: file.name.clone(),
         reason: format!("it is not JSON, or it was cut off: line {}, column {}", error.line(), error.column()),
     })
+}
+
+/// Passes the lines of a file to `visit`. Returns the hash of its content.
+fn read_segments(
+    file: &InputFile,
+    progress: &Arc<Progress>,
+    large_resources: &Mutex<()>,
+    mut visit: impl FnMut(&Segment) -> Result<(), AddError>,
+) -> Result<ContentHash, AddError> {
+    let mut splitter = LineSplitter::from_line_start(0, u64::MAX);
+    let mut pending_bytes = 0;
+    let mut permit = LargeResourcePermit::new(large_resources);
+    let reader = read_chunks(file, progress, |chunk| {
+        pending_bytes += chunk.len();
+        permit.hold(pending_bytes);
+        splitter.push(Bytes::copy_from_slice(chunk)).try_for_each(|segment| {
+            pending_bytes = chunk.len();
+            visit(&segment)
+        })
+    })?;
+    splitter.finish().map_or(Ok(()), |segment| visit(&segment))?;
+    reader.into_content_hash().map_err(|cause| file.read_error(cause))
+}
+
+/// A collector of the versions of resources.
+struct VersionCollector {
+    names: NameHasher,
+    versions: RecordSorter<KnownVersion>,
+    /// The hash of each file, by its number.
+    hashes: Vec<(usize, ContentHash)>,
+}
+
+impl VersionCollector {
+    /// Adds the resources of a segment of the file with this number.
+    fn add_segment(&mut self, source: u64, segment: &Segment) -> io::Result<()> {
+        let Segment::Lines { offset, bytes } = segment else { return Ok(()) };
+        for line in lines(bytes, *offset) {
+            let position = VersionPosition { source, offset: *offset + line.start as u64 };
+            if let (LakeLine::Resource(head, identity), Ok(text)) = (LakeLine::parse(line.text), std::str::from_utf8(line.text))
+                && let Some(version) = KnownVersion::from_line(&self.names, (&head, identity), text, position)
+            {
+                self.versions.push(version)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The lines of a file that are left out, because later lines repeat them.
+struct RepeatedLines<'f> {
+    entries: Box<dyn Iterator<Item = io::Result<RepeatedEntry>> + 'f>,
+    next: Option<RepeatedEntry>,
+}
+
+impl<'f> RepeatedLines<'f> {
+    /// Reads the first one.
+    fn new(mut entries: impl Iterator<Item = io::Result<RepeatedEntry>> + 'f) -> io::Result<Self> {
+        let next = entries.next().transpose()?;
+        Ok(Self { entries: Box::new(entries), next })
+    }
+
+    /// Returns the reason for which the line at an offset is left out. `None` if it is added. Lines are asked for in order.
+    fn take_reason(&mut self, offset: u64) -> io::Result<Option<LeftOutReason>> {
+        let Some(entry) = self.next.filter(|entry| entry.position.offset == offset) else { return Ok(None) };
+        self.next = self.entries.next().transpose()?;
+        Ok(Some(if entry.has_other_content { LeftOutReason::Conflicting } else { LeftOutReason::Repeated }))
+    }
 }
 
 /// A writer of the lines of files.
@@ -139,33 +242,26 @@ struct LineReading<'f> {
     /// The number of the last line.
     number: u64,
     counts: FileLines,
+    repeated: RepeatedLines<'f>,
+    /// Makes an error about temporary files.
+    temporary: &'f dyn Fn(io::Error) -> AddError,
 }
 
 impl LineWriter<'_> {
-    /// Adds a file, or counts its lines. Returns the hash of its content.
+    /// Adds a file, or counts its lines if it is not added. Returns the hash of its content.
     fn add_file(
         &mut self,
-        file: &InputFile,
-        is_added: bool,
+        (file, is_added): (&InputFile, bool),
+        repeated: RepeatedLines<'_>,
         progress: &Arc<Progress>,
         large_resources: &Mutex<()>,
+        temporary: &dyn Fn(io::Error) -> AddError,
     ) -> Result<ContentHash, AddError> {
-        let mut splitter = LineSplitter::from_line_start(0, u64::MAX);
         let counts = FileLines { name: file.file_name().to_owned(), ..FileLines::default() };
-        let mut reading = LineReading { file, is_added, number: 0, counts };
-        let mut pending_bytes = 0;
-        let mut permit = LargeResourcePermit::new(large_resources);
-        let reader = read_chunks(file, progress, |chunk| {
-            pending_bytes += chunk.len();
-            permit.hold(pending_bytes);
-            splitter.push(Bytes::copy_from_slice(chunk)).try_for_each(|segment| {
-                pending_bytes = chunk.len();
-                self.add_segment(&mut reading, &segment)
-            })
-        })?;
-        splitter.finish().map_or(Ok(()), |segment| self.add_segment(&mut reading, &segment))?;
+        let mut reading = LineReading { file, is_added, number: 0, counts, repeated, temporary };
+        let hash = read_segments(file, progress, large_resources, |segment| self.add_segment(&mut reading, segment))?;
         self.lines.push(reading.counts);
-        reader.into_content_hash().map_err(|cause| file.read_error(cause))
+        Ok(hash)
     }
 
     /// Adds the lines of a segment.
@@ -181,7 +277,7 @@ impl LineWriter<'_> {
                     reading.number += 1;
                     if !line.is_blank() {
                         reading.counts.lines += 1;
-                        self.add_line(reading, line.text)?;
+                        self.add_line(reading, *offset + line.start as u64, line.text)?;
                     }
                 }
             }
@@ -190,13 +286,16 @@ impl LineWriter<'_> {
     }
 
     /// Adds a line that is not blank.
-    fn add_line(&mut self, reading: &mut LineReading<'_>, line: &[u8]) -> Result<(), AddError> {
+    fn add_line(&mut self, reading: &mut LineReading<'_>, offset: u64, line: &[u8]) -> Result<(), AddError> {
         let (reason, detail) = match LakeLine::parse(line) {
             LakeLine::Resource(..) | LakeLine::Deletions(_) if !reading.is_added => return Ok(()),
-            LakeLine::Resource(head, _) => {
-                self.counts.add_resource("", head.resource_type);
-                return Ok(self.sink.add("", head.resource_type, line)?);
-            }
+            LakeLine::Resource(head, _) => match reading.repeated.take_reason(offset).map_err(reading.temporary)? {
+                Some(reason) => (reason, String::new()),
+                None => {
+                    self.counts.add_resource("", head.resource_type);
+                    return Ok(self.sink.add("", head.resource_type, line)?);
+                }
+            },
             LakeLine::Deletions(deletions) => {
                 self.counts.deletions += deletions.len() as u64;
                 self.counts.deletions_without_time += deletions.iter().filter(|deletion| deletion.deleted_at.is_none()).count() as u64;

@@ -70,13 +70,6 @@ impl InputFile {
         InputReader::open(self, progress.clone())
     }
 
-    /// Computes the hash of the stored content.
-    pub(super) fn hash(&self, progress: &Arc<Progress>) -> io::Result<ContentHash> {
-        let mut stored = StoredReader { file: File::open(&self.path)?, hasher: Sha256::new(), progress: progress.clone() };
-        io::copy(&mut stored, &mut io::sink())?;
-        Ok(stored.content_hash())
-    }
-
     /// Converts an error of reading this file.
     pub(super) fn read_error(&self, cause: io::Error) -> AddError {
         let kind = cause.kind();

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use headrace_core::versions::record::{change_time, deletion_time, version_rank};
-use headrace_fhir::head::{MemberIndex, Resource, ResourceHead};
+use headrace_fhir::head::{MemberIndex, Resource, ResourceHead, ResourceIdentity};
 use headrace_fhir::json::JsonValue;
 use headrace_fhir::semantics::deletion::Deletion;
 
@@ -65,16 +65,7 @@ impl KnownVersion {
     /// Describes a resource. Returns `None` if the text is not a valid one.
     pub(super) fn from_resource(names: &NameHasher, text: &str, position: VersionPosition) -> Option<Self> {
         let (head, identity) = ResourceHead::parse_with_identity(text.as_bytes()).ok()?;
-        let (id, rank) = match identity {
-            Some(identity) => (identity.id.to_owned(), version_rank(identity.version_id)),
-            // The fast parser of heads does not read every valid line.
-            None => {
-                let mut members = MemberIndex::default();
-                let resource = Resource::parse(text.as_bytes(), &mut members).ok()?;
-                let rank = version_rank(resource.version_id().as_deref());
-                (resource.id().into_owned(), rank)
-            }
-        };
+        let (id, rank) = id_and_rank(identity, text)?;
         let kind = head.resource_type;
         let mut found: Vec<u128> =
             identifier_values(JsonValue::from_valid(text)).iter().map(|value| names.identifier(kind, value)).collect();
@@ -94,6 +85,27 @@ impl KnownVersion {
         })
     }
 
+    /// Describes a resource of a line that is compared with other lines only: no reference is resolved to it.
+    pub(super) fn from_line(
+        names: &NameHasher,
+        (head, identity): (&ResourceHead, Option<ResourceIdentity<'_>>),
+        text: &str,
+        position: VersionPosition,
+    ) -> Option<Self> {
+        let (id, rank) = id_and_rank(identity, text)?;
+        Some(Self {
+            key: names.resource("", head.resource_type, &id),
+            changed: change_time(head.last_updated),
+            rank,
+            position,
+            is_deletion: false,
+            has_open_references: false,
+            content: names.content(text),
+            target: String::new(),
+            names: Vec::new(),
+        })
+    }
+
     /// Describes a deletion.
     pub(super) fn from_deletion(names: &NameHasher, deletion: &Deletion<'_>, position: VersionPosition) -> Self {
         Self {
@@ -108,6 +120,18 @@ impl KnownVersion {
             names: Vec::new(),
         }
     }
+}
+
+/// Returns the id of a resource and the rank of its version id. `None` if the text is not a valid one.
+fn id_and_rank(identity: Option<ResourceIdentity<'_>>, text: &str) -> Option<(String, u64)> {
+    if let Some(identity) = identity {
+        return Some((identity.id.to_owned(), version_rank(identity.version_id)));
+    }
+    // The fast parser of heads does not read every valid line.
+    let mut members = MemberIndex::default();
+    let resource = Resource::parse(text.as_bytes(), &mut members).ok()?;
+    let rank = version_rank(resource.version_id().as_deref());
+    Some((resource.id().into_owned(), rank))
 }
 
 impl SortRecord for KnownVersion {

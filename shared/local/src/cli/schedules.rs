@@ -1,6 +1,6 @@
 //! Command line of `headrace schedules`.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use headrace_core::vocab::ids::Caller;
 use headrace_core::vocab::schedule_key::ScheduleName;
 
@@ -23,6 +23,14 @@ pub enum SchedulesCommand {
         after_long_help = "Examples:\n  headrace schedules add nightly --every 'cron(0 2 * * *)' --zone Europe/Berlin --incremental --container nightly --keep 7\n  headrace schedules add labs --every PT6H --client lab --type Observation --type-filter 'Observation?category=laboratory'\n  headrace schedules add weekly --every 'cron(0 3 * * SUN)' --client lab --level group:cohort-7 --table headrace-jobs\n\nExit status: 0 done, 1 failed."
     )]
     Add(Box<AddScheduleArgs>),
+    /// Change a schedule. What is not named stays as it is
+    ///
+    /// An option replaces what the schedule has for it, and --unset returns one to its default. If the schedule then exports something else than
+    /// before, its next run exports everything. Nothing is changed if somebody else changes the schedule, or a run starts, at the same moment.
+    #[command(
+        after_long_help = "Examples:\n  headrace schedules change nightly --every 'cron(30 3 * * *)'\n  headrace schedules change nightly --type Patient,Observation --unset keep\n  headrace schedules change nightly --client lab --table headrace-jobs\n\nExit status: 0 done, 1 failed."
+    )]
+    Change(Box<ChangeScheduleArgs>),
     /// List all schedules, with their last runs
     #[command(
         after_long_help = "Examples:\n  headrace schedules list\n  headrace schedules list --table headrace-jobs --json\n\nExit status: 0 done, 1 failed."
@@ -88,6 +96,81 @@ pub struct AddScheduleArgs {
     #[command(flatten)]
     /// Location of the schedule.
     pub registry: RegistryLocation,
+}
+
+/// Arguments of `headrace schedules change`.
+#[derive(Debug, Args)]
+pub struct ChangeScheduleArgs {
+    /// The name
+    #[arg(value_parser = parse_schedule_name)]
+    pub name: ScheduleName,
+    /// The times: cron(MINUTE HOUR DAY-OF-MONTH MONTH DAY-OF-WEEK), or an interval such as PT6H or P1D
+    #[arg(long, value_name = "TIMES")]
+    pub every: Option<String>,
+    /// The time zone of the cron expression, such as Europe/Berlin
+    #[arg(long, value_name = "ZONE")]
+    pub zone: Option<String>,
+    /// The client that owns the exports, and whose permissions apply when one starts
+    #[arg(long, value_name = "ID", value_parser = parse_client_id)]
+    pub client: Option<Caller>,
+    /// Export what has changed since the last complete run
+    #[arg(long, conflicts_with_all = ["since", "until"])]
+    pub incremental: bool,
+    /// Keep only this many complete results
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100), value_name = "COUNT")]
+    pub keep: Option<u32>,
+    /// Return an option to its default. Repeat it for several
+    #[arg(long, value_name = "OPTION")]
+    pub unset: Vec<ScheduleOption>,
+    /// Change the schedule only if it has this version, which `headrace schedules show --json` shows
+    #[arg(long, value_name = "VERSION")]
+    pub if_version: Option<String>,
+    #[command(flatten, next_help_heading = "What is exported")]
+    /// Parameters of the export request.
+    pub options: ExportOptions,
+    /// The FHIR version of the resources: 4.0.1, 4.3.0 or 5.0.0 [default: 4.0.1]
+    #[arg(long, env = "HEADRACE_FHIR_VERSION", value_name = "VERSION")]
+    pub fhir_version: Option<String>,
+    #[command(flatten)]
+    /// Location of the schedule.
+    pub registry: RegistryLocation,
+}
+
+/// An option of a schedule that has a default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ScheduleOption {
+    /// UTC
+    Zone,
+    /// No client
+    Client,
+    /// Each run exports everything
+    Incremental,
+    /// Results stay until they expire
+    Keep,
+    /// The whole system
+    Level,
+    /// All types
+    Type,
+    /// No filter
+    TypeFilter,
+    /// All elements
+    Elements,
+    /// From the beginning
+    Since,
+    /// Up to the export
+    Until,
+    /// No associated data
+    IncludeAssociatedData,
+    /// A file for each type
+    OrganizeBy,
+    /// Unsupported parameters are rejected
+    Lenient,
+    /// NDJSON
+    OutputFormat,
+    /// The default container of the client
+    Container,
+    /// No de-identification
+    AnonymizationConfig,
 }
 
 /// Arguments of `headrace schedules list`.

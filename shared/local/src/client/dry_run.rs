@@ -54,7 +54,7 @@ pub(crate) async fn describe_directory_export(
     (parameters, configuration): (&[(&'static str, String)], Option<GivenConfiguration>),
 ) -> Result<String, DryRunError> {
     let raw = RawKickOff {
-        level: (&options.level).into(),
+        level: (&options.level()).into(),
         preferences: Preferences { is_lenient: options.lenient, ..Preferences::default() },
         parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
     };

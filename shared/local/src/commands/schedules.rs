@@ -1,6 +1,7 @@
 //! `headrace schedules`: manages the schedules of a state folder or of a deployment's job table. It can run beside a server, because the
 //! reaper reads the schedules at every check.
 
+mod change;
 mod view;
 
 use headrace_aws::DynamoJobStore;
@@ -16,7 +17,7 @@ use headrace_core::vocab::schedule_key::{ScheduleKey, ScheduleName};
 use headrace_edge::config::{ConfigError, parse_fhir_version};
 use headrace_edge::system::{SystemClock, random_id};
 
-use crate::cli::{AddScheduleArgs, ScheduleArgs, SchedulesArgs, SchedulesCommand, non_empty};
+use crate::cli::{AddScheduleArgs, ChangeScheduleArgs, RegistryLocation, ScheduleArgs, SchedulesArgs, SchedulesCommand, non_empty};
 use crate::client::local_export::in_command_words;
 use crate::commands::job_table::{JobTableError, open_existing_job_table, open_job_table};
 use crate::server::schedule_status::last_job;
@@ -37,7 +38,7 @@ pub enum SchedulesCommandError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The schedule exists.
-    #[error("there is a schedule `{0}`; `headrace schedules show` shows it, `headrace schedules remove` removes it")]
+    #[error("there is a schedule `{0}`; `headrace schedules show` shows it, `headrace schedules change` changes it")]
     Exists(ScheduleName),
     /// The schedule does not exist.
     #[error("there is no schedule `{0}`; `headrace schedules list` lists all schedules")]
@@ -48,6 +49,12 @@ pub enum SchedulesCommandError {
     /// The client is disabled.
     #[error("the client `{0}` is disabled, so that no run would start; `headrace clients enable` enables it")]
     DisabledClient(String),
+    /// An option is given and unset.
+    #[error("--{0} is given, and unset: choose one of them")]
+    GivenAndUnset(String),
+    /// No option says what to change.
+    #[error("nothing to change: name an option of `headrace schedules change --help`, or --unset")]
+    NoChange,
     /// A client is missing.
     #[error("access control is on, so a schedule needs a client: name a registered one with --client")]
     NoClient,
@@ -72,6 +79,7 @@ pub enum SchedulesCommandError {
 pub async fn run_schedules(args: &SchedulesArgs) -> Result<(), SchedulesCommandError> {
     let output = match &args.command {
         SchedulesCommand::Add(add) => add_schedule(add, SystemClock.now()).await?,
+        SchedulesCommand::Change(change) => change_schedule(change, SystemClock.now()).await?,
         SchedulesCommand::List(list) => {
             let store = open_existing_job_table(&list.registry).await?;
             let mut runs = Vec::new();
@@ -126,7 +134,7 @@ async fn add_schedule(add: &AddScheduleArgs, now: Millis) -> Result<String, Sche
     let definition = ScheduleDefinition {
         client: add.client.clone(),
         timing: Timing::parse(&add.every, add.zone.as_deref(), now)?,
-        level: (&add.options.level).into(),
+        level: (&add.options.level()).into(),
         parameters: add.options.parameters().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         is_lenient: add.options.lenient,
         is_incremental: add.incremental,
@@ -134,7 +142,7 @@ async fn add_schedule(add: &AddScheduleArgs, now: Millis) -> Result<String, Sche
         created_at: now,
     };
     let store = open_job_table(&add.registry).await?;
-    check_kick_off(add, &definition, &store, now).await?;
+    check_kick_off((&add.registry, non_empty(&add.fhir_version)), &definition, &store, now).await?;
     let key = ScheduleKey { name: add.name.clone(), id: random_id()? };
     let schedule = Schedule { key, definition, state: ScheduleState::new(now), complete_run: None, revision: 1 };
     if !store.put_schedule(&schedule, None).await? {
@@ -143,21 +151,43 @@ async fn add_schedule(add: &AddScheduleArgs, now: Millis) -> Result<String, Sche
     Ok(format!("added `{}`; {}\n", add.name, view::format_next(&schedule)))
 }
 
-/// Checks that the client of a new schedule may send its kick-off now. Conditions that only the server knows are checked when a run starts.
+/// Changes the definition of a schedule, unless another change comes first. Returns the text to print.
+async fn change_schedule(change: &ChangeScheduleArgs, now: Millis) -> Result<String, SchedulesCommandError> {
+    change::check_options(change)?;
+    let store = open_existing_job_table(&change.registry).await?;
+    let schedule = find_schedule(&store, &change.name).await?;
+    if change.if_version.as_ref().is_some_and(|expected| *expected != schedule.version()) {
+        return Err(SchedulesCommandError::ConcurrentChange(change.name.clone()));
+    }
+    let definition = change::changed_definition(change, &schedule.definition, now)?;
+    check_kick_off((&change.registry, non_empty(&change.fhir_version)), &definition, &store, now).await?;
+    if definition == schedule.definition {
+        return Ok(format!("`{}` is like that already; {}\n", change.name, view::format_next(&schedule)));
+    }
+    let changed = schedule.redefined(definition, now);
+    if !store.put_schedule(&changed, Some(schedule.revision)).await? {
+        return Err(SchedulesCommandError::ConcurrentChange(change.name.clone()));
+    }
+    let loses_base = schedule.since().is_some() && changed.definition.is_incremental && changed.since().is_none();
+    let base = if loses_base { " and exports everything, because no run has exported this" } else { "" };
+    Ok(format!("changed `{}`; {}{base}\n", change.name, view::format_next(&changed)))
+}
+
+/// Checks that the client of a schedule may send its kick-off now. Conditions that only the server knows are checked when a run starts.
 async fn check_kick_off(
-    add: &AddScheduleArgs,
+    (registry, fhir_version): (&RegistryLocation, Option<&str>),
     definition: &ScheduleDefinition,
     store: &DynamoJobStore,
     now: Millis,
 ) -> Result<(), SchedulesCommandError> {
     let permissions = match &definition.client {
         Some(id) => client_permissions(store, id).await?,
-        None if add.registry.table.is_some() || needs_client(&add.registry.state).await? => {
+        None if registry.table.is_some() || needs_client(&registry.state).await? => {
             return Err(SchedulesCommandError::NoClient);
         }
         None => Permissions::default(),
     };
-    let version = non_empty(&add.fhir_version).map(parse_fhir_version).transpose()?.unwrap_or_default();
+    let version = fhir_version.map(parse_fhir_version).transpose()?.unwrap_or_default();
     let policy = ExportPolicy { version, ..ExportPolicy::default() };
     Ok(check_schedule(definition, &policy, &permissions, now)?)
 }

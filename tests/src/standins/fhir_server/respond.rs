@@ -4,7 +4,7 @@ use headrace_core::vocab::clock::Millis;
 use headrace_fhir::instant::Instant;
 use percent_encoding::percent_decode_str;
 
-use super::{CachedSearch, FhirResponse, FhirServer, HostileBehavior, Paging, State, StoredVersion, Totals};
+use super::{CachedSearch, FhirResponse, FhirServer, HostileBehavior, IdSearch, Paging, State, StoredVersion, Totals};
 
 /// Returns a rejection with an OperationOutcome.
 fn rejection(status: u16, code: &str, text: &str) -> FhirResponse {
@@ -105,6 +105,9 @@ impl State {
         if self.behavior.rejects_total && query.get("_total").is_some() {
             return rejection(400, "invalid", "the parameter _total is not supported");
         }
+        if self.behavior.id_search == IdSearch::Rejected && query.get("_id").is_some() {
+            return rejection(400, "invalid", "the parameter _id is not supported");
+        }
         let count: usize = query.get("_count").and_then(|count| count.parse().ok()).unwrap_or(10);
         if self.behavior.rejects_count_above.is_some_and(|largest| count > largest) {
             return rejection(400, "invalid", "_count is too large");
@@ -162,6 +165,17 @@ impl State {
                     _ => false,
                 });
             }
+        }
+        if self.behavior.id_search == IdSearch::DamagedIndex && query.get("_lastUpdated").is_none() {
+            matches.retain(|version| version.id.ends_with('9'));
+        }
+        if let Some(list) = query.get("_id") {
+            matches.retain(|version| match self.behavior.id_search {
+                IdSearch::Lists | IdSearch::DamagedIndex => list.split(',').any(|id| id == version.id),
+                IdSearch::LastId => list.rsplit(',').next() == Some(version.id.as_str()),
+                IdSearch::OneId => list == version.id,
+                IdSearch::Ignored | IdSearch::Rejected => true,
+            });
         }
         let is_paged_by_time = matches!(self.behavior.paging, Paging::Cursor | Paging::EqualsSigns);
         if (self.behavior.sorts && query.get("_sort") == Some("_lastUpdated")) || is_paged_by_time {

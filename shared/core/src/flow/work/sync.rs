@@ -4,11 +4,15 @@
 //! the lake until all are complete: then their fragments are published, and the watermark is moved last.
 
 mod capabilities;
+mod confirm;
 mod deletions;
 mod fetch;
 mod finalize;
 mod history;
+mod known_ids;
+mod lake_ids;
 mod lines;
+mod listing;
 mod pages;
 mod paging;
 mod plan;

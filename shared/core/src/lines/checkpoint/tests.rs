@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::job::file::{FileName, Fragment, OutputFile, OutputFileName};
 use crate::job::task::{Cursor, Work};
-use crate::job::{Job, JobSettings, JobState, ReadMode};
+use crate::job::{ExportTime, Job, JobSettings, JobState, OmittedSubjects, Planned, ReadMode, Watermark};
 use crate::lines::line_processor::ReadPass;
 use crate::lines::selection::Selection;
 use crate::ports::{ByteStream, ConfigLookup, FileAccess, FileRequest};
@@ -276,6 +276,41 @@ fn lines_of_many_objects_that_are_not_resources_are_reported_by_their_number() {
     read(&mut checkpoint, 0..2);
     let committed = commit(&mut checkpoint, &store, &lease, 0);
     assert_eq!(committed.files[&OutputKind::Error].iter().filter(|byte| **byte == b'\n').count(), 200);
+}
+
+#[test]
+fn the_checkpoints_of_a_large_job_share_the_entries_and_their_totals_stay_exact() {
+    let store = MemoryOutputStore::default();
+    // Tasks, the stored bytes of the lake, and the entries of a checkpoint. A file of 64 MiB is one checkpoint.
+    for (tasks, source_bytes, entries) in
+        [(1, 0, 1_000), (100, 0, 1_000), (5_000, 0, 20), (2_500, 2_500_u64 << 26, 20), (1_000_000, 0, 1), (u32::MAX, u64::MAX, 1)]
+    {
+        let mut lease = lease(request(), 64 << 20);
+        let time = ExportTime { transaction_time: Millis(0), planned_at: Millis(0), watermark: Watermark::Unstated };
+        let planned = Planned {
+            time,
+            tasks,
+            source_bytes,
+            read_mode: ReadMode::SinglePass,
+            patient_set: None,
+            omitted: OmittedSubjects::default(),
+            group_patients: 0,
+        };
+        lease.job.planned = Some(planned);
+        let (mut processor, mut checkpoint) = (single_pass_processor(&lease), OpenCheckpoint::new(&store, &lease));
+        let block = Bytes::from("}\n".repeat(10));
+        for object in 0..200 {
+            let object = format!("{object}.ndjson");
+            checkpoint.add_lines(&block, 0, 0, (object.as_str(), 0), &mut processor).now_or_never().unwrap().unwrap();
+        }
+        let committed = commit(&mut checkpoint, &store, &lease, 0);
+        assert_eq!(committed.counters.lines_rejected, 2_000);
+        let errors = String::from_utf8(committed.files[&OutputKind::Error].to_vec()).unwrap();
+        let lines: Vec<&str> = errors.lines().collect();
+        assert_eq!(lines.len(), entries + 1, "{tasks} tasks: {errors}");
+        let total = format!("{} more lines of the lake were left out in ", 2_000 - entries);
+        assert!(lines[entries].contains(&total), "{tasks} tasks: {}", lines[entries]);
+    }
 }
 
 /// Returns the checkpoints of a task that reads these lines from byte `begin`. A block ends after the lines that `cuts` selects.

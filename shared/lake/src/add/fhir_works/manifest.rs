@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::sync::Arc;
+use std::time::Duration;
 
+use headrace_core::vocab::clock::Millis;
 use serde::Deserialize;
 
 use crate::add::AddError;
@@ -20,6 +22,10 @@ const SUMMARY_LIMIT_BYTES: u64 = 1 << 20;
 
 /// The longest line of the list, in bytes.
 const LIST_LINE_LIMIT_BYTES: usize = 64 << 10;
+
+/// The time in which FHIR Works commits a version: a transaction locks resources for 35 seconds at most. The rest is for clocks that differ. A
+/// version that is committed after an export has a `lastUpdated` from before, and only the next increment has it.
+const COMMIT_MARGIN: Duration = Duration::from_secs(60);
 
 /// The content of `manifest-summary.json`.
 #[derive(Debug, Deserialize)]
@@ -105,7 +111,8 @@ impl Summary {
         parsed.map_err(|error| refused(file, format!("it is not a summary of an export: line {}, column {}", error.line(), error.column())))
     }
 
-    /// Returns the period whose changes the export has: from the beginning up to `exportTime`, or the period of an increment.
+    /// Returns the period whose changes the export has, by their `lastUpdated`: from the beginning up to `exportTime`, or the period of an
+    /// increment. Both ends are earlier by the time of a commit, so that increments which follow each other leave no gap.
     fn period(&self) -> Result<Completeness, String> {
         let missing = |name: &str| format!("the summary of the table's export has no {name} that is an instant with a time zone");
         let is_increment = self.export_from_time.is_some()
@@ -113,12 +120,18 @@ impl Summary {
             || self.export_type.as_ref().is_some_and(|kind| kind == "INCREMENTAL_EXPORT");
         if !is_increment {
             let up_to = self.export_time.as_deref().and_then(period_end).ok_or_else(|| missing("exportTime"))?;
-            return Ok(Completeness::Period { after: BEGINNING, up_to });
+            return Ok(Completeness::Period { after: BEGINNING, up_to: before_commit(up_to) });
         }
         let after = self.export_from_time.as_deref().and_then(period_start).ok_or_else(|| missing("exportFromTime"))?;
         let up_to = self.export_to_time.as_deref().and_then(period_end).ok_or_else(|| missing("exportToTime"))?;
-        Ok(Completeness::Period { after, up_to })
+        Ok(Completeness::Period { after: before_commit(after), up_to: before_commit(up_to) })
     }
+}
+
+/// Returns the latest `lastUpdated` whose versions are all committed at a time.
+fn before_commit(time: Millis) -> Millis {
+    let margin = u64::try_from(COMMIT_MARGIN.as_millis()).unwrap_or(u64::MAX);
+    Millis(time.0.saturating_sub(margin))
 }
 
 /// Reads the list of data files.

@@ -63,3 +63,78 @@ fn lines_that_are_not_resources_are_left_out_with_file_and_line() {
     assert_eq!(report.left_out[&LeftOutReason::OverlongLine].examples[0].file, "b.ndjson");
     assert!(folder.watermark().is_none(), "nobody has said up to when the files are complete");
 }
+
+/// Returns the line of a patient.
+fn patient(id: &str, updated: Option<&str>, city: &str) -> String {
+    let mut patient = json!({ "resourceType": "Patient", "id": id, "address": [{ "city": city }] });
+    if let Some(time) = updated {
+        patient["meta"] = json!({ "versionId": "1", "lastUpdated": time });
+    }
+    format!("{patient}\n")
+}
+
+#[test]
+fn of_lines_with_the_same_version_the_last_one_is_added() {
+    let (day, next_day) = (Some("2026-11-01T00:00:00Z"), Some("2026-11-02T00:00:00Z"));
+    let folder = Folder::new();
+    let first = [patient("timed", day, "Ulm"), patient("plain", None, "Ulm"), patient("same", None, "Ulm"), patient("changed", day, "Ulm")];
+    let second = [patient("timed", day, "Bonn"), patient("same", None, "Ulm"), patient("changed", next_day, "Bonn")];
+    folder.write("1/a.ndjson", first.concat().as_bytes());
+    folder.write("1/b.ndjson.gz", second.concat().as_bytes());
+    folder.write("2/a.ndjson", [patient("plain", None, "Bonn"), patient("plain", None, "Kiel")].concat().as_bytes());
+    let report = folder.add().unwrap();
+    let mut expected = vec![
+        patient("timed", day, "Bonn"),
+        patient("plain", None, "Kiel"),
+        patient("same", None, "Ulm"),
+        patient("changed", day, "Ulm"),
+        patient("changed", next_day, "Bonn"),
+    ];
+    expected.sort();
+    let lines: Vec<String> = folder.lines().into_iter().map(|(_, line)| line + "\n").collect();
+    assert_eq!((lines, report.resource_count()), (expected, 5));
+    let conflicts = &report.left_out[&LeftOutReason::Conflicting];
+    let places: Vec<_> = conflicts.examples.iter().map(|example| (example.file.as_str(), example.position)).collect();
+    let expected = [("1/a.ndjson", InputPosition::Line(1)), ("1/a.ndjson", InputPosition::Line(2)), ("2/a.ndjson", InputPosition::Line(1))];
+    assert_eq!((conflicts.count, places.as_slice()), (3, &expected[..]));
+    assert_eq!(report.left_out[&LeftOutReason::Repeated].count, 1);
+    assert!(!report.is_complete(), "two persons may have one id");
+    // A file that is added later is newer, whatever its path is, and is not compared with those that were added before.
+    folder.write("0.ndjson", patient("plain", None, "Jena").as_bytes());
+    let report = folder.add_with(&folder.later_settings()).unwrap();
+    assert_eq!((report.resource_count(), report.files_added_before, report.left_out.len()), (1, 3, 0));
+    assert_eq!(folder.newest()["Patient/plain"]["address"][0]["city"], "Jena");
+}
+
+#[test]
+fn a_conflict_gives_no_watermark_also_when_the_input_is_added_again() {
+    let folder = Folder::new();
+    folder.write("p.ndjson", [patient("a", None, "Ulm"), patient("a", None, "Bonn")].concat().as_bytes());
+    let manifest = json!({
+        "transactionTime": "2026-11-04T00:00:00Z",
+        "request": "https://h/fhir/$export",
+        "output": [{ "type": "Patient", "url": "https://h/p.ndjson", "count": 2 }],
+    });
+    folder.write("manifest.json", manifest.to_string().as_bytes());
+    for is_repeat in [false, true] {
+        let report = folder.add().unwrap();
+        assert_eq!((report.is_repeat, report.watermark_problem.as_deref()), (is_repeat, Some("1 resource of the input was left out")));
+        assert_eq!(folder.watermark(), None);
+    }
+}
+
+#[test]
+fn a_line_that_comes_twice_with_the_same_content_moves_the_watermark() {
+    let folder = Folder::new();
+    folder.write("p.ndjson", patient("a", None, "Ulm").repeat(3).as_bytes());
+    let manifest = json!({
+        "transactionTime": "2026-11-04T00:00:00Z",
+        "request": "https://h/fhir/$export",
+        "output": [{ "type": "Patient", "url": "https://h/p.ndjson", "count": 3 }],
+    });
+    folder.write("manifest.json", manifest.to_string().as_bytes());
+    let report = folder.add().unwrap();
+    assert!(report.is_complete(), "{report:?}");
+    assert_eq!((report.resource_count(), report.left_out[&LeftOutReason::Repeated].count), (1, 2));
+    assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-11-04T00:00:00.000Z" })));
+}

@@ -70,7 +70,7 @@ fn the_current_version_of_each_resource_is_added_and_deletions_are() {
         ]
     );
     assert_eq!(report.left_out[&LeftOutReason::OldVersion].count, 3);
-    assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-02-01T00:00:00.500Z" })));
+    assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-01-31T23:59:00.500Z" })));
     assert!(folder.add().unwrap().is_repeat);
     let all = AddSettings { versions: TableVersions::All, ..folder.later_settings() };
     assert_eq!(folder.add_with(&all).unwrap().resource_count(), 7);
@@ -201,16 +201,34 @@ fn an_increment_of_a_table_moves_the_watermark_only_if_it_follows_without_a_gap(
     assert!(!report.is_complete() && folder.watermark().is_none());
     write_table(&folder, &[vec![full(item("a", 1, "AVAILABLE", &json!({})))]]);
     assert!(folder.add_with(&folder.later_settings()).unwrap().is_complete());
-    assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-02-01T00:00:00.500Z" })));
+    assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-01-31T23:59:00.500Z" })));
     write_table(&folder, &[change("late")]);
     write_increment(&folder, "2026-03-01T00:00:00Z", "2026-03-05T00:00:00Z");
     assert!(!folder.add().unwrap().is_complete());
-    assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-02-01T00:00:00.500Z" })));
+    assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-01-31T23:59:00.500Z" })));
     // The same files with a period that follows the lake.
     write_increment(&folder, "2026-02-01T00:00:00Z", "2026-03-05T00:00:00Z");
     let report = folder.add().unwrap();
     assert!(report.is_repeat && report.is_complete(), "{report:?}");
-    assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-03-05T00:00:00.000Z" })));
+    assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-03-04T23:59:00.000Z" })));
+}
+
+#[test]
+fn a_version_that_is_committed_after_an_export_is_later_than_its_watermark() {
+    let folder = Folder::new();
+    let none = json!({});
+    write_table(&folder, &[vec![full(item("a", 1, "AVAILABLE", &none)), full(item("b", 1, "PENDING", &none))]]);
+    // All versions were made at 07:00:00. The export begins ten seconds later, and the commit of one comes after that.
+    let summary = json!({ "exportTime": "2026-01-31T07:00:10Z", "itemCount": 2 });
+    folder.write("AWSDynamoDB/01-a/manifest-summary.json", summary.to_string().as_bytes());
+    let report = folder.add().unwrap();
+    assert_eq!((report.is_complete(), report.resource_count()), (true, 1), "{report:?}");
+    assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-01-31T06:59:10.000Z" })), "before the version");
+    write_table(&folder, &[vec![json!({ "Keys": {}, "NewImage": item("b", 1, "AVAILABLE", &none) })]]);
+    write_increment(&folder, "2026-01-31T07:00:10Z", "2026-01-31T08:00:00Z");
+    let report = folder.add_with(&folder.later_settings()).unwrap();
+    assert_eq!((report.is_complete(), report.resource_count()), (true, 1), "increments that follow each other leave no gap: {report:?}");
+    assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-01-31T07:59:00.000Z" })));
 }
 
 #[test]

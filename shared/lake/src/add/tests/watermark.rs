@@ -142,6 +142,21 @@ fn an_export_of_some_types_does_not_move_the_watermark_of_all() {
 }
 
 #[test]
+fn a_period_without_a_time_zone_does_not_move_the_watermark() {
+    let folder = Folder::new();
+    add_export(&folder, "full", "2026-11-20T00:00:00Z", "");
+    let queries = ["?_since=2026-11-20T00:00:00", "?_since=2026-11-20", "?_until=2026-11-25T00:00:00", "?_since=2026-11"];
+    for (number, query) in queries.into_iter().enumerate() {
+        let report = add_export(&folder, &format!("part{number}"), "2026-11-29T00:00:00Z", query);
+        assert!(report.watermark_problem.as_ref().is_some_and(|problem| problem.contains("time zone")), "{query}: {report:?}");
+        assert_eq!((report.resource_count(), report.is_complete()), (1, false), "{query}");
+    }
+    assert_eq!(folder.watermark(), complete_up_to("2026-11-20T00:00:00.000Z"));
+    assert!(add_export(&folder, "zoned", "2026-11-29T00:00:00Z", "?_since=2026-11-20T01:00:00%2B01:00").is_complete());
+    assert_eq!(folder.watermark(), complete_up_to("2026-11-29T00:00:00.000Z"));
+}
+
+#[test]
 fn no_lake_is_complete_up_to_a_time_in_the_future() {
     let folder = Folder::new();
     let report = add_export(&folder, "full", "2099-01-01T00:00:00Z", "");

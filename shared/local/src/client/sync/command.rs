@@ -401,7 +401,7 @@ pub(crate) async fn sync_for_export(args: &ExportArgs, base: &str, lake: &Path) 
 
 /// Returns the types that an export needs. `None` means all: groups and patients can refer to any type.
 fn types_for_export(options: &ExportOptions) -> Result<Option<BTreeSet<ResourceType>>, SyncCommandError> {
-    match (&options.level, &options.types, &options.include_associated_data) {
+    match (options.level(), &options.types, &options.include_associated_data) {
         (ExportLevel::System, Some(types), None) => parse_types(types).map(Some),
         _ => Ok(None),
     }

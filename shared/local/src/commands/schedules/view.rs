@@ -78,6 +78,7 @@ pub(super) fn format_schedule(schedule: &Schedule, job: Option<&Job>) -> String 
 pub(super) fn schedule_json(schedule: &Schedule, job: Option<&Job>) -> Value {
     json!({
         "name": schedule.key.name,
+        "version": schedule.version(),
         "definition": schedule.definition,
         "state": schedule.state,
         "complete_run": schedule.complete_run,

@@ -11,7 +11,7 @@ use crate::ports::AllPorts;
 
 use super::super::settings::WorkerSettings;
 use super::super::task_end::{TaskEnd, complete_task, yield_task};
-use super::fetch::commit;
+use super::fetch::{RECORDED, commit};
 use super::pages::PageError;
 
 /// Lines and their number.
@@ -50,10 +50,28 @@ pub(super) async fn end_deletions_task(
                 }
             }
         }
-        Err(PageError::TimeUp) => return yield_task(ports, lease, settings).await,
-        Err(PageError::Attempt(error)) => return Err(error),
-        Err(error) => record.remark = Some(format!("{problem}: {}", error.into_text())),
+        Err(error) => return end_without_deletions(ports, lease, settings, (kind, problem), error).await,
     }
     commit(ports, lease, settings, checkpoint, (&record, counters), Cursor::WRITTEN).await?;
+    complete_task(ports, lease, TaskCompletion::Done).await
+}
+
+/// Ends an attempt at a task that could not find all deletions because of this error. If no retry changes that, completes the task: the
+/// deletions stay unknown, and the report has the reason.
+pub(super) async fn end_without_deletions(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+    (kind, problem): (ResourceType, &str),
+    error: PageError,
+) -> Result<TaskEnd, ExportError> {
+    let text = match error {
+        PageError::TimeUp => return yield_task(ports, lease, settings).await,
+        PageError::Attempt(error) => return Err(error),
+        error @ (PageError::Rejected(..) | PageError::TooLong | PageError::Incomplete(_) | PageError::Final(_)) => error.into_text(),
+    };
+    let record = SyncRecord { remark: Some(format!("{problem}: {text}")), ..SyncRecord::new(kind) };
+    let checkpoint = OpenCheckpoint::new(ports.output(), lease);
+    commit(ports, lease, settings, checkpoint, (&record, Counters::default()), RECORDED).await?;
     complete_task(ports, lease, TaskCompletion::Done).await
 }

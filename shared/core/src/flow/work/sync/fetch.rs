@@ -33,7 +33,7 @@ const WINDOW_REPEATS: u32 = 5;
 const PAGES_WITHOUT_NEWS: u32 = 100;
 
 /// The cursor of a task that has recorded everything.
-const RECORDED: Cursor = Cursor { item: u32::MAX, offset: 0 };
+pub(super) const RECORDED: Cursor = Cursor { item: u32::MAX, offset: 0 };
 
 /// Runs a task that fetches resources: from its cursor to its end, or until `stop_at`.
 pub(in super::super) async fn run_fetch_task(

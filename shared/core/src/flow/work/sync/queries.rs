@@ -60,6 +60,16 @@ pub(super) fn listing_query(kind: ResourceType, page_size: u32, spelling: u32) -
     }
 }
 
+/// Returns the query for the resources with these ids, which are FHIR ids.
+pub(super) fn ids_search_query(kind: ResourceType, ids: &[&str], spelling: u32) -> String {
+    let (list, count) = (ids.join(","), ids.len());
+    match spelling {
+        0 => format!("{kind}?_id={list}&_elements=id&_count={count}"),
+        1 => format!("{kind}?_id={list}&_count={count}"),
+        _ => format!("{kind}?_id={list}"),
+    }
+}
+
 /// Returns the query for the number of resources of a window. `is_accurate` asks for a number that is not an estimate.
 pub(super) fn count_query(kind: ResourceType, (from, to): (Option<Millis>, Millis), is_accurate: bool) -> String {
     let accurate = if is_accurate { "&_total=accurate" } else { "" };

@@ -206,7 +206,7 @@ fn changed_meanwhile(name: &ScheduleName) -> ExportError {
 
 /// Returns the version of a schedule: each change has another one.
 fn version(schedule: &Schedule) -> String {
-    format!("{}-{}", schedule.key.id, schedule.revision)
+    schedule.version()
 }
 
 /// Returns a schedule as the page gets it.
