@@ -40,7 +40,7 @@ impl Addition<'_> {
             return Err(AddError::NoFiles(self.from.to_owned()));
         }
         files.iter().for_each(|file| self.progress.expect(2 * file.size));
-        let (hashes, versions) = self.read_versions(&files)?;
+        let (hashes, versions) = self.read_line_versions(&files)?;
         let (receipt, mut report) = self.identify_run(&hashes, "ndjson");
         report.files_without_data = (self.files.len() - files.len()) as u64;
         // A manifest is compared with all files, also with those that were added before.
@@ -89,7 +89,7 @@ impl Addition<'_> {
     }
 
     /// Reads all files for the first time. Returns their hashes, and the versions of their resources.
-    fn read_versions(&self, files: &[InputFile]) -> Result<(Vec<ContentHash>, Vec<RecordSorter<KnownVersion>>), AddError> {
+    fn read_line_versions(&self, files: &[InputFile]) -> Result<(Vec<ContentHash>, Vec<RecordSorter<KnownVersion>>), AddError> {
         let rewrite = &self.settings.rewrite;
         let workers = rewrite.workers();
         let names = NameHasher::new(&rewrite.seed);
