@@ -217,7 +217,22 @@ impl Deidentifier {
         if engine.config.parameters.crypto_hash_key.is_empty() || !engine.hashes_ids(resource_type) {
             return None;
         }
-        // The deleted resource itself is gone. The rules are applied to its id alone, by the same code as to resources.
+        // The deleted resource itself is gone.
+        self.deidentified_id(resource_type, id)
+    }
+
+    /// Returns what the rules leave of the id of a resource of this type, if that depends on the id alone.
+    pub fn exported_id(&self, resource_type: ResourceType, id: &str) -> ExportedId {
+        let exported = self.engine.has_fixed_ids(resource_type).then(|| self.deidentified_id(resource_type, id)).flatten();
+        match exported {
+            Some(exported) if exported == id => ExportedId::Unchanged,
+            Some(exported) => ExportedId::Changed(exported),
+            None => ExportedId::Hidden,
+        }
+    }
+
+    /// Applies the rules to the id of a resource alone, by the same code as to resources. Returns `None` if nothing is left of it.
+    fn deidentified_id(&self, resource_type: ResourceType, id: &str) -> Option<String> {
         let line = serde_json::json!({ "resourceType": resource_type.as_str(), "id": id }).to_string();
         let mut out = Vec::new();
         self.write(line.as_bytes(), None, &mut out).ok()?;
@@ -265,6 +280,17 @@ impl Deidentifier {
         let is_exact = output == by_tree;
         Ok(DeidExplanation { steps: recorder.steps, untouched: recorder.untouched, output, is_exact })
     }
+}
+
+/// The remains of an id in a de-identified export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExportedId {
+    /// No rule changes the id.
+    Unchanged,
+    /// The id is replaced by another.
+    Changed(String),
+    /// The id is removed, or what becomes of it depends on other elements of the resource.
+    Hidden,
 }
 
 /// The result of de-identifying a resource.

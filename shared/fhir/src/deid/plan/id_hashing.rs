@@ -1,22 +1,43 @@
-//! Tells whether a configuration hashes the ids of a resource type, without any data.
+//! Tells what a configuration does to the ids of a resource type, without any data.
 
-use super::{PathAutomaton, PathResolver};
+use super::PathResolver;
 use crate::definitions::TypeDefinition;
 use crate::deid::config::{Method, ParsedConfig, Rule};
 
-/// Returns true if every id of the resource type with the definition `root` is replaced by its hash, whatever the resource
-/// contains.
+/// The treatment of the ids of a resource type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::deid) enum IdTreatment {
+    /// Every id is replaced by its hash, whatever the resource contains.
+    Hashed,
+    /// The id alone decides what becomes of it.
+    Fixed,
+    /// The treatment depends on other elements of the resource.
+    Varying,
+}
+
+/// Returns the treatment of the ids of the resource type with the definition `root`.
 ///
-/// The first rule that can select the id must do so in every resource. If it has a condition, some ids may be hashed and
-/// others not, so that a deletion, which consists of the id alone, cannot be de-identified in the same way.
-pub(super) fn hashes_ids(config: &ParsedConfig, root: TypeDefinition) -> bool {
-    // Rules that keep have the same selection, and every automaton can apply them.
-    let selecting: Vec<Rule> = config.rules.iter().map(|rule| Rule { method: Method::Keep, ..rule.clone() }).collect();
-    let resolver = PathResolver::new(config.version);
-    let automaton = PathAutomaton::compile(&selecting, resolver, root, config.parameters.skips_extensions, usize::MAX);
-    let rule_of_id = automaton.as_ref().and_then(|automaton| {
-        let id = automaton.get(0)?.members.get("id")?.next_state;
-        config.rules.get(automaton.get(id)?.applied_rule?.index)
-    });
-    rule_of_id.is_some_and(|rule| matches!(rule.method, Method::CryptoHash) && rule.selection.is_exact)
+/// A rule with a condition treats some ids and not others. A deletion and the header of a block consist of the id alone, so that
+/// the rules cannot be applied to them in the same way.
+pub(super) fn id_treatment(config: &ParsedConfig, root: TypeDefinition) -> IdTreatment {
+    let rules = rules_of_id(&config.rules, PathResolver::new(config.version), root);
+    let is_exact = |rule: &&Rule| rule.selection.is_exact;
+    if rules.last().is_some_and(is_exact) && rules.iter().all(|rule| matches!(rule.method, Method::CryptoHash)) {
+        return IdTreatment::Hashed;
+    }
+    let uses_others = |rule: &&Rule| matches!(&rule.method, Method::Generalize(settings) if settings.navigates);
+    if rules.iter().all(is_exact) && !rules.iter().any(uses_others) { IdTreatment::Fixed } else { IdTreatment::Varying }
+}
+
+/// Returns the rules that can be the first to apply to an id of the type, in the order of the file: those with conditions, up to
+/// the first without one.
+pub(super) fn rules_of_id<'r>(rules: &'r [Rule], resolver: PathResolver, root: TypeDefinition) -> Vec<&'r Rule> {
+    let mut found = Vec::new();
+    for rule in rules.iter().filter(|rule| resolver.may_select_id(rule, root)) {
+        found.push(rule);
+        if rule.selection.is_exact {
+            break;
+        }
+    }
+    found
 }
