@@ -35,7 +35,7 @@ pub use error::{
 };
 use fhirpath::EvaluationClock;
 pub use keys::{DeidKeys, DeidKeysError, MAX_KEYS_BYTES, RANDOM_KEY_BYTES};
-use plan::PlanCache;
+use plan::{PlanCache, bundle_address_rule};
 use security_labels::{SecurityLabel, SecurityLabels, write_security_labels};
 use streaming::{NeedsTree, deidentify_streaming};
 use tools::{ConfigLinter, StepRecorder, increment_remarks, key_remarks, known_date_remarks, true_date_remark};
@@ -76,7 +76,9 @@ impl DeidConfig {
     ///
     /// Fails with all errors of the file: rules that cannot be applied, settings out of range, duplicate members.
     pub fn parse(text: &[u8], version: FhirVersion) -> Result<Self, DeidConfigError> {
-        let config = ParsedConfig::parse(text, version)?;
+        let mut config = ParsedConfig::parse(text, version)?;
+        let implied = bundle_address_rule(&config);
+        config.rules.extend(implied);
         Ok(Self { config: Arc::new(config), plans: Arc::default() })
     }
 
@@ -137,7 +139,8 @@ impl DeidConfig {
         increment_remarks(&self.config).into_iter().collect()
     }
 
-    /// Lists the elements of a resource type that no rule applies to; they are exported unchanged.
+    /// Lists the elements of a resource type that no rule applies to in each resource: they are exported unchanged, at least where
+    /// the conditions of rules are false.
     ///
     /// An element is listed as a whole if rules apply to nothing in it except extensions. Elements that occur repeatedly
     /// with the same rules, such as the parts of every Identifier, are listed where they occur first.

@@ -139,6 +139,7 @@ impl ParsedConfig {
                 target: RuleTarget::Resource,
                 selection: Selection::from_steps([]),
                 method: Method::Drop,
+                is_implied: true,
             });
         }
         if !parser.errors.is_empty() {
@@ -285,7 +286,7 @@ impl ConfigParser {
         self.errors.extend(errors.into_iter().map(|reason| DeidConfigIssue::in_rule(number, &path, reason)));
         self.remarks.extend(remarks.into_iter().map(|remark: DeidRemark| remark.of_rule(number, &path)));
         let ParsedPath { resource_type, target, selection } = parsed_path?;
-        Some(Rule { number, path, method_name, resource_type, target, selection, method })
+        Some(Rule { number, path, method_name, resource_type, target, selection, method, is_implied: false })
     }
 
     /// Parses `parameters`. Returns true with them if elements that no rule selects are dropped.

@@ -210,7 +210,9 @@ impl<'e> ResourceContext<'e> {
                 self.hash_text.clear();
                 let cache = self.hash_cache.as_deref_mut();
                 match primitive.role {
-                    PrimitiveRole::Reference => engine.crypto_hasher.write_reference_hash(text, cache, &mut self.hash_text),
+                    PrimitiveRole::Reference | PrimitiveRole::BundleAddress => {
+                        engine.crypto_hasher.write_reference_hash(text, cache, &mut self.hash_text)
+                    }
                     PrimitiveRole::Date
                     | PrimitiveRole::DateTime
                     | PrimitiveRole::AgeValue

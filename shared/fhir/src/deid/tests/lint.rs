@@ -73,6 +73,80 @@ fn references_that_reveal_hashed_ids_are_reported() {
 }
 
 #[test]
+fn a_rule_with_a_condition_hides_no_reference_for_certain() {
+    let found = |rules: &[[&str; 2]]| -> Vec<String> {
+        let revealing = |remark: &DeidRemark| remark.code == DeidRemarkCode::RevealingReferences;
+        parse(rules, "").lint().iter().filter(|remark| revealing(remark)).map(DeidRemark::to_string).collect()
+    };
+    let (ids, references) = (["Resource.id", HASH], ["nodesByType('Reference').reference", HASH]);
+    for path in [
+        "nodesByType('Reference').where(type = 'Patient').reference",
+        "nodesByType('Reference').where(display.exists()).reference",
+        "nodesByType('Reference').reference.first()",
+    ] {
+        let found = found(&[ids, [path, HASH]]);
+        assert!(matches!(&found[..], [found] if found.contains("references still reveal them")), "{path}: {found:?}");
+    }
+    // A rule with a condition can keep what a later rule would hide.
+    let kept = found(&[["Observation.subject.where(display.exists())", KEEP], ids, references]);
+    assert!(matches!(&kept[..], [found] if found.contains("rule 1 ") && found.contains("keeps references in Observation")), "{kept:?}");
+    let unhashed = found(&[["Resource.where(language.exists()).id", HASH], references]);
+    assert!(matches!(&unhashed[..], [found] if found.contains("rule 1 ") && found.contains("other ids of ")), "{unhashed:?}");
+    for rules in [
+        &[["Resource.where(language.exists()).id", HASH], ids, references][..],
+        &[["Patient.where(active).id", HASH], ["Resource.id", REDACT], references],
+        &[["nodesByType('Reference').where(display.exists())", REDACT], ids, references],
+    ] {
+        assert_eq!(found(rules), Vec::<String>::new(), "{rules:?}");
+    }
+    // Addresses of Bundles are hashed with ids, unless a rule keeps them.
+    let kept = found(&[["Bundle.entry.request", KEEP], ids, references]);
+    let is_address = |found: &String| found.contains("rule 1 ") && found.contains("keeps addresses in Bundle");
+    assert!(kept.iter().any(is_address), "{kept:?}");
+}
+
+#[test]
+fn a_rule_with_a_condition_hides_no_date_for_certain() {
+    let redacted = ["Resource.timestamp", "Resource.recorded", "Resource.issued"].map(|path| [path, REDACT]);
+    let shifts = ["date", "dateTime", "instant"].map(|name| format!("nodesByType('{name}')"));
+    let with = |first: [&str; 2], shifts: &[&str]| {
+        let rules: Vec<_> = redacted.iter().copied().chain([first]).chain(shifts.iter().map(|path| [*path, SHIFT])).collect();
+        codes(&rules, r#""dateShiftScope":"patient""#)
+    };
+    let all: Vec<&str> = shifts.iter().map(String::as_str).collect();
+    assert_eq!(with(["Resource.meta.lastUpdated", REDACT], &all), []);
+    let conditional = with(["Resource.meta.where(versionId = '1').lastUpdated", REDACT], &all);
+    assert!(matches!(conditional[..], [(_, "known-date")]), "{conditional:?}");
+    let last_updated = ["Resource.meta.lastUpdated", REDACT];
+    let shifted = with(last_updated, &["nodesByType('date')", "nodesByType('dateTime').where($this > @2000)", "nodesByType('instant')"]);
+    assert_eq!(shifted, [(0, "true-date")]);
+    let kept = codes(
+        &[
+            ["Observation.where(status = 'final').effective", KEEP],
+            ["nodesByType('instant')", REDACT],
+            ["nodesByType('date')", SHIFT],
+            ["nodesByType('dateTime')", SHIFT],
+        ],
+        "",
+    );
+    assert_eq!(kept, [(0, "true-date")]);
+}
+
+#[test]
+fn the_coverage_counts_a_rule_with_a_condition_only_if_it_keeps() {
+    let rules =
+        [["Patient.name.where(use = 'official')", KEEP], ["Patient.name", REDACT], ["Patient.gender.where($this = 'male')", REDACT]];
+    let (_, found) = coverage(&rules, "");
+    for expected in [("Patient.name", DeidTreatment::KeptByRule, Some(1)), ("Patient.gender", DeidTreatment::KeptUnnamed, None)] {
+        assert!(found.contains(&(expected.0.to_owned(), expected.1, expected.2)), "{expected:?}: {found:#?}");
+    }
+    let (identifiers, _) = coverage(&[["Patient.where(active).id", REDACT]], "");
+    assert!(identifiers.identifiers_beside_id.contains(&"Patient.identifier".to_owned()));
+    let untouched = parse(&rules, "").untouched_elements(ResourceType::PATIENT);
+    assert!(untouched.iter().any(|element| element.path == "Patient.gender"), "{untouched:?}");
+}
+
+#[test]
 fn elements_that_no_rule_applies_to_are_listed() {
     let patient = ResourceType::PATIENT;
     let untouched = |rules: &[[&str; 2]], parameters: &str| -> Vec<(String, &str)> {

@@ -10,7 +10,8 @@ use crate::deid::primitive::{PrimitiveRole, is_quantity_type};
 
 /// The effect of the rules on the elements of a resource type, without nested resources.
 ///
-/// Rules with a condition are left out of `elements`: they apply in some resources only.
+/// A rule with a condition applies in some resources only. It counts in `elements` only if it keeps: what it hides is not hidden in
+/// all resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeidCoverage {
     /// The resource type.
@@ -148,11 +149,8 @@ impl ConfigLinter<'_> {
         let conditional: Vec<_> = self.config.rules.iter().filter(applies).filter(|rule| !rule.selection.is_exact).collect();
         let conditional_rules = conditional.iter().map(|rule| rule.number).collect();
         // `perturb` keeps its method, because it leaves members of a quantity unchanged.
-        let mut rules = self.rules.clone();
+        let mut rules = self.worst_case_rules(|rule| matches!(rule.method, Method::Keep));
         for (rule, original) in rules.iter_mut().zip(&self.config.rules) {
-            if !original.selection.is_exact {
-                rule.selection.paths.clear();
-            }
             if let Method::Perturb(_) = original.method {
                 rule.method = original.method.clone();
             }
@@ -218,7 +216,7 @@ impl CoverageWalk<'_, '_> {
             PrimitiveRole::Date | PrimitiveRole::DateTime => parameters.keeps_partial_dates,
             PrimitiveRole::AgeValue => parameters.keeps_partial_ages,
             PrimitiveRole::PostalCode => parameters.keeps_partial_zip_codes,
-            PrimitiveRole::Reference | PrimitiveRole::Other => false,
+            PrimitiveRole::Reference | PrimitiveRole::BundleAddress | PrimitiveRole::Other => false,
         };
         let treatment = match &rule.method {
             Method::Keep => DeidTreatment::KeptByRule,
@@ -235,8 +233,8 @@ impl CoverageWalk<'_, '_> {
             Method::Generalize(_) => DeidTreatment::Generalized,
             Method::Unknown => DeidTreatment::Fails,
         };
-        // `unnamedElements` is not a rule of the file.
-        Some((treatment, Some(rule.number).filter(|_| !matches!(rule.method, Method::Drop))))
+        // An implied rule is not in the file.
+        Some((treatment, Some(rule.number).filter(|_| !rule.is_implied)))
     }
 
     /// Lists the elements, each as a whole if all of it is treated alike.
@@ -295,8 +293,8 @@ impl CoverageWalk<'_, '_> {
     fn identifiers_beside_id(&self, resource_type: ResourceType) -> Vec<String> {
         let value_of =
             |state: &State, name: &str| self.automaton.get(state.members.get(name)?.next_state).and_then(|state| self.decision(state));
-        let root = self.automaton.get(0);
-        if root.and_then(|root| value_of(root, "id")).is_none_or(|(treatment, _)| treatment.keeps()) {
+        let root = self.linter.config.version.type_definitions().of_resource(resource_type);
+        if !root.is_some_and(|root| self.linter.may_hide_ids(root)) {
             return Vec::new();
         }
         let mut found = BTreeSet::new();

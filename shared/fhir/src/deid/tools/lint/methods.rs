@@ -56,7 +56,8 @@ impl ConfigLinter<'_> {
     /// Returns the remark about values whose extensions `generalize` would apply to. It fails on them, because they have members.
     fn extended_value_remark(&self, rule: &Rule) -> Option<DeidRemark> {
         let index = self.config.rules.iter().position(|other| other.number == rule.number)?;
-        let (automaton, _) = self.automaton_of_all_types()?;
+        let automata = self.worst_case(|other| other.number == rule.number)?;
+        let automaton = &automata.0;
         let is_own = |state: &State| state.applied_rule.is_some_and(|applied| applied.index == index);
         let extension = |state: &State| automaton.get(state.members.get("extension")?.next_state);
         let mut values = automaton.iter().filter(|state| state.primitive.is_some() && is_own(state));
