@@ -384,6 +384,123 @@ fn conditions_with_unknown_names_and_impossible_comparisons_are_reported() {
 }
 
 #[test]
+fn conditions_with_a_constant_result_are_reported() {
+    let mut wrong = Vec::new();
+    for condition in [
+        "false",
+        "{}",
+        "1 = 2",
+        "'a' = 'b'",
+        "{} = {}",
+        "true and false",
+        "use = 'old' and false",
+        "given.count() < 0",
+        "0 > given.count()",
+        "use.exists() and use.empty()",
+        "use.exists() and use.exists().not()",
+        "use = 'official' and 'nickname' = use",
+        "given.exists() and use = 'old' and use = 'usual'",
+        "(false or false) and use.exists()",
+    ] {
+        let found = parse(&[[format!("Patient.name.where({condition})").as_str(), REDACT]], "").lint();
+        let is_expected = |remark: &DeidRemark| {
+            (remark.code, remark.severity) == (DeidRemarkCode::Condition, DeidRemarkSeverity::Error) && remark.reason.contains("never true")
+        };
+        if !matches!(&found[..], [remark] if is_expected(remark)) {
+            wrong.push(format!("{condition}: {found:?}"));
+        }
+    }
+    for condition in ["true", "1 = 1", "use = 'old' or true", "given.count() >= 0", "false implies use.exists()"] {
+        let found = parse(&[[format!("Patient.name.where({condition})").as_str(), REDACT]], "").lint();
+        if !matches!(&found[..], [remark] if remark.code == DeidRemarkCode::Condition && remark.reason.contains("always true")) {
+            wrong.push(format!("{condition}: {found:?}"));
+        }
+    }
+    for condition in ["use = 'old' or use = 'usual'", "use = 'old' and given = 'usual'", "given.count() > 0", "today() > @2020-01-01"] {
+        let found = codes(&[[format!("Patient.name.where({condition})").as_str(), REDACT]], "");
+        if !found.is_empty() {
+            wrong.push(format!("{condition}: {found:?}"));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    assert_eq!(codes(&[["Patient.where(true)", KEEP], ["Patient.name", REDACT]], ""), [(1, "condition")]);
+    assert_eq!(codes(&[["nodesByType('Resource')", REDACT]], ""), [(1, "selects-nothing")]);
+}
+
+#[test]
+fn expressions_that_fail_for_each_value_are_errors() {
+    let mut wrong = Vec::new();
+    for path in [
+        "Patient.where(birthDate < today() - 90 'a').name",
+        "Patient.where(birthDate < today() - 90).name",
+        "Patient.where(birthDate < today() - 1 'kg').name",
+        "Patient.where(birthDate < today() - '90').name",
+        "Patient.where(birthDate - 90 < today()).name",
+        "Patient.name.where(family + 1 = 'x')",
+        "Patient.where(birthDate.abs() > 1).name",
+        "Patient.where(birthDate.select($this + 'a').exists()).name",
+        "Patient.name.where(-family = 'x')",
+    ] {
+        let found = parse(&[[path, REDACT]], "").lint();
+        let is_failure = |remark: &DeidRemark| (remark.code, remark.severity) == (DeidRemarkCode::MayFail, DeidRemarkSeverity::Error);
+        if !found.iter().any(is_failure) {
+            wrong.push(format!("{path}: {found:?}"));
+        }
+    }
+    for path in [
+        "Patient.where(birthDate < today() - 90 years).name",
+        "Patient.name.where(family + 'x' = 'Ax')",
+        "Patient.telecom.where(rank + 1 > 2)",
+        "Patient.where(birthDate.toString().startsWith('19')).name",
+        "Patient.telecom.where(rank.abs() > 1)",
+    ] {
+        let found = codes(&[[path, REDACT]], "");
+        if !found.is_empty() {
+            wrong.push(format!("{path}: {found:?}"));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn a_generalization_that_changes_nothing_is_an_error() {
+    let extensions = ["nodesByType('Extension')", REDACT];
+    for (settings, expected) in [
+        (r#""cases":{},"otherValues":"keep""#, &[(2, "cannot-act")][..]),
+        (r#""cases":{"false":"'x'"},"otherValues":"keep""#, &[(2, "cannot-act")]),
+        (r#""cases":{"1 = 2":"'x'"},"otherValues":"keep""#, &[(2, "cannot-act")]),
+        (r#""cases":{"true":"$this"}"#, &[(2, "cannot-act")]),
+        (r#""cases":{"$this = 'male'":"$this"},"otherValues":"keep""#, &[(2, "cannot-act")]),
+        (r#""cases":{"$this = 'male'":"$this"}"#, &[]),
+        (r#""cases":{"{}":"'x'"},"otherValues":"keep""#, &[]),
+        (r#""cases":{}"#, &[]),
+    ] {
+        let method = format!(r#""method":"generalize",{settings}"#);
+        assert_eq!(codes(&[extensions, ["Patient.gender", method.as_str()]], ""), expected, "{settings}");
+    }
+    let keeps = [["Patient.gender", r#""method":"generalize","cases":{"true":"$this"}"#]];
+    let (_, found) = coverage(&keeps, "");
+    assert!(found.contains(&("Patient.gender".to_owned(), DeidTreatment::KeptByMethod, Some(1))), "{found:#?}");
+}
+
+#[test]
+fn a_replacement_with_values_of_other_types_is_reported() {
+    for (path, replacement, expected) in [
+        ("Observation.value as Quantity", r#"{"value":"abc"}"#, &[(1, "invalid-result")][..]),
+        ("Observation.value as Quantity", r#"{"value":"5"}"#, &[(1, "invalid-result")]),
+        ("Patient.name", r#"{"period":{"start":"yesterday"}}"#, &[(1, "invalid-result")]),
+        ("Patient.name", r#"{"family":""}"#, &[(1, "invalid-result")]),
+        ("Patient.gender", r#""""#, &[(1, "invalid-result")]),
+        ("Observation.value as Quantity", r#"{"value":5.5,"unit":"kg"}"#, &[]),
+        ("Patient.name", r#"{"family":"x","period":{"start":"2020"}}"#, &[]),
+        ("Patient.gender", "null", &[]),
+    ] {
+        let method = format!(r#""method":"substitute","replaceWith":{replacement}"#);
+        assert_eq!(codes(&[[path, method.as_str()]], ""), expected, "{path} {replacement}");
+    }
+}
+
+#[test]
 fn a_file_that_changes_nothing_is_an_error() {
     assert_eq!(codes(&[], ""), [(0, "no-rules")]);
     assert_eq!(codes(&[["Resource", KEEP]], ""), [(0, "no-rules")]);

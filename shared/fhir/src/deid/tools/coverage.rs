@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
-use super::lint::{CHOICE, ConfigLinter, is_free_text};
+use super::lint::{CHOICE, ConfigLinter, is_free_text, leaves_values};
 use crate::definitions::ResourceType;
 use crate::deid::config::{Method, Rule};
 use crate::deid::plan::{PathAutomaton, State, Transition};
@@ -230,6 +230,7 @@ impl CoverageWalk<'_, '_> {
             Method::CryptoHash => DeidTreatment::Hashed,
             Method::Encrypt => DeidTreatment::Encrypted,
             Method::Substitute(_) => DeidTreatment::Substituted,
+            Method::Generalize(settings) if leaves_values(settings) => DeidTreatment::KeptByMethod,
             Method::Generalize(_) => DeidTreatment::Generalized,
             Method::Unknown => DeidTreatment::Fails,
         };

@@ -1,6 +1,7 @@
 //! Checks of a configuration against the definitions of FHIR, without any data.
 
 mod conditions;
+mod constants;
 mod methods;
 
 use std::cell::OnceCell;
@@ -13,7 +14,7 @@ use crate::deid::error::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity, Truncat
 use crate::deid::fhirpath::Step;
 use crate::deid::plan::{PathAutomaton, PathResolver, ReachableElements, State, Transition, rules_of_id};
 use crate::deid::primitive::PrimitiveRole;
-pub(super) use methods::is_free_text;
+pub(super) use methods::{is_free_text, leaves_values};
 
 /// The name of the type of an element that may have one of several.
 pub(super) const CHOICE: &str = "choice";
@@ -57,6 +58,7 @@ impl<'c> ConfigLinter<'c> {
                 of_rule.extend(rule.selection.paths.iter().find_map(|path| self.unreachable_remark(rule, path)));
             } else {
                 of_rule.extend(self.unreachable_branch(rule));
+                of_rule.extend(abstract_type_remark(rule));
                 let reason = "the rule has no effect: earlier rules apply to every element that it selects";
                 let remedy = "move the rule before the rules that select the same elements";
                 of_rule.extend((!usage.effective.contains(&index)).then(|| error(DeidRemarkCode::NoEffect, reason, remedy)));
@@ -396,6 +398,23 @@ impl<'c> ConfigLinter<'c> {
         }
         untouched
     }
+}
+
+/// Returns the remark about a path with `nodesByType` of a type that only other types are derived from.
+fn abstract_type_remark(rule: &Rule) -> Option<DeidRemark> {
+    let name = rule.selection.paths.iter().flatten().find_map(|step| match step {
+        Step::ExactType(name) if matches!(&**name, "Resource" | "DomainResource") => Some(name),
+        Step::ExactType(_)
+        | Step::Child(_)
+        | Step::AnyChild
+        | Step::SelfAndDescendants
+        | Step::DescendantsToResources
+        | Step::AllDescendants
+        | Step::ElementName(_)
+        | Step::OfType(_) => None,
+    })?;
+    let reason = format!("the rule selects nothing: no resource has exactly the type `{name}`");
+    Some(error(DeidRemarkCode::SelectsNothing, reason, "write a rule for the type of the nested resources"))
 }
 
 /// Creates a remark with the severity error.
