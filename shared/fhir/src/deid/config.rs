@@ -360,6 +360,12 @@ impl ConfigParser {
         if list.json_type() != JsonType::Array || codes.len() != list.items().count() || codes.iter().any(String::is_empty) {
             self.add_error("restrictedZipCodeTabulationAreas must be an array of strings such as \"036\"");
         }
+        let is_prefix = |code: &String| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit());
+        if !codes.iter().all(is_prefix) {
+            let reason = "restrictedZipCodeTabulationAreas contains an area that no zip code begins with: areas have three digits";
+            let remedy = "write the first three digits of zip codes as strings, such as \"036\"";
+            self.remarks.push(DeidRemark::in_file(DeidRemarkCode::Setting, DeidRemarkSeverity::Error, reason, remedy));
+        }
         codes
     }
 

@@ -99,6 +99,10 @@ fn a_rule_with_a_condition_hides_no_reference_for_certain() {
     ] {
         assert_eq!(found(rules), Vec::<String>::new(), "{rules:?}");
     }
+    // References reveal ids that are removed, too.
+    let redacted = found(&[["Resource.id", REDACT]]);
+    assert!(matches!(&redacted[..], [found] if found.contains("references still reveal them")), "{redacted:?}");
+    assert_eq!(found(&[["Resource.id", REDACT], ["nodesByType('Reference')", REDACT]]), Vec::<String>::new());
     // Addresses of Bundles are hashed with ids, unless a rule keeps them.
     let kept = found(&[["Bundle.entry.request", KEEP], ids, references]);
     let is_address = |found: &String| found.contains("rule 1 ") && found.contains("keeps addresses in Bundle");
@@ -608,7 +612,14 @@ fn the_coverage_shows_what_happens_to_each_element() {
         assert!(found.contains(&(path.to_owned(), treatment, rule)), "{path}: {found:#?}");
     }
     assert_eq!(coverage.conditional_rules, [8]);
-    assert_eq!(coverage.identifiers_beside_id, ["Patient.generalPractitioner.identifier", "Patient.identifier"]);
+    let identifiers = [
+        "Patient.contact.organization.identifier",
+        "Patient.generalPractitioner.identifier",
+        "Patient.identifier",
+        "Patient.link.other.identifier",
+        "Patient.managingOrganization.identifier",
+    ];
+    assert_eq!(coverage.identifiers_beside_id, identifiers);
     let has_text = |path: &str| coverage.elements.iter().find(|element| element.path == path).map(|element| element.has_free_text);
     assert_eq!(
         [has_text("Patient.text"), has_text("Patient.photo"), has_text("Patient.maritalStatus")],

@@ -299,26 +299,33 @@ impl CoverageWalk<'_, '_> {
             return Vec::new();
         }
         let mut found = BTreeSet::new();
-        let mut visited = HashSet::from([0]);
-        let mut queue = VecDeque::from([(0, resource_type.as_str().to_owned())]);
-        while let Some((number, path)) = queue.pop_front() {
-            let Some(state) = self.automaton.get(number) else { continue };
+        // Each identifier is listed with each of its paths. A path visits a state once, since elements contain each other in cycles.
+        let mut queue = VecDeque::from([(vec![0], resource_type.as_str().to_owned())]);
+        let mut expanded = 0;
+        while let Some((states, path)) = queue.pop_front().filter(|_| expanded < MAX_EXPANDED_PATHS) {
+            expanded += 1;
+            let Some(state) = states.last().and_then(|number| self.automaton.get(*number)) else { continue };
             for transition in state.members.iter().filter(|transition| is_content(transition)) {
                 let path = format!("{path}.{}", transition.name);
                 let name = self.linter.resolver.loaded_type(transition.definition).map(|loaded| loaded.name);
                 let next = self.automaton.get(transition.next_state);
                 let is_kept = next.and_then(|next| value_of(next, "value")).is_some_and(|(treatment, _)| treatment.keeps());
-                if name == Some("Identifier") && is_kept {
-                    found.insert(path.clone());
-                }
-                if visited.insert(transition.next_state) {
-                    queue.push_back((transition.next_state, path));
+                // The identifiers inside an identifier are those of its issuer.
+                if name == Some("Identifier") {
+                    found.extend(is_kept.then_some(path));
+                } else if !transition.is_primitive && !states.contains(&transition.next_state) {
+                    let states = states.iter().copied().chain([transition.next_state]).collect();
+                    queue.push_back((states, path));
                 }
             }
         }
         found.into_iter().collect()
     }
 }
+
+/// The number of paths of a type that are searched for identifiers. Short paths come first; only types that contain every data type
+/// have more.
+const MAX_EXPANDED_PATHS: usize = 2_000;
 
 /// Returns true for members that are content of the element itself: no extensions and no nested resources.
 fn is_content(transition: &Transition) -> bool {

@@ -251,22 +251,24 @@ impl<'c> ConfigLinter<'c> {
     /// Reports ids that stay although others are hashed: those for which the condition of their rule is false, and those in references
     /// and in the addresses of Bundles.
     fn revealing_references(&self) -> Vec<DeidRemark> {
-        let hashed: Vec<TypeDefinition> = self.resource_definitions().filter(|root| self.may_hash_ids(*root)).collect();
-        if hashed.is_empty() {
+        let hidden: Vec<TypeDefinition> = self.resource_definitions().filter(|root| self.protects_ids(*root)).collect();
+        if hidden.is_empty() {
             return Vec::new();
         }
         // A rule with a condition hides nothing for certain.
         let Some(automata) = self.worst_case(|rule| rule.method.leaves_ids()) else { return Vec::new() };
         let in_bundle = automata.1.iter().filter(|(root, _)| self.type_name(*root) == "Bundle");
-        let of_hashed = automata.1.iter().filter(|(root, _)| hashed.contains(root));
-        let references = self.revealing_element(&automata.0, of_hashed, PrimitiveRole::Reference, "references");
+        let of_hidden = automata.1.iter().filter(|(root, _)| hidden.contains(root));
+        let references = self.revealing_element(&automata.0, of_hidden, PrimitiveRole::Reference, "references");
         let addresses = self.revealing_element(&automata.0, in_bundle, PrimitiveRole::BundleAddress, "addresses");
-        self.unhashed_ids(&hashed).into_iter().chain(references).chain(addresses).collect()
+        self.unhashed_ids(&hidden).into_iter().chain(references).chain(addresses).collect()
     }
 
-    /// Returns true if ids of a type are hashed, at least under a condition.
-    fn may_hash_ids(&self, root: TypeDefinition) -> bool {
-        rules_of_id(&self.config.rules, self.resolver, root).iter().any(|rule| matches!(rule.method, Method::CryptoHash))
+    /// Returns true if ids of a type are hashed, at least under a condition, or if all of them are redacted.
+    fn protects_ids(&self, root: TypeDefinition) -> bool {
+        let rules = rules_of_id(&self.config.rules, self.resolver, root);
+        let is_redacting = |rule: &&Rule| rule.selection.is_exact && matches!(rule.method, Method::Redact);
+        rules.iter().any(|rule| matches!(rule.method, Method::CryptoHash)) || rules.first().is_some_and(is_redacting)
     }
 
     /// Returns true if a rule hides ids of a type, at least under a condition.
@@ -275,8 +277,8 @@ impl<'c> ConfigLinter<'c> {
     }
 
     /// Returns the remark about a rule that hashes ids of a type under a condition, if no rule applies to the other ids of the type.
-    fn unhashed_ids(&self, hashed: &[TypeDefinition]) -> Option<DeidRemark> {
-        hashed.iter().find_map(|root| {
+    fn unhashed_ids(&self, hidden: &[TypeDefinition]) -> Option<DeidRemark> {
+        hidden.iter().find_map(|root| {
             let rules = rules_of_id(&self.config.rules, self.resolver, *root);
             let is_open = rules.last().is_some_and(|rule| !rule.selection.is_exact);
             let hashing = rules.into_iter().find(|rule| is_open && matches!(rule.method, Method::CryptoHash))?;
@@ -315,13 +317,13 @@ impl<'c> ConfigLinter<'c> {
             };
             return Some(match rule {
                 Some(rule) => {
-                    let reason = format!("the rule keeps {elements} in {type_name}, which reveal ids that other rules hash");
-                    let remedy = format!("hash {wanted} before this rule");
+                    let reason = format!("the rule keeps {elements} in {type_name}, which reveal ids that other rules hide");
+                    let remedy = format!("hash or redact {wanted} before this rule");
                     error(DeidRemarkCode::RevealingReferences, reason, remedy).of_rule(rule.number, &rule.path)
                 }
                 None => {
-                    let reason = format!("ids are hashed, but {elements} still reveal them, such as those in {type_name}");
-                    let remedy = format!("also hash {wanted}, in a rule without a condition");
+                    let reason = format!("ids are hidden, but {elements} still reveal them, such as those in {type_name}");
+                    let remedy = format!("also hash or redact {wanted}, in a rule without a condition");
                     error(DeidRemarkCode::RevealingReferences, reason, remedy)
                 }
             });
