@@ -35,7 +35,7 @@ pub use error::{
 };
 use fhirpath::EvaluationClock;
 pub use keys::{DeidKeys, DeidKeysError, MAX_KEYS_BYTES, RANDOM_KEY_BYTES};
-use plan::PlanCache;
+use plan::{PlanCache, bundle_address_rule};
 use security_labels::{SecurityLabel, SecurityLabels, write_security_labels};
 use streaming::{NeedsTree, deidentify_streaming};
 use tools::{ConfigLinter, StepRecorder, increment_remarks, key_remarks, known_date_remarks, true_date_remark};
@@ -76,7 +76,9 @@ impl DeidConfig {
     ///
     /// Fails with all errors of the file: rules that cannot be applied, settings out of range, duplicate members.
     pub fn parse(text: &[u8], version: FhirVersion) -> Result<Self, DeidConfigError> {
-        let config = ParsedConfig::parse(text, version)?;
+        let mut config = ParsedConfig::parse(text, version)?;
+        let implied = bundle_address_rule(&config);
+        config.rules.extend(implied);
         Ok(Self { config: Arc::new(config), plans: Arc::default() })
     }
 
@@ -137,7 +139,8 @@ impl DeidConfig {
         increment_remarks(&self.config).into_iter().collect()
     }
 
-    /// Lists the elements of a resource type that no rule applies to; they are exported unchanged.
+    /// Lists the elements of a resource type that no rule applies to in each resource: they are exported unchanged, at least where
+    /// the conditions of rules are false.
     ///
     /// An element is listed as a whole if rules apply to nothing in it except extensions. Elements that occur repeatedly
     /// with the same rules, such as the parts of every Identifier, are listed where they occur first.
@@ -217,7 +220,22 @@ impl Deidentifier {
         if engine.config.parameters.crypto_hash_key.is_empty() || !engine.hashes_ids(resource_type) {
             return None;
         }
-        // The deleted resource itself is gone. The rules are applied to its id alone, by the same code as to resources.
+        // The deleted resource itself is gone.
+        self.deidentified_id(resource_type, id)
+    }
+
+    /// Returns what the rules leave of the id of a resource of this type, if that depends on the id alone.
+    pub fn exported_id(&self, resource_type: ResourceType, id: &str) -> ExportedId {
+        let exported = self.engine.has_fixed_ids(resource_type).then(|| self.deidentified_id(resource_type, id)).flatten();
+        match exported {
+            Some(exported) if exported == id => ExportedId::Unchanged,
+            Some(exported) => ExportedId::Changed(exported),
+            None => ExportedId::Hidden,
+        }
+    }
+
+    /// Applies the rules to the id of a resource alone, by the same code as to resources. Returns `None` if nothing is left of it.
+    fn deidentified_id(&self, resource_type: ResourceType, id: &str) -> Option<String> {
         let line = serde_json::json!({ "resourceType": resource_type.as_str(), "id": id }).to_string();
         let mut out = Vec::new();
         self.write(line.as_bytes(), None, &mut out).ok()?;
@@ -265,6 +283,17 @@ impl Deidentifier {
         let is_exact = output == by_tree;
         Ok(DeidExplanation { steps: recorder.steps, untouched: recorder.untouched, output, is_exact })
     }
+}
+
+/// The remains of an id in a de-identified export.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExportedId {
+    /// No rule changes the id.
+    Unchanged,
+    /// The id is replaced by another.
+    Changed(String),
+    /// The id is removed, or what becomes of it depends on other elements of the resource.
+    Hidden,
 }
 
 /// The result of de-identifying a resource.

@@ -12,7 +12,7 @@ use crate::job::folder::Folder;
 use crate::job::task::Lease;
 use crate::job::{Counters, ExportError};
 use crate::lake::ndjson::{self, LINE_LIMIT_BYTES};
-use crate::lines::line_processor::{LineOutput, LineProcessor};
+use crate::lines::line_processor::{DeletionCounts, LineOutput, LineProcessor};
 use crate::lines::report_limit::ReportLimit;
 use crate::output::content::ContentDigest;
 use crate::patients::{SectionedFrames, Sections, is_block_header};
@@ -235,6 +235,7 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
             // The report of an overlong line before this block filled the checkpoint.
             return Ok(AddOutcome::FullAt(origin));
         }
+        let (reports_rejected_lines, is_deidentified) = (processor.reports_rejected_lines(), processor.is_deidentified());
         for line in ndjson::lines(&rest, origin) {
             let line_offset = origin + line.start as u64;
             let range = line.start..line.end;
@@ -267,9 +268,14 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
                         self.patient_page.add(usize::from(bucket.number()), frame.to_bytes());
                     }
                 }
-                LineOutput::Deletions(text, count, unreported) => {
-                    if count > 0 {
-                        self.extend_run(&mut run, OutputKind::Deleted, RunLines::Rewritten(text, count), &rest, range.clone()).await?;
+                LineOutput::Deletions(text, DeletionCounts { reported, unreported, unread }) => {
+                    if reported > 0 {
+                        self.extend_run(&mut run, OutputKind::Deleted, RunLines::Rewritten(text, reported), &rest, range.clone()).await?;
+                    }
+                    if unread > 0 && reports_rejected_lines {
+                        self.end_run(&mut run, &rest).await?;
+                        let reason = format!("{unread} requests name no single resource such as `Patient/1`; its other deletions are used");
+                        self.report_rejected((object, line_offset), is_deidentified, "DELETE requests in a line", &reason).await?;
                     }
                     if unreported > 0 {
                         // Only the number of lines counts. It is recorded with the checkpoint, like everything else.
@@ -280,8 +286,8 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
                 }
                 LineOutput::Rejected(reason) => {
                     self.end_run(&mut run, &rest).await?;
-                    if processor.reports_rejected_lines() {
-                        self.report_rejected_line((object, line_offset), processor.is_deidentified(), &reason).await?;
+                    if reports_rejected_lines {
+                        self.report_rejected((object, line_offset), is_deidentified, "a line", &reason).await?;
                     }
                 }
                 LineOutput::TypeOnly(kind, text, failure) => {
@@ -397,14 +403,22 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
     /// Reports in the `error` file that a line was too long to be read.
     pub async fn report_overlong_line(&mut self, location: (&str, u64), is_deidentified: bool) -> Result<(), StoreError> {
         let reason = format!("longer than {} MiB", LINE_LIMIT_BYTES >> 20);
-        self.report_rejected_line(location, is_deidentified, &reason).await
+        self.report_rejected(location, is_deidentified, "a line", &reason).await
     }
 
-    /// Reports in the `error` file that a line was left out, and counts it.
+    /// Reports in the `error` file that a line or a part of it was left out, and counts the line.
+    ///
+    /// * `part`: what was left out, such as `a line`.
     ///
     /// The file of a de-identified export does not show the object and the offset of the line, since names of objects can
     /// contain names of patients, and offsets tell the original order. The operator finds them in the log.
-    async fn report_rejected_line(&mut self, (object, offset): (&str, u64), is_deidentified: bool, reason: &str) -> Result<(), StoreError> {
+    async fn report_rejected(
+        &mut self,
+        (object, offset): (&str, u64),
+        is_deidentified: bool,
+        part: &str,
+        reason: &str,
+    ) -> Result<(), StoreError> {
         self.counters.lines_rejected += 1;
         // The file of a de-identified export must not name objects, so that all its lines are counted together.
         let shown = (!is_deidentified).then_some((object, offset));
@@ -417,10 +431,10 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
             return Ok(());
         }
         if is_deidentified {
-            tracing::warn!(object, offset, reason, "a line of the lake was left out of a de-identified export");
+            tracing::warn!(object, offset, reason, "{part} of the lake was left out of a de-identified export");
         }
         let location = shown.map(|(object, offset)| format!("object `{object}`, byte {offset}: ")).unwrap_or_default();
-        self.write_error(IssueCode::Structure, format!("a line of the lake was left out: {location}{reason}")).await
+        self.write_error(IssueCode::Structure, format!("{part} of the lake was left out: {location}{reason}")).await
     }
 
     /// Reports in the `error` file that a resource cannot be de-identified. Only the log names its object and offset.

@@ -46,8 +46,8 @@ pub enum LineOutput<'a> {
     Rewritten(ResourceType, &'a [u8]),
     /// Copies to the blocks of its patients.
     PatientCopies(PatientCopies<'a>),
-    /// Lines for the file of deletions, their number, and the number of deletions that are not reported.
-    Deletions(&'a [u8], u64, u64),
+    /// Lines for the file of deletions, and numbers of deletions.
+    Deletions(&'a [u8], DeletionCounts),
     /// The absence of output.
     Nothing,
     /// The reason why the line is not a valid resource. It has no output.
@@ -56,6 +56,17 @@ pub enum LineOutput<'a> {
     TypeOnly(ResourceType, &'a [u8], DeidFailure),
     /// A failed de-identification without output.
     DeidFailed(DeidFailure),
+}
+
+/// The numbers of deletions of one line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeletionCounts {
+    /// Deletions with a line in the file of deletions.
+    pub reported: u64,
+    /// Deletions that a de-identified export does not report.
+    pub unreported: u64,
+    /// DELETE requests that do not name one resource.
+    pub unread: u64,
 }
 
 impl LineProcessor {
@@ -140,7 +151,7 @@ impl LineProcessor {
                         reported.map(|(_, deletion)| deletion).collect()
                     }
                 };
-                write_deletions(selection, &reported, rewritten)
+                write_deletions(selection, &reported, deletions.unread, rewritten)
             }
             LineVerdict::AheadOfClock => {
                 log.notices.ahead_of_clock += u64::from(first_read.is_some());
@@ -204,22 +215,24 @@ fn write_resource<'a>(
     LineOutput::Rewritten(kind, text)
 }
 
-/// Appends one Bundle per deletion to `out`, each as a line. Returns the lines as output, or nothing if there are no deletions.
+/// Appends one Bundle per deletion to `out`, each as a line. Returns the lines as output, or nothing if there is nothing to report.
+///
+/// * `unread`: the number of DELETE requests of the line that do not name one resource.
 ///
 /// A de-identified export reports deletions with the hashed id and without their time, which readers must not know.
-fn write_deletions<'a>(selection: &Selection, deletions: &[&Deletion<'_>], out: &'a mut Vec<u8>) -> LineOutput<'a> {
-    let (mut reported, mut unreported) = (0, 0);
+fn write_deletions<'a>(selection: &Selection, deletions: &[&Deletion<'_>], unread: u64, out: &'a mut Vec<u8>) -> LineOutput<'a> {
+    let mut counts = DeletionCounts { unread, ..DeletionCounts::default() };
     for deletion in deletions {
         let Some(id) = selection.reported_id(deletion) else {
-            unreported += 1;
+            counts.unreported += 1;
             continue;
         };
         let deleted_at = deletion.deleted_at.filter(|_| !selection.is_deidentified());
         out.extend_from_slice(deletion_bundle(deletion.resource_type, &id, deleted_at).as_bytes());
         out.push(b'\n');
-        reported += 1;
+        counts.reported += 1;
     }
-    if deletions.is_empty() { LineOutput::Nothing } else { LineOutput::Deletions(out, reported, unreported) }
+    if counts == DeletionCounts::default() { LineOutput::Nothing } else { LineOutput::Deletions(out, counts) }
 }
 
 #[cfg(test)]

@@ -139,6 +139,7 @@ impl ParsedConfig {
                 target: RuleTarget::Resource,
                 selection: Selection::from_steps([]),
                 method: Method::Drop,
+                is_implied: true,
             });
         }
         if !parser.errors.is_empty() {
@@ -285,7 +286,7 @@ impl ConfigParser {
         self.errors.extend(errors.into_iter().map(|reason| DeidConfigIssue::in_rule(number, &path, reason)));
         self.remarks.extend(remarks.into_iter().map(|remark: DeidRemark| remark.of_rule(number, &path)));
         let ParsedPath { resource_type, target, selection } = parsed_path?;
-        Some(Rule { number, path, method_name, resource_type, target, selection, method })
+        Some(Rule { number, path, method_name, resource_type, target, selection, method, is_implied: false })
     }
 
     /// Parses `parameters`. Returns true with them if elements that no rule selects are dropped.
@@ -358,6 +359,12 @@ impl ConfigParser {
         let codes: Vec<_> = list.items().filter_map(|code| code.text().map(String::from).or_else(|| number(code))).collect();
         if list.json_type() != JsonType::Array || codes.len() != list.items().count() || codes.iter().any(String::is_empty) {
             self.add_error("restrictedZipCodeTabulationAreas must be an array of strings such as \"036\"");
+        }
+        let is_prefix = |code: &String| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit());
+        if !codes.iter().all(is_prefix) {
+            let reason = "restrictedZipCodeTabulationAreas contains an area that no zip code begins with: areas have three digits";
+            let remedy = "write the first three digits of zip codes as strings, such as \"036\"";
+            self.remarks.push(DeidRemark::in_file(DeidRemarkCode::Setting, DeidRemarkSeverity::Error, reason, remedy));
         }
         codes
     }

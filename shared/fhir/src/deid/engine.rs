@@ -10,7 +10,7 @@ use super::error::{DeidFailure, DeidFailureReason, DeidFailureScope, FailedRule}
 use super::fhirpath::EvaluationClock;
 use super::json_string::write_json_string;
 use super::methods::{DateShiftKey, GeneralizedValue, HashCache, Hasher, encrypt, generalize, perturb, redact, shift_date};
-use super::plan::{Plan, PlanCache};
+use super::plan::{IdTreatment, Plan, PlanCache};
 use super::primitive::{JsonForm, PrimitiveContext, PrimitiveRole};
 use super::security_labels::{SecurityLabel, SecurityLabels};
 use crate::definitions::ResourceType;
@@ -100,6 +100,11 @@ impl DeidEngine {
     /// Returns true if each id of a resource type is hashed.
     pub(super) fn hashes_ids(&self, resource_type: ResourceType) -> bool {
         self.plans.hashes_ids(resource_type, &self.config)
+    }
+
+    /// Returns true if the id of a resource alone decides what the rules do to it.
+    pub(super) fn has_fixed_ids(&self, resource_type: ResourceType) -> bool {
+        matches!(self.plans.id_treatment(resource_type, &self.config), Some(IdTreatment::Hashed | IdTreatment::Fixed))
     }
 
     /// Returns the rule at an index, counted from 0 in the order of the file.
@@ -205,7 +210,9 @@ impl<'e> ResourceContext<'e> {
                 self.hash_text.clear();
                 let cache = self.hash_cache.as_deref_mut();
                 match primitive.role {
-                    PrimitiveRole::Reference => engine.crypto_hasher.write_reference_hash(text, cache, &mut self.hash_text),
+                    PrimitiveRole::Reference | PrimitiveRole::BundleAddress => {
+                        engine.crypto_hasher.write_reference_hash(text, cache, &mut self.hash_text)
+                    }
                     PrimitiveRole::Date
                     | PrimitiveRole::DateTime
                     | PrimitiveRole::AgeValue

@@ -14,7 +14,9 @@ mod value;
 
 use super::error::DeidFailureReason;
 pub(super) use date_time::{PartialDateTime, parse_date, split_date_offset};
-pub(super) use evaluate::{CollectionItem, EvaluationClock, EvaluationContext, evaluate_single, is_not_false, select_nodes};
+pub(super) use evaluate::{
+    CollectionItem, EvaluationClock, EvaluationContext, evaluate_constant, evaluate_single, is_not_false, select_nodes,
+};
 pub(super) use functions::Function;
 #[cfg(test)]
 pub(super) use functions::UNSUPPORTED_FUNCTIONS;

@@ -10,7 +10,8 @@
 //! rule merges objects, or if a rule selects elements inside nested resources.
 
 mod automaton;
-mod id_hashing;
+mod bundle_addresses;
+mod id_treatment;
 mod reachability;
 mod transition;
 mod types;
@@ -20,7 +21,9 @@ use std::sync::OnceLock;
 use super::config::{Method, ParsedConfig, Rule};
 use crate::definitions::{ResourceType, TypeDefinition};
 pub(super) use automaton::{AppliedRule, PathAutomaton, State};
-use id_hashing::hashes_ids;
+pub(super) use bundle_addresses::bundle_address_rule;
+use id_treatment::id_treatment;
+pub(super) use id_treatment::{IdTreatment, rules_of_id};
 pub(super) use reachability::{PathResolver, ReachableElements, TypedElement};
 pub(super) use transition::Transition;
 
@@ -31,8 +34,8 @@ pub(super) struct Plan {
     pub(super) rule_indexes: Vec<usize>,
     /// The automaton of the streaming engine; `None` if the type needs the tree engine.
     pub(super) automaton: Option<PathAutomaton>,
-    /// True if each id of the type is hashed; determined on first use.
-    hashes_ids: OnceLock<bool>,
+    /// The treatment of the ids of the type; determined on first use.
+    id_treatment: OnceLock<IdTreatment>,
 }
 
 /// The plans of a configuration by resource type. Each is compiled when the first resource of its type is read.
@@ -57,11 +60,16 @@ impl PlanCache {
         self.0.get(resource_type.index())?.get_or_init(compile).as_ref()
     }
 
+    /// Returns the treatment of the ids of a resource type. `config` must be the same configuration on every call.
+    pub(super) fn id_treatment(&self, resource_type: ResourceType, config: &ParsedConfig) -> Option<IdTreatment> {
+        let root = config.version.type_definitions().of_resource(resource_type)?;
+        let plan = self.get_or_compile(resource_type, config)?;
+        Some(*plan.id_treatment.get_or_init(|| id_treatment(config, root)))
+    }
+
     /// Returns true if each id of a resource type is hashed. `config` must be the same configuration on every call.
     pub(super) fn hashes_ids(&self, resource_type: ResourceType, config: &ParsedConfig) -> bool {
-        let root = config.version.type_definitions().of_resource(resource_type);
-        let plan = self.get_or_compile(resource_type, config);
-        root.zip(plan).is_some_and(|(root, plan)| *plan.hashes_ids.get_or_init(|| hashes_ids(config, root)))
+        self.id_treatment(resource_type, config) == Some(IdTreatment::Hashed)
     }
 }
 
@@ -85,6 +93,6 @@ impl Plan {
             }
         }
         let automaton = if needs_tree { None } else { PathAutomaton::compile(rules, resolver, root, skips_extensions, MAX_STATES) };
-        Self { rule_indexes, automaton, hashes_ids: OnceLock::new() }
+        Self { rule_indexes, automaton, id_treatment: OnceLock::new() }
     }
 }

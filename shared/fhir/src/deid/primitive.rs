@@ -19,6 +19,8 @@ pub(super) enum PrimitiveRole {
     PostalCode,
     /// `Reference.reference`
     Reference,
+    /// The address of a resource in a Bundle, such as `Bundle.entry.fullUrl`.
+    BundleAddress,
     Other,
 }
 
@@ -39,6 +41,7 @@ impl PrimitiveContext {
             ("decimal", _, "Age") => PrimitiveRole::AgeValue,
             (_, name, _) if name.eq_ignore_ascii_case("postalCode") => PrimitiveRole::PostalCode,
             (_, "reference", "Reference") => PrimitiveRole::Reference,
+            ("uri", "fullUrl" | "url" | "location", "BackboneElement") => PrimitiveRole::BundleAddress,
             _ => PrimitiveRole::Other,
         };
         Self { type_name, role }

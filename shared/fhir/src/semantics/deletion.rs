@@ -1,6 +1,7 @@
 //! Deletions in a `deleted` file: transaction Bundles with DELETE requests.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 
 use super::reference::{BaseUrls, LocalReference};
 use crate::definitions::ResourceType;
@@ -20,12 +21,45 @@ pub struct Deletion<'a> {
 }
 
 /// The deletions of one line. There is at least one.
-pub type Deletions<'a> = Vec<Deletion<'a>>;
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deletions<'a> {
+    /// The deletions that could be read, in the order of their entries.
+    each: Vec<Deletion<'a>>,
+    /// The number of DELETE requests that do not name one resource: of a version, of what a search finds, of an unknown type.
+    pub unread: u64,
+}
+
+impl<'a> Deref for Deletions<'a> {
+    type Target = [Deletion<'a>];
+
+    fn deref(&self) -> &[Deletion<'a>] {
+        &self.each
+    }
+}
+
+impl<'a> IntoIterator for Deletions<'a> {
+    type Item = Deletion<'a>;
+    type IntoIter = std::vec::IntoIter<Deletion<'a>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.each.into_iter()
+    }
+}
+
+impl<'d, 'a> IntoIterator for &'d Deletions<'a> {
+    type Item = &'d Deletion<'a>;
+    type IntoIter = std::slice::Iter<'d, Deletion<'a>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.each.iter()
+    }
+}
 
 /// Parses the deletions of one line of valid JSON. The Bundle does not need an `id`.
 ///
-/// * Returns `None` unless the line is a Bundle of type `transaction` with only DELETE requests of one `Type/id` each. A
-///   Bundle with any other request is an ordinary resource.
+/// * Returns `None` unless the line is a Bundle of type `transaction` with only DELETE requests, at least one of them of one
+///   `Type/id`. A Bundle with any other request is an ordinary resource.
+/// * A request that does not name one resource is counted. The other deletions of the line remain valid.
 /// * Bulk Data Access [`crate::IG_VERSION`], "Response - Output Manifest", `deleted`.
 pub fn parse_deletions(json: JsonValue<'_>) -> Option<Deletions<'_>> {
     let has_text = |name, expected: &str| json.member(name).and_then(JsonValue::text).is_some_and(|text| text == expected);
@@ -34,8 +68,23 @@ pub fn parse_deletions(json: JsonValue<'_>) -> Option<Deletions<'_>> {
     }
     let last_updated = json.member("meta").and_then(|meta| parse_instant(meta.member("lastUpdated")));
     let bundle_time = last_updated.or_else(|| parse_instant(json.member("timestamp")));
-    let deletions: Option<Deletions<'_>> = json.member("entry")?.items().map(|entry| parse_entry(entry, bundle_time)).collect();
-    deletions.filter(|deletions| !deletions.is_empty())
+    let mut deletions = Deletions { each: Vec::new(), unread: 0 };
+    for entry in json.member("entry")?.items() {
+        if !is_delete_request(entry) {
+            return None;
+        }
+        match parse_entry(entry, bundle_time) {
+            Some(deletion) => deletions.each.push(deletion),
+            None => deletions.unread += 1,
+        }
+    }
+    (!deletions.each.is_empty()).then_some(deletions)
+}
+
+/// Returns true for an entry with a DELETE request, also if its method is written in lower case.
+fn is_delete_request(entry: JsonValue<'_>) -> bool {
+    let method = entry.member("request").and_then(|request| request.member("method")).and_then(JsonValue::text);
+    method.is_some_and(|method| method.eq_ignore_ascii_case("DELETE"))
 }
 
 /// Parses the DELETE request of an entry. `bundle_time` is the time of an entry without its own.
@@ -139,6 +188,25 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_does_not_name_one_resource_is_counted_and_loses_no_other_deletion() {
+        let entry = |method: &str, url: &str| format!(r#"{{"request":{{"method":"{method}","url":"{url}"}}}}"#);
+        let valid = [entry("DELETE", "Patient/1"), entry("DELETE", "Observation/2")];
+        for unread in [
+            entry("DELETE", "Observation/o1/_history/2"),
+            entry("DELETE", "/Patient/x"),
+            entry("DELETE", "Patient?identifier=x"),
+            entry("DELETE", "Dog/1"),
+            entry("delete", "Patient/x"),
+            r#"{"request":{"method":"DELETE"}}"#.to_owned(),
+        ] {
+            let line = format!(r#"{{"resourceType":"Bundle","type":"transaction","entry":[{},{unread},{}]}}"#, valid[0], valid[1]);
+            let deletions = parse_deletions(JsonValue::from_valid(&line)).unwrap();
+            let ids: Vec<&str> = deletions.iter().map(|deletion| &*deletion.id).collect();
+            assert_eq!((ids, deletions.unread), (vec!["1", "2"], 1), "{unread}");
+        }
+    }
+
+    #[test]
     fn a_deletion_is_written_as_a_transaction_bundle_with_one_delete_request() {
         let line = deletion_bundle(ResourceType::PATIENT, "p-1", instant("2026-01-31T08:00:00+01:00"));
         let bundle: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -155,7 +223,8 @@ mod tests {
             let resource_type = ResourceType::all().nth(resource_type).unwrap();
             let deleted_at = millis.map(|millis| Instant::from_millis(millis.into()));
             let line = deletion_bundle(resource_type, &id, deleted_at);
-            let expected = vec![Deletion { resource_type, id: Cow::Borrowed(id.as_str()), deleted_at }];
+            let each = vec![Deletion { resource_type, id: Cow::Borrowed(id.as_str()), deleted_at }];
+            let expected = Deletions { each, unread: 0 };
             prop_assert_eq!(parse_deletions(JsonValue::from_valid(&line)), Some(expected));
         }
 

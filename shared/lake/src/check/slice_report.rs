@@ -14,6 +14,7 @@ use headrace_core::vocab::error::SourceError;
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::{MemberIndex, Resource, ResourceHead, ResourceIdentity};
 use headrace_fhir::instant::Instant;
+use headrace_fhir::semantics::deletion::Deletions;
 use headrace_fhir::semantics::id::is_id;
 use headrace_fhir::semantics::reference::rewrite_references;
 
@@ -115,15 +116,24 @@ impl SliceReport {
                 self.find(FindingKind::RejectedLine, line, || reason.to_string());
                 Ok(())
             }
-            LakeLine::Deletions(deletions) => deletions.iter().try_for_each(|deletion| {
-                let tally = self.types.entry(deletion.resource_type).or_default();
-                tally.deletions += 1;
-                tally.deletions_without_time += u64::from(deletion.deleted_at.is_none());
-                let key = rules.keys.key(deletion.resource_type, deletion.id.as_bytes());
-                sorter.push(SeenVersion::from_deletion(deletion.resource_type, key, deletion_time(deletion.deleted_at)))
-            }),
+            LakeLine::Deletions(deletions) if deletions.unread > 0 => {
+                self.find(FindingKind::RejectedLine, line, || format!("{} DELETE requests do not name one resource", deletions.unread));
+                self.add_deletions(rules, &deletions, sorter)
+            }
+            LakeLine::Deletions(deletions) => self.add_deletions(rules, &deletions, sorter),
             LakeLine::Resource(head, identity) => self.add_resource(rules, (line, text), head, identity, sorter),
         }
+    }
+
+    /// Counts deletions and records when they happened.
+    fn add_deletions(&mut self, rules: &LineRules, deletions: &Deletions<'_>, sorter: &mut RecordSorter<SeenVersion>) -> io::Result<()> {
+        deletions.iter().try_for_each(|deletion| {
+            let tally = self.types.entry(deletion.resource_type).or_default();
+            tally.deletions += 1;
+            tally.deletions_without_time += u64::from(deletion.deleted_at.is_none());
+            let key = rules.keys.key(deletion.resource_type, deletion.id.as_bytes());
+            sorter.push(SeenVersion::from_deletion(deletion.resource_type, key, deletion_time(deletion.deleted_at)))
+        })
     }
 
     /// Counts a resource and records what is wrong with it.

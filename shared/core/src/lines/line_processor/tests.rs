@@ -1,5 +1,6 @@
 use headrace_fhir::definitions::FhirVersion;
 use headrace_fhir::deid::DeidConfig;
+use headrace_fhir::instant::Instant;
 
 use super::*;
 use crate::job::{Job, JobSecret};
@@ -51,6 +52,29 @@ fn a_patient_is_the_patient_of_its_own_block_and_a_member_of_the_blocks_that_it_
 fn a_resource_without_a_patient_is_counted_but_not_written() {
     let line = r#"{"resourceType":"Practitioner","id":"d"}"#;
     assert_eq!(frames(line, Level::System), [(FrameRole::NoPatient, "Practitioner".to_owned(), String::new(), String::new())]);
+}
+
+#[test]
+fn a_delete_request_that_is_not_read_loses_no_other_deletion_of_its_line() {
+    let entry =
+        |url: &str| format!(r#"{{"request":{{"method":"DELETE","url":"{url}"}},"response":{{"lastModified":"2026-01-16T00:00:00Z"}}}}"#);
+    let line = format!(
+        r#"{{"resourceType":"Bundle","type":"transaction","entry":[{},{},{}]}}"#,
+        entry("Patient/1"),
+        entry("Observation/o1/_history/2"),
+        entry("Patient/2")
+    );
+    let request = ExportRequest { since: Instant::parse("2026-01-15").ok(), ..ExportRequest::default() };
+    let job = Job::accepted(JobId::from_random([7; 16]), Caller("ann".into()), request, Millis(0));
+    let selection = Selection::new(&job, &LakeSettings::default(), None, None).unwrap();
+    let mut processor = LineProcessor::new(selection, ReadPass::First(ReadMode::SinglePass));
+    let mut log = VersionLog::new(2);
+    let LineOutput::Deletions(text, counts) = processor.process(line.as_bytes(), LinePosition::new(0, 0), &mut log) else {
+        panic!("no deletions")
+    };
+    assert_eq!(counts, DeletionCounts { reported: 2, unreported: 0, unread: 1 });
+    let text = std::str::from_utf8(text).unwrap();
+    assert!(text.contains("Patient/1") && text.contains("Patient/2") && !text.contains("o1"), "{text}");
 }
 
 /// Returns the processor of an export of everything, de-identified or not.

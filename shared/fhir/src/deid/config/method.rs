@@ -70,6 +70,11 @@ const METHOD_SETTINGS: [(&str, &[&str]); 8] = [
 ];
 
 impl Method {
+    /// Returns true if the method leaves ids and references as they are.
+    pub(in crate::deid) fn leaves_ids(&self) -> bool {
+        matches!(self, Self::Keep | Self::DateShift | Self::Perturb(_))
+    }
+
     /// Parses the method of a rule, ignoring case. Adds errors and remarks to the lists.
     pub(in crate::deid) fn parse(name: &str, rule: JsonValue<'_>, errors: &mut Vec<String>, remarks: &mut Vec<DeidRemark>) -> Self {
         let lower = name.to_ascii_lowercase();

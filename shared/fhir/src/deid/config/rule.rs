@@ -18,6 +18,8 @@ pub(in crate::deid) struct Rule {
     /// The elements that the target can select, independent of values.
     pub(in crate::deid) selection: Selection,
     pub(in crate::deid) method: Method,
+    /// True if the file does not contain the rule, but its settings or other rules imply it.
+    pub(in crate::deid) is_implied: bool,
 }
 
 /// The elements of a resource that a rule selects.
@@ -91,6 +93,13 @@ fn parse_nodes_by(path: &str) -> Option<(Step, Option<&str>)> {
 }
 
 impl Rule {
+    /// Creates a rule that other rules imply. Returns `None` if the path is invalid.
+    pub(in crate::deid) fn implied(number: usize, path: &str, method_name: &str, method: Method) -> Option<Self> {
+        let ParsedPath { resource_type, target, selection } = ParsedPath::parse(path).ok()?;
+        let (path, method_name) = (path.to_owned(), method_name.to_owned());
+        Some(Self { number, path, method_name, resource_type, target, selection, method, is_implied: true })
+    }
+
     /// Returns true if the rule applies to resources of this type.
     pub(in crate::deid) fn applies_to(&self, type_name: &str) -> bool {
         self.resource_type.as_deref().is_none_or(|own_type| own_type == type_name)

@@ -82,6 +82,14 @@ pub(in crate::deid) fn evaluate_single<'t>(
     evaluator.single(&items)
 }
 
+/// Returns the result of an expression without a resource as a condition: an expression that uses no elements. `None` if it is unknown.
+pub(in crate::deid) fn evaluate_constant(expr: &Expr, clock: EvaluationClock) -> EvalResult<Option<bool>> {
+    let this = CollectionItem::Value(Value::Boolean(true));
+    let evaluator = Evaluator::new(EvaluationContext { tree: None, resource: None, clock }, &this);
+    let items = evaluator.evaluate(expr)?;
+    Ok(evaluator.as_boolean(&items))
+}
+
 /// An evaluator with the current `$this`, `$index` and `$total`.
 #[derive(Clone, Copy)]
 struct Evaluator<'s, 't> {

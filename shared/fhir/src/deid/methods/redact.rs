@@ -33,6 +33,7 @@ pub(in crate::deid) fn redact<'v>(
         | PrimitiveRole::AgeValue
         | PrimitiveRole::PostalCode
         | PrimitiveRole::Reference
+        | PrimitiveRole::BundleAddress
         | PrimitiveRole::Other => None,
     };
     (kept.map(Into::into), SecurityLabel::Redacted)

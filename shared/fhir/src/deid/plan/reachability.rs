@@ -78,6 +78,26 @@ impl PathResolver {
         }
     }
 
+    /// Returns true if a rule can select a resource with the definition `root` as a whole, or its id.
+    pub(in crate::deid) fn may_select_id(&self, rule: &Rule, root: TypeDefinition) -> bool {
+        let Some(loaded) = self.loaded_type(root).filter(|loaded| rule.applies_to(loaded.name)) else { return false };
+        let positions_at = |path: &[Step], position: usize, element: TypedElement| {
+            let mut positions = Vec::new();
+            self.collect_positions(path, position, element, &mut positions);
+            positions
+        };
+        let id = loaded.members.iter().find(|member| member.element == "id");
+        rule.selection.paths.iter().any(|path| {
+            let at_root = positions_at(path, 0, TypedElement { definition: root, name: loaded.name });
+            let selects_id = |position: usize, member: &MemberDefinition| {
+                let element = TypedElement { definition: member.definition, name: member.element };
+                let mut arriving = Self::positions_in_member(path, position, member).into_iter().flatten();
+                arriving.any(|position| positions_at(path, position, element).contains(&path.len()))
+            };
+            at_root.contains(&path.len()) || id.is_some_and(|member| at_root.iter().any(|position| selects_id(*position, member)))
+        })
+    }
+
     /// Returns true if a path that arrives at a nested resource with this position can select it or continue in it.
     fn may_enter_resource(&self, path: &[Step], position: usize, member: &MemberDefinition) -> bool {
         let is_resource_type = |name: &str| {

@@ -111,6 +111,19 @@ fn restricted_areas_can_be_numbers() {
 }
 
 #[test]
+fn restricted_areas_that_no_zip_code_begins_with_are_errors() {
+    let found = |areas: &str| {
+        let parameters = format!(r#""enablePartialZipCodesForRedact":true,"restrictedZipCodeTabulationAreas":{areas}"#);
+        remarks(&configuration(&[["Patient.address", r#""method":"redact""#]], &parameters))
+    };
+    for areas in [r#"["36"]"#, "[36]", r#"["O36"]"#, r#"["036 "]"#, r#"["036","0360"]"#] {
+        let found = found(areas);
+        assert!(matches!(&found[..], [found] if found.starts_with("error [setting] ")), "{areas}: {found:?}");
+    }
+    assert_eq!(found(r#"["036",203]"#), Vec::<String>::new());
+}
+
+#[test]
 fn members_and_rules_without_effect_cause_warnings() {
     let config = r#"{"processingError":"skip","fhirPathRules":[{"path":"Persona.name","method":"redact"},{"path":"Patient.name","method":"hash"},
         {"path":"Patient.id","method":"cryptoHash","key":"x"}],"parameters":{"dateShiftScope":"file","dateshiftkey":"k"}}"#;

@@ -332,3 +332,48 @@ fn the_streaming_engine_handles_ordinary_resources() {
         assert_eq!(streamed, by_tree);
     }
 }
+
+/// A Bundle with the ids of a patient in addresses, before and after the patient itself.
+const BUNDLE: &str = r#"{"resourceType":"Bundle","id":"b","type":"transaction-response","link":[{"relation":"self","url":"https://x.org/r4/Patient/MRN-1"},{"relation":"next","url":"https://x.org/r4/Patient?_id=MRN-1"}],"entry":[{"link":[{"relation":"z","url":"Patient/MRN-1"}],"fullUrl":"https://x.org/r4/Patient/MRN-1","resource":{"resourceType":"Patient","id":"MRN-1"},"request":{"method":"PUT","url":"Patient/MRN-1"},"response":{"status":"200","location":"https://x.org/r4/Patient/MRN-1/_history/2"}}]}"#;
+
+#[test]
+fn both_engines_hide_the_ids_in_the_addresses_of_bundles_like_those_of_resources() {
+    let written = |rules: &[[&str; 2]], parameters: &str| {
+        let config = configuration(rules, parameters);
+        let [streamed, by_tree] = outputs_of_both_engines(&config, BUNDLE);
+        assert!(streamed.is_some() && streamed == by_tree, "{config}\n{streamed:?}\n{by_tree:?}");
+        parse_json(&deidentify(&deidentifier(&config), BUNDLE).unwrap())
+    };
+    let (hash, redact, keep) = (r#""method":"cryptoHash""#, r#""method":"redact""#, r#""method":"keep""#);
+    let key = r#""cryptoHashKey":"0123456789abcdef0123456789abcdef""#;
+    let hashed = written(&[["Resource.id", hash]], key);
+    let entry = &hashed["entry"][0];
+    let id = entry["resource"]["id"].as_str().unwrap();
+    assert_eq!(id.len(), 64);
+    assert_eq!(entry["fullUrl"], format!("https://x.org/r4/Patient/{id}"));
+    assert_eq!(entry["request"]["url"], format!("Patient/{id}"));
+    assert_eq!(entry["response"]["location"], format!("https://x.org/r4/Patient/{id}/_history/2"));
+    assert_eq!((&entry["link"][0]["url"], &hashed["link"][0]["url"]), (&entry["request"]["url"], &entry["fullUrl"]));
+    assert!(!hashed.to_string().contains("MRN-1"), "{hashed}");
+    for (rules, parameters) in [
+        (&[["Resource.id", redact]][..], ""),
+        (&[["Patient", redact]], ""),
+        (&[["Patient.id", r#""method":"substitute","replaceWith":"x""#]], ""),
+        (&[["Patient.id", hash]], r#""unnamedElements":"drop""#),
+        (&[["Bundle.entry.fullUrl", redact], ["Resource.id", hash]], key),
+    ] {
+        let bundle = written(rules, parameters);
+        assert!(!bundle.to_string().contains("MRN-1"), "{rules:?}: {bundle}");
+    }
+    // Rules of the file come first, and nothing changes if no rule hides ids.
+    for rules in [&[["Bundle.entry.fullUrl", keep], ["Resource.id", hash]][..], &[["Patient.name", redact]], &[["Bundle.id", hash]]] {
+        assert_eq!(written(rules, key)["entry"][0]["fullUrl"], "https://x.org/r4/Patient/MRN-1", "{rules:?}");
+    }
+}
+
+#[test]
+fn ids_that_a_condition_may_hide_are_hidden_in_the_addresses_of_bundles() {
+    let config = configuration(&[["Patient.where(active).id", r#""method":"cryptoHash""#]], "");
+    let bundle = deidentify(&deidentifier(&config), BUNDLE).unwrap();
+    assert_eq!(bundle.matches("MRN-1").count(), 1, "only the id of the Patient, for which the condition is false: {bundle}");
+}

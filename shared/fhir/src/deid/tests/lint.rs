@@ -73,6 +73,84 @@ fn references_that_reveal_hashed_ids_are_reported() {
 }
 
 #[test]
+fn a_rule_with_a_condition_hides_no_reference_for_certain() {
+    let found = |rules: &[[&str; 2]]| -> Vec<String> {
+        let revealing = |remark: &DeidRemark| remark.code == DeidRemarkCode::RevealingReferences;
+        parse(rules, "").lint().iter().filter(|remark| revealing(remark)).map(DeidRemark::to_string).collect()
+    };
+    let (ids, references) = (["Resource.id", HASH], ["nodesByType('Reference').reference", HASH]);
+    for path in [
+        "nodesByType('Reference').where(type = 'Patient').reference",
+        "nodesByType('Reference').where(display.exists()).reference",
+        "nodesByType('Reference').reference.first()",
+    ] {
+        let found = found(&[ids, [path, HASH]]);
+        assert!(matches!(&found[..], [found] if found.contains("references still reveal them")), "{path}: {found:?}");
+    }
+    // A rule with a condition can keep what a later rule would hide.
+    let kept = found(&[["Observation.subject.where(display.exists())", KEEP], ids, references]);
+    assert!(matches!(&kept[..], [found] if found.contains("rule 1 ") && found.contains("keeps references in Observation")), "{kept:?}");
+    let unhashed = found(&[["Resource.where(language.exists()).id", HASH], references]);
+    assert!(matches!(&unhashed[..], [found] if found.contains("rule 1 ") && found.contains("other ids of ")), "{unhashed:?}");
+    for rules in [
+        &[["Resource.where(language.exists()).id", HASH], ids, references][..],
+        &[["Patient.where(active).id", HASH], ["Resource.id", REDACT], references],
+        &[["nodesByType('Reference').where(display.exists())", REDACT], ids, references],
+    ] {
+        assert_eq!(found(rules), Vec::<String>::new(), "{rules:?}");
+    }
+    // References reveal ids that are removed, too.
+    let redacted = found(&[["Resource.id", REDACT]]);
+    assert!(matches!(&redacted[..], [found] if found.contains("references still reveal them")), "{redacted:?}");
+    assert_eq!(found(&[["Resource.id", REDACT], ["nodesByType('Reference')", REDACT]]), Vec::<String>::new());
+    // Addresses of Bundles are hashed with ids, unless a rule keeps them.
+    let kept = found(&[["Bundle.entry.request", KEEP], ids, references]);
+    let is_address = |found: &String| found.contains("rule 1 ") && found.contains("keeps addresses in Bundle");
+    assert!(kept.iter().any(is_address), "{kept:?}");
+}
+
+#[test]
+fn a_rule_with_a_condition_hides_no_date_for_certain() {
+    let redacted = ["Resource.timestamp", "Resource.recorded", "Resource.issued"].map(|path| [path, REDACT]);
+    let shifts = ["date", "dateTime", "instant"].map(|name| format!("nodesByType('{name}')"));
+    let with = |first: [&str; 2], shifts: &[&str]| {
+        let rules: Vec<_> = redacted.iter().copied().chain([first]).chain(shifts.iter().map(|path| [*path, SHIFT])).collect();
+        codes(&rules, r#""dateShiftScope":"patient""#)
+    };
+    let all: Vec<&str> = shifts.iter().map(String::as_str).collect();
+    assert_eq!(with(["Resource.meta.lastUpdated", REDACT], &all), []);
+    let conditional = with(["Resource.meta.where(versionId = '1').lastUpdated", REDACT], &all);
+    assert!(matches!(conditional[..], [(_, "known-date")]), "{conditional:?}");
+    let last_updated = ["Resource.meta.lastUpdated", REDACT];
+    let shifted = with(last_updated, &["nodesByType('date')", "nodesByType('dateTime').where($this > @2000)", "nodesByType('instant')"]);
+    assert_eq!(shifted, [(0, "true-date")]);
+    let kept = codes(
+        &[
+            ["Observation.where(status = 'final').effective", KEEP],
+            ["nodesByType('instant')", REDACT],
+            ["nodesByType('date')", SHIFT],
+            ["nodesByType('dateTime')", SHIFT],
+        ],
+        "",
+    );
+    assert_eq!(kept, [(0, "true-date")]);
+}
+
+#[test]
+fn the_coverage_counts_a_rule_with_a_condition_only_if_it_keeps() {
+    let rules =
+        [["Patient.name.where(use = 'official')", KEEP], ["Patient.name", REDACT], ["Patient.gender.where($this = 'male')", REDACT]];
+    let (_, found) = coverage(&rules, "");
+    for expected in [("Patient.name", DeidTreatment::KeptByRule, Some(1)), ("Patient.gender", DeidTreatment::KeptUnnamed, None)] {
+        assert!(found.contains(&(expected.0.to_owned(), expected.1, expected.2)), "{expected:?}: {found:#?}");
+    }
+    let (identifiers, _) = coverage(&[["Patient.where(active).id", REDACT]], "");
+    assert!(identifiers.identifiers_beside_id.contains(&"Patient.identifier".to_owned()));
+    let untouched = parse(&rules, "").untouched_elements(ResourceType::PATIENT);
+    assert!(untouched.iter().any(|element| element.path == "Patient.gender"), "{untouched:?}");
+}
+
+#[test]
 fn elements_that_no_rule_applies_to_are_listed() {
     let patient = ResourceType::PATIENT;
     let untouched = |rules: &[[&str; 2]], parameters: &str| -> Vec<(String, &str)> {
@@ -310,6 +388,123 @@ fn conditions_with_unknown_names_and_impossible_comparisons_are_reported() {
 }
 
 #[test]
+fn conditions_with_a_constant_result_are_reported() {
+    let mut wrong = Vec::new();
+    for condition in [
+        "false",
+        "{}",
+        "1 = 2",
+        "'a' = 'b'",
+        "{} = {}",
+        "true and false",
+        "use = 'old' and false",
+        "given.count() < 0",
+        "0 > given.count()",
+        "use.exists() and use.empty()",
+        "use.exists() and use.exists().not()",
+        "use = 'official' and 'nickname' = use",
+        "given.exists() and use = 'old' and use = 'usual'",
+        "(false or false) and use.exists()",
+    ] {
+        let found = parse(&[[format!("Patient.name.where({condition})").as_str(), REDACT]], "").lint();
+        let is_expected = |remark: &DeidRemark| {
+            (remark.code, remark.severity) == (DeidRemarkCode::Condition, DeidRemarkSeverity::Error) && remark.reason.contains("never true")
+        };
+        if !matches!(&found[..], [remark] if is_expected(remark)) {
+            wrong.push(format!("{condition}: {found:?}"));
+        }
+    }
+    for condition in ["true", "1 = 1", "use = 'old' or true", "given.count() >= 0", "false implies use.exists()"] {
+        let found = parse(&[[format!("Patient.name.where({condition})").as_str(), REDACT]], "").lint();
+        if !matches!(&found[..], [remark] if remark.code == DeidRemarkCode::Condition && remark.reason.contains("always true")) {
+            wrong.push(format!("{condition}: {found:?}"));
+        }
+    }
+    for condition in ["use = 'old' or use = 'usual'", "use = 'old' and given = 'usual'", "given.count() > 0", "today() > @2020-01-01"] {
+        let found = codes(&[[format!("Patient.name.where({condition})").as_str(), REDACT]], "");
+        if !found.is_empty() {
+            wrong.push(format!("{condition}: {found:?}"));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+    assert_eq!(codes(&[["Patient.where(true)", KEEP], ["Patient.name", REDACT]], ""), [(1, "condition")]);
+    assert_eq!(codes(&[["nodesByType('Resource')", REDACT]], ""), [(1, "selects-nothing")]);
+}
+
+#[test]
+fn expressions_that_fail_for_each_value_are_errors() {
+    let mut wrong = Vec::new();
+    for path in [
+        "Patient.where(birthDate < today() - 90 'a').name",
+        "Patient.where(birthDate < today() - 90).name",
+        "Patient.where(birthDate < today() - 1 'kg').name",
+        "Patient.where(birthDate < today() - '90').name",
+        "Patient.where(birthDate - 90 < today()).name",
+        "Patient.name.where(family + 1 = 'x')",
+        "Patient.where(birthDate.abs() > 1).name",
+        "Patient.where(birthDate.select($this + 'a').exists()).name",
+        "Patient.name.where(-family = 'x')",
+    ] {
+        let found = parse(&[[path, REDACT]], "").lint();
+        let is_failure = |remark: &DeidRemark| (remark.code, remark.severity) == (DeidRemarkCode::MayFail, DeidRemarkSeverity::Error);
+        if !found.iter().any(is_failure) {
+            wrong.push(format!("{path}: {found:?}"));
+        }
+    }
+    for path in [
+        "Patient.where(birthDate < today() - 90 years).name",
+        "Patient.name.where(family + 'x' = 'Ax')",
+        "Patient.telecom.where(rank + 1 > 2)",
+        "Patient.where(birthDate.toString().startsWith('19')).name",
+        "Patient.telecom.where(rank.abs() > 1)",
+    ] {
+        let found = codes(&[[path, REDACT]], "");
+        if !found.is_empty() {
+            wrong.push(format!("{path}: {found:?}"));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn a_generalization_that_changes_nothing_is_an_error() {
+    let extensions = ["nodesByType('Extension')", REDACT];
+    for (settings, expected) in [
+        (r#""cases":{},"otherValues":"keep""#, &[(2, "cannot-act")][..]),
+        (r#""cases":{"false":"'x'"},"otherValues":"keep""#, &[(2, "cannot-act")]),
+        (r#""cases":{"1 = 2":"'x'"},"otherValues":"keep""#, &[(2, "cannot-act")]),
+        (r#""cases":{"true":"$this"}"#, &[(2, "cannot-act")]),
+        (r#""cases":{"$this = 'male'":"$this"},"otherValues":"keep""#, &[(2, "cannot-act")]),
+        (r#""cases":{"$this = 'male'":"$this"}"#, &[]),
+        (r#""cases":{"{}":"'x'"},"otherValues":"keep""#, &[]),
+        (r#""cases":{}"#, &[]),
+    ] {
+        let method = format!(r#""method":"generalize",{settings}"#);
+        assert_eq!(codes(&[extensions, ["Patient.gender", method.as_str()]], ""), expected, "{settings}");
+    }
+    let keeps = [["Patient.gender", r#""method":"generalize","cases":{"true":"$this"}"#]];
+    let (_, found) = coverage(&keeps, "");
+    assert!(found.contains(&("Patient.gender".to_owned(), DeidTreatment::KeptByMethod, Some(1))), "{found:#?}");
+}
+
+#[test]
+fn a_replacement_with_values_of_other_types_is_reported() {
+    for (path, replacement, expected) in [
+        ("Observation.value as Quantity", r#"{"value":"abc"}"#, &[(1, "invalid-result")][..]),
+        ("Observation.value as Quantity", r#"{"value":"5"}"#, &[(1, "invalid-result")]),
+        ("Patient.name", r#"{"period":{"start":"yesterday"}}"#, &[(1, "invalid-result")]),
+        ("Patient.name", r#"{"family":""}"#, &[(1, "invalid-result")]),
+        ("Patient.gender", r#""""#, &[(1, "invalid-result")]),
+        ("Observation.value as Quantity", r#"{"value":5.5,"unit":"kg"}"#, &[]),
+        ("Patient.name", r#"{"family":"x","period":{"start":"2020"}}"#, &[]),
+        ("Patient.gender", "null", &[]),
+    ] {
+        let method = format!(r#""method":"substitute","replaceWith":{replacement}"#);
+        assert_eq!(codes(&[[path, method.as_str()]], ""), expected, "{path} {replacement}");
+    }
+}
+
+#[test]
 fn a_file_that_changes_nothing_is_an_error() {
     assert_eq!(codes(&[], ""), [(0, "no-rules")]);
     assert_eq!(codes(&[["Resource", KEEP]], ""), [(0, "no-rules")]);
@@ -417,7 +612,14 @@ fn the_coverage_shows_what_happens_to_each_element() {
         assert!(found.contains(&(path.to_owned(), treatment, rule)), "{path}: {found:#?}");
     }
     assert_eq!(coverage.conditional_rules, [8]);
-    assert_eq!(coverage.identifiers_beside_id, ["Patient.generalPractitioner.identifier", "Patient.identifier"]);
+    let identifiers = [
+        "Patient.contact.organization.identifier",
+        "Patient.generalPractitioner.identifier",
+        "Patient.identifier",
+        "Patient.link.other.identifier",
+        "Patient.managingOrganization.identifier",
+    ];
+    assert_eq!(coverage.identifiers_beside_id, identifiers);
     let has_text = |path: &str| coverage.elements.iter().find(|element| element.path == path).map(|element| element.has_free_text);
     assert_eq!(
         [has_text("Patient.text"), has_text("Patient.photo"), has_text("Patient.maritalStatus")],

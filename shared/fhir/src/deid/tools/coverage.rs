@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
-use super::lint::{CHOICE, ConfigLinter, is_free_text};
+use super::lint::{CHOICE, ConfigLinter, is_free_text, leaves_values};
 use crate::definitions::ResourceType;
 use crate::deid::config::{Method, Rule};
 use crate::deid::plan::{PathAutomaton, State, Transition};
@@ -10,7 +10,8 @@ use crate::deid::primitive::{PrimitiveRole, is_quantity_type};
 
 /// The effect of the rules on the elements of a resource type, without nested resources.
 ///
-/// Rules with a condition are left out of `elements`: they apply in some resources only.
+/// A rule with a condition applies in some resources only. It counts in `elements` only if it keeps: what it hides is not hidden in
+/// all resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeidCoverage {
     /// The resource type.
@@ -148,11 +149,8 @@ impl ConfigLinter<'_> {
         let conditional: Vec<_> = self.config.rules.iter().filter(applies).filter(|rule| !rule.selection.is_exact).collect();
         let conditional_rules = conditional.iter().map(|rule| rule.number).collect();
         // `perturb` keeps its method, because it leaves members of a quantity unchanged.
-        let mut rules = self.rules.clone();
+        let mut rules = self.worst_case_rules(|rule| matches!(rule.method, Method::Keep));
         for (rule, original) in rules.iter_mut().zip(&self.config.rules) {
-            if !original.selection.is_exact {
-                rule.selection.paths.clear();
-            }
             if let Method::Perturb(_) = original.method {
                 rule.method = original.method.clone();
             }
@@ -218,7 +216,7 @@ impl CoverageWalk<'_, '_> {
             PrimitiveRole::Date | PrimitiveRole::DateTime => parameters.keeps_partial_dates,
             PrimitiveRole::AgeValue => parameters.keeps_partial_ages,
             PrimitiveRole::PostalCode => parameters.keeps_partial_zip_codes,
-            PrimitiveRole::Reference | PrimitiveRole::Other => false,
+            PrimitiveRole::Reference | PrimitiveRole::BundleAddress | PrimitiveRole::Other => false,
         };
         let treatment = match &rule.method {
             Method::Keep => DeidTreatment::KeptByRule,
@@ -232,11 +230,12 @@ impl CoverageWalk<'_, '_> {
             Method::CryptoHash => DeidTreatment::Hashed,
             Method::Encrypt => DeidTreatment::Encrypted,
             Method::Substitute(_) => DeidTreatment::Substituted,
+            Method::Generalize(settings) if leaves_values(settings) => DeidTreatment::KeptByMethod,
             Method::Generalize(_) => DeidTreatment::Generalized,
             Method::Unknown => DeidTreatment::Fails,
         };
-        // `unnamedElements` is not a rule of the file.
-        Some((treatment, Some(rule.number).filter(|_| !matches!(rule.method, Method::Drop))))
+        // An implied rule is not in the file.
+        Some((treatment, Some(rule.number).filter(|_| !rule.is_implied)))
     }
 
     /// Lists the elements, each as a whole if all of it is treated alike.
@@ -295,31 +294,38 @@ impl CoverageWalk<'_, '_> {
     fn identifiers_beside_id(&self, resource_type: ResourceType) -> Vec<String> {
         let value_of =
             |state: &State, name: &str| self.automaton.get(state.members.get(name)?.next_state).and_then(|state| self.decision(state));
-        let root = self.automaton.get(0);
-        if root.and_then(|root| value_of(root, "id")).is_none_or(|(treatment, _)| treatment.keeps()) {
+        let root = self.linter.config.version.type_definitions().of_resource(resource_type);
+        if !root.is_some_and(|root| self.linter.may_hide_ids(root)) {
             return Vec::new();
         }
         let mut found = BTreeSet::new();
-        let mut visited = HashSet::from([0]);
-        let mut queue = VecDeque::from([(0, resource_type.as_str().to_owned())]);
-        while let Some((number, path)) = queue.pop_front() {
-            let Some(state) = self.automaton.get(number) else { continue };
+        // Each identifier is listed with each of its paths. A path visits a state once, since elements contain each other in cycles.
+        let mut queue = VecDeque::from([(vec![0], resource_type.as_str().to_owned())]);
+        let mut expanded = 0;
+        while let Some((states, path)) = queue.pop_front().filter(|_| expanded < MAX_EXPANDED_PATHS) {
+            expanded += 1;
+            let Some(state) = states.last().and_then(|number| self.automaton.get(*number)) else { continue };
             for transition in state.members.iter().filter(|transition| is_content(transition)) {
                 let path = format!("{path}.{}", transition.name);
                 let name = self.linter.resolver.loaded_type(transition.definition).map(|loaded| loaded.name);
                 let next = self.automaton.get(transition.next_state);
                 let is_kept = next.and_then(|next| value_of(next, "value")).is_some_and(|(treatment, _)| treatment.keeps());
-                if name == Some("Identifier") && is_kept {
-                    found.insert(path.clone());
-                }
-                if visited.insert(transition.next_state) {
-                    queue.push_back((transition.next_state, path));
+                // The identifiers inside an identifier are those of its issuer.
+                if name == Some("Identifier") {
+                    found.extend(is_kept.then_some(path));
+                } else if !transition.is_primitive && !states.contains(&transition.next_state) {
+                    let states = states.iter().copied().chain([transition.next_state]).collect();
+                    queue.push_back((states, path));
                 }
             }
         }
         found.into_iter().collect()
     }
 }
+
+/// The number of paths of a type that are searched for identifiers. Short paths come first; only types that contain every data type
+/// have more.
+const MAX_EXPANDED_PATHS: usize = 2_000;
 
 /// Returns true for members that are content of the element itself: no extensions and no nested resources.
 fn is_content(transition: &Transition) -> bool {

@@ -29,8 +29,10 @@ struct TypeDates {
 /// Returns a remark for each rule that shifts known dates together with others.
 pub(in crate::deid) fn known_date_remarks(linter: &ConfigLinter<'_>) -> Vec<DeidRemark> {
     let config = linter.config;
-    let all_types = config.shifts_dates().then(|| linter.automaton_of_all_types()).flatten();
-    let Some((automaton, roots)) = all_types else { return Vec::new() };
+    // A rule with a condition that redacts a date leaves it to the rules that shift dates in some resources.
+    let automata = config.shifts_dates().then(|| linter.worst_case(|rule| matches!(rule.method, Method::DateShift))).flatten();
+    let Some(automata) = automata else { return Vec::new() };
+    let (automaton, roots) = &*automata;
     let types: Vec<TypeDates> =
         roots.iter().map(|(root, number)| type_dates(config, automaton, linter.type_name(*root), *number)).collect();
     let moves_across_types = config.parameters.shifts_across_resources();

@@ -1,18 +1,20 @@
 //! Checks of a configuration against the definitions of FHIR, without any data.
 
 mod conditions;
+mod constants;
 mod methods;
 
 use std::cell::OnceCell;
 use std::collections::{HashSet, VecDeque};
+use std::rc::Rc;
 
 use crate::definitions::{ResourceType, TypeDefinition, TypeKind};
 use crate::deid::config::{Method, ParsedConfig, Rule, RuleTarget, closest_name};
 use crate::deid::error::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity, Truncated};
 use crate::deid::fhirpath::Step;
-use crate::deid::plan::{PathAutomaton, PathResolver, ReachableElements, State, Transition};
+use crate::deid::plan::{PathAutomaton, PathResolver, ReachableElements, State, Transition, rules_of_id};
 use crate::deid::primitive::PrimitiveRole;
-pub(super) use methods::is_free_text;
+pub(super) use methods::{is_free_text, leaves_values};
 
 /// The name of the type of an element that may have one of several.
 pub(super) const CHOICE: &str = "choice";
@@ -35,8 +37,8 @@ pub(in crate::deid) struct ConfigLinter<'c> {
     pub(super) resolver: PathResolver,
     /// The rules with the method `keep`: the checks depend on what rules select, and every automaton can apply `keep`.
     pub(super) rules: Vec<Rule>,
-    /// The states of all types with these rules, compiled on first use.
-    all_types: OnceCell<Option<TypeAutomata>>,
+    /// The states of all types with these rules, compiled on first use. Every condition counts as true.
+    all_types: OnceCell<Option<Rc<TypeAutomata>>>,
 }
 
 impl<'c> ConfigLinter<'c> {
@@ -56,6 +58,7 @@ impl<'c> ConfigLinter<'c> {
                 of_rule.extend(rule.selection.paths.iter().find_map(|path| self.unreachable_remark(rule, path)));
             } else {
                 of_rule.extend(self.unreachable_branch(rule));
+                of_rule.extend(abstract_type_remark(rule));
                 let reason = "the rule has no effect: earlier rules apply to every element that it selects";
                 let remedy = "move the rule before the rules that select the same elements";
                 of_rule.extend((!usage.effective.contains(&index)).then(|| error(DeidRemarkCode::NoEffect, reason, remedy)));
@@ -113,9 +116,9 @@ impl<'c> ConfigLinter<'c> {
         self.unreachable_reason(rule, path).map(|(reason, remedy)| error(DeidRemarkCode::SelectsNothing, reason, remedy))
     }
 
-    /// Iterates over the rules that the file contains, with their indexes. Omits the rule for `unnamedElements`.
+    /// Iterates over the rules that the file contains, with their indexes. Omits the implied ones.
     fn file_rules(&self) -> impl Iterator<Item = (usize, &Rule)> {
-        let of_file = self.config.rules.iter().enumerate().filter(|(_, rule)| !matches!(rule.method, Method::Drop));
+        let of_file = self.config.rules.iter().enumerate().filter(|(_, rule)| !rule.is_implied);
         of_file.filter_map(|(index, _)| Some((index, self.rules.get(index)?)))
     }
 
@@ -245,44 +248,108 @@ impl<'c> ConfigLinter<'c> {
         self.config.version.type_definitions().by_name(name).is_some_and(|definition| self.kind(definition) == TypeKind::Resource)
     }
 
-    /// Reports a type whose ids are hashed while its references still reveal ids.
-    fn revealing_references(&self) -> Option<DeidRemark> {
-        let rule_of = |state: &State| self.config.rules.get(state.applied_rule?.index);
-        let keeps = |rule: &&Rule| matches!(rule.method, Method::Keep);
-        if !self.config.rules.iter().any(|rule| matches!(rule.method, Method::CryptoHash)) {
-            return None;
+    /// Reports ids that stay although others are hashed: those for which the condition of their rule is false, and those in references
+    /// and in the addresses of Bundles.
+    fn revealing_references(&self) -> Vec<DeidRemark> {
+        let hidden: Vec<TypeDefinition> = self.resource_definitions().filter(|root| self.protects_ids(*root)).collect();
+        if hidden.is_empty() {
+            return Vec::new();
         }
-        let (automaton, roots) = self.automaton_of_all_types()?;
-        // States that types share are visited once: the walk ends at the first reference that reveals an id.
+        // A rule with a condition hides nothing for certain.
+        let Some(automata) = self.worst_case(|rule| rule.method.leaves_ids()) else { return Vec::new() };
+        let in_bundle = automata.1.iter().filter(|(root, _)| self.type_name(*root) == "Bundle");
+        let of_hidden = automata.1.iter().filter(|(root, _)| hidden.contains(root));
+        let references = self.revealing_element(&automata.0, of_hidden, PrimitiveRole::Reference, "references");
+        let addresses = self.revealing_element(&automata.0, in_bundle, PrimitiveRole::BundleAddress, "addresses");
+        self.unhashed_ids(&hidden).into_iter().chain(references).chain(addresses).collect()
+    }
+
+    /// Returns true if ids of a type are hashed, at least under a condition, or if all of them are redacted.
+    fn protects_ids(&self, root: TypeDefinition) -> bool {
+        let rules = rules_of_id(&self.config.rules, self.resolver, root);
+        let is_redacting = |rule: &&Rule| rule.selection.is_exact && matches!(rule.method, Method::Redact);
+        rules.iter().any(|rule| matches!(rule.method, Method::CryptoHash)) || rules.first().is_some_and(is_redacting)
+    }
+
+    /// Returns true if a rule hides ids of a type, at least under a condition.
+    pub(super) fn may_hide_ids(&self, root: TypeDefinition) -> bool {
+        rules_of_id(&self.config.rules, self.resolver, root).iter().any(|rule| !rule.method.leaves_ids())
+    }
+
+    /// Returns the remark about a rule that hashes ids of a type under a condition, if no rule applies to the other ids of the type.
+    fn unhashed_ids(&self, hidden: &[TypeDefinition]) -> Option<DeidRemark> {
+        hidden.iter().find_map(|root| {
+            let rules = rules_of_id(&self.config.rules, self.resolver, *root);
+            let is_open = rules.last().is_some_and(|rule| !rule.selection.is_exact);
+            let hashing = rules.into_iter().find(|rule| is_open && matches!(rule.method, Method::CryptoHash))?;
+            let reason = format!("the rule hashes ids only where its condition is true; other ids of {} stay", self.type_name(*root));
+            let remedy = "add a rule without a condition for the other ids";
+            Some(error(DeidRemarkCode::RevealingReferences, reason, remedy).of_rule(hashing.number, &hashing.path))
+        })
+    }
+
+    /// Returns the remark about the first element with a role that reveals ids, in the types whose roots have these states.
+    fn revealing_element<'a>(
+        &self,
+        automaton: &PathAutomaton,
+        roots: impl Iterator<Item = &'a (TypeDefinition, u32)>,
+        role: PrimitiveRole,
+        elements: &str,
+    ) -> Option<DeidRemark> {
+        let rule_of = |state: &State| self.config.rules.get(state.applied_rule?.index);
+        let has_role = |state: &&State| state.primitive.is_some_and(|primitive| primitive.role == role);
+        // States that types share are visited once: the walk ends at the first element that reveals an id.
         let mut visited = HashSet::new();
-        for (root, number) in roots.iter().copied() {
-            let id = automaton.get(number).and_then(|state| automaton.get(state.members.get("id")?.next_state));
-            if !id.and_then(rule_of).is_some_and(|rule| matches!(rule.method, Method::CryptoHash)) {
-                continue;
-            }
-            let is_reference = |state: &&State| state.primitive.is_some_and(|primitive| primitive.role == PrimitiveRole::Reference);
-            let reached = reach_states(automaton, number, &mut visited);
-            let mut revealing = reached.into_iter().filter(is_reference).map(rule_of).filter(|rule| rule.as_ref().is_none_or(keeps));
-            let type_name = self.type_name(root);
+        for (root, number) in roots {
+            let reached = reach_states(automaton, *number, &mut visited);
+            let mut revealing =
+                reached.into_iter().filter(has_role).map(rule_of).filter(|rule| rule.is_none_or(|rule| rule.method.leaves_ids()));
             let Some(rule) = revealing.next() else { continue };
+            let type_name = self.type_name(*root);
+            let wanted = match role {
+                PrimitiveRole::BundleAddress => "them",
+                PrimitiveRole::Reference
+                | PrimitiveRole::Date
+                | PrimitiveRole::DateTime
+                | PrimitiveRole::AgeValue
+                | PrimitiveRole::PostalCode
+                | PrimitiveRole::Other => "nodesByType('Reference').reference",
+            };
             return Some(match rule {
                 Some(rule) => {
-                    let reason = format!("the rule keeps references in {type_name}, which reveal ids that other rules hash");
-                    error(DeidRemarkCode::RevealingReferences, reason, "hash nodesByType('Reference').reference before this rule")
-                        .of_rule(rule.number, &rule.path)
+                    let reason = format!("the rule keeps {elements} in {type_name}, which reveal ids that other rules hide");
+                    let remedy = format!("hash or redact {wanted} before this rule");
+                    error(DeidRemarkCode::RevealingReferences, reason, remedy).of_rule(rule.number, &rule.path)
                 }
                 None => {
-                    let reason = format!("ids are hashed, but references still reveal them, such as those in {type_name}");
-                    error(DeidRemarkCode::RevealingReferences, reason, "also hash nodesByType('Reference').reference")
+                    let reason = format!("ids are hidden, but {elements} still reveal them, such as those in {type_name}");
+                    let remedy = format!("also hash or redact {wanted}, in a rule without a condition");
+                    error(DeidRemarkCode::RevealingReferences, reason, remedy)
                 }
             });
         }
         None
     }
 
-    /// Returns the states of all types with the rules of the configuration.
-    pub(super) fn automaton_of_all_types(&self) -> Option<&TypeAutomata> {
-        self.all_types.get_or_init(|| self.type_automata(&self.rules, |_| true)).as_ref()
+    /// Returns the states of all types with the rules of the configuration in the worst case: the condition of a rule is true if
+    /// `is_risky` is true for the rule, and otherwise false.
+    pub(super) fn worst_case(&self, is_risky: impl Fn(&Rule) -> bool) -> Option<Rc<TypeAutomata>> {
+        let counts = |rule: &Rule| rule.selection.is_exact || is_risky(rule);
+        if self.config.rules.iter().all(counts) {
+            return self.all_types.get_or_init(|| self.type_automata(&self.rules, |_| true).map(Rc::new)).clone();
+        }
+        self.type_automata(&self.worst_case_rules(is_risky), |_| true).map(Rc::new)
+    }
+
+    /// Returns the rules of [`Self::worst_case`]. Those that do not apply select nothing.
+    pub(super) fn worst_case_rules(&self, is_risky: impl Fn(&Rule) -> bool) -> Vec<Rule> {
+        let mut rules = self.rules.clone();
+        for (rule, original) in rules.iter_mut().zip(&self.config.rules) {
+            if !original.selection.is_exact && !is_risky(original) {
+                rule.selection.paths.clear();
+            }
+        }
+        rules
     }
 
     /// Compiles rules for all types whose names `is_type` selects into one automaton. Returns it with the root state of each type.
@@ -296,10 +363,10 @@ impl<'c> ConfigLinter<'c> {
         PathAutomaton::compile(rules, self.resolver, root, self.config.parameters.skips_extensions, usize::MAX)
     }
 
-    /// Lists the elements that no rule applies to; see [`crate::deid::DeidConfig::untouched_elements`].
+    /// Lists the elements that no rule applies to in each resource; see [`crate::deid::DeidConfig::untouched_elements`].
     pub(in crate::deid) fn untouched_elements(&self, resource_type: ResourceType) -> Vec<UntouchedElement> {
         let root = self.config.version.type_definitions().of_resource(resource_type);
-        let Some(automaton) = root.and_then(|root| self.automaton(&self.rules, root)) else { return Vec::new() };
+        let Some(automaton) = root.and_then(|root| self.automaton(&self.worst_case_rules(|_| false), root)) else { return Vec::new() };
         let touched = touched_states(&automaton);
         let mut untouched = Vec::new();
         // Each state is expanded once, where it occurs first.
@@ -333,6 +400,23 @@ impl<'c> ConfigLinter<'c> {
         }
         untouched
     }
+}
+
+/// Returns the remark about a path with `nodesByType` of a type that only other types are derived from.
+fn abstract_type_remark(rule: &Rule) -> Option<DeidRemark> {
+    let name = rule.selection.paths.iter().flatten().find_map(|step| match step {
+        Step::ExactType(name) if matches!(&**name, "Resource" | "DomainResource") => Some(name),
+        Step::ExactType(_)
+        | Step::Child(_)
+        | Step::AnyChild
+        | Step::SelfAndDescendants
+        | Step::DescendantsToResources
+        | Step::AllDescendants
+        | Step::ElementName(_)
+        | Step::OfType(_) => None,
+    })?;
+    let reason = format!("the rule selects nothing: no resource has exactly the type `{name}`");
+    Some(error(DeidRemarkCode::SelectsNothing, reason, "write a rule for the type of the nested resources"))
 }
 
 /// Creates a remark with the severity error.

@@ -6,7 +6,7 @@ use std::collections::{HashSet, VecDeque};
 use super::ConfigLinter;
 use super::known_dates::{is_shift, list_elements};
 use crate::definitions::ResourceType;
-use crate::deid::config::Method;
+use crate::deid::config::{Method, Rule};
 use crate::deid::error::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity};
 use crate::deid::plan::PathAutomaton;
 
@@ -29,11 +29,14 @@ struct EventTimes {
 /// there are no such times.
 pub(in crate::deid) fn true_date_remark(linter: &ConfigLinter<'_>) -> Option<DeidRemark> {
     let config = linter.config;
-    let (automaton, roots) = config.shifts_dates().then(|| linter.automaton_of_all_types()).flatten()?;
-    let of_patients = config.version.patient_compartment_types();
-    let named = roots.iter().map(|(root, number)| (linter.type_name(*root), *number));
-    let of_patients = named.filter(|(name, _)| ResourceType::parse(name).is_some_and(|kind| of_patients.contains(kind)));
-    let types: Vec<_> = of_patients.map(|(name, number)| event_times(linter, automaton, name, number)).collect();
+    if !config.shifts_dates() {
+        return None;
+    }
+    // Where the condition of a rule is true, a date moves beside those for which it is false.
+    let shifting = times_of_types(linter, |rule| matches!(rule.method, Method::DateShift))?;
+    let keeping = times_of_types(linter, |rule| matches!(rule.method, Method::Keep))?;
+    let types: Vec<_> =
+        shifting.into_iter().zip(keeping).map(|(shifting, keeping)| EventTimes { unchanged: keeping.unchanged, ..shifting }).collect();
     let moves_across_types = config.parameters.shifts_across_resources();
     let are_shifted = types.iter().any(|times| times.are_shifted);
     let beside_shifted = types.iter().filter(|times| times.are_shifted || (moves_across_types && are_shifted));
@@ -48,6 +51,16 @@ pub(in crate::deid) fn true_date_remark(linter: &ConfigLinter<'_>) -> Option<Dei
     );
     let remedy = "shift or redact them too; nodesByType('date'), nodesByType('dateTime') and nodesByType('instant') select all of them";
     Some(DeidRemark::in_file(DeidRemarkCode::TrueDate, DeidRemarkSeverity::Warning, reason, remedy))
+}
+
+/// Collects the times of events in each type that belongs to patients, in the worst case of [`ConfigLinter::worst_case`].
+fn times_of_types(linter: &ConfigLinter<'_>, is_risky: impl Fn(&Rule) -> bool) -> Option<Vec<EventTimes>> {
+    let automata = linter.worst_case(is_risky)?;
+    let (automaton, roots) = &*automata;
+    let of_patients = linter.config.version.patient_compartment_types();
+    let named = roots.iter().map(|(root, number)| (linter.type_name(*root), *number));
+    let of_patients = named.filter(|(name, _)| ResourceType::parse(name).is_some_and(|kind| of_patients.contains(kind)));
+    Some(of_patients.map(|(name, number)| event_times(linter, automaton, name, number)).collect())
 }
 
 /// Returns true if an element says when an event was.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use super::constants::{ConstantResult, constant_result, is_constant, is_valid_constant, type_failure};
 use super::{ConfigLinter, error, warning};
 use crate::definitions::{MemberDefinition, TypeKind};
 use crate::deid::config::{Method, Rule, RuleTarget, closest_name};
 use crate::deid::error::{DeidRemark, DeidRemarkCode, Truncated};
-use crate::deid::fhirpath::{Expr, Function, Operator, Value};
+use crate::deid::fhirpath::{Expr, Function, Operator, Value, parse};
 use crate::deid::plan::TypedElement;
 
 /// The items that an expression can yield, as far as the definitions of FHIR tell.
@@ -32,6 +33,18 @@ enum ValueKind {
 }
 
 impl ValueKind {
+    /// Returns expressions with a value of each type of the kind.
+    const fn samples(self) -> &'static [&'static str] {
+        match self {
+            Self::Boolean => &["true"],
+            Self::Number => &["1", "1.5", "1 'kg'", "1 day"],
+            Self::Text => &["'a'"],
+            Self::Date => &["@2020-01-01", "@2020-01-01T08:00:00Z"],
+            Self::Time => &["@T08:00"],
+            Self::Complex => &[],
+        }
+    }
+
     /// Describes the kind in remarks.
     const fn as_str(self) -> &'static str {
         match self {
@@ -159,11 +172,21 @@ impl ExpressionChecker<'_, '_> {
                 self.check_operand(index, this);
                 self.check(focus, this).single()
             }
-            Expr::Negate(operand) => self.check_operand(operand, this),
+            Expr::Negate(operand) => {
+                let items = self.check_operand(operand, this);
+                let negated = self.samples(operand, &items).into_iter().map(|sample| Expr::Negate(sample.into()));
+                self.report_failure(negated.collect());
+                items
+            }
             Expr::Binary(operator, left, right) => self.check_operator(*operator, left, right, this),
             Expr::Call(focus, function, arguments) => {
-                let focus = self.check(focus, this);
-                self.check_call(focus, function, arguments, this)
+                let items = self.check(focus, this);
+                if matches!(function, Function::OnValue(_)) && arguments.iter().all(|argument| is_constant(argument, true)) {
+                    let samples = self.samples(focus, &items).into_iter();
+                    let calls = samples.map(|sample| Expr::Call(sample.into(), function.clone(), arguments.clone()));
+                    self.report_failure(calls.collect());
+                }
+                self.check_call(items, function, arguments, this)
             }
         }
     }
@@ -181,6 +204,39 @@ impl ExpressionChecker<'_, '_> {
         let items = self.check_argument(expr, this);
         self.expect_single(&items);
         items
+    }
+
+    /// Returns expressions with a value of each type that an expression can yield. Returns none if that is unknown, or if the expression
+    /// itself fails.
+    fn samples(&self, expr: &Expr, items: &Items) -> Vec<Expr> {
+        if is_constant(expr, true) {
+            return if is_valid_constant(expr) { vec![expr.clone()] } else { Vec::new() };
+        }
+        let kinds = self.kinds(items).filter(|kinds| !kinds.contains(&ValueKind::Complex)).unwrap_or_default();
+        kinds.iter().flat_map(|kind| kind.samples()).filter_map(|sample| parse(sample).ok()).collect()
+    }
+
+    /// Reports an expression that fails for values of any type that it can have.
+    fn report_failure(&mut self, candidates: Vec<Expr>) {
+        let Some(failure) = type_failure(candidates) else { return };
+        let outer = std::mem::replace(&mut self.is_in_condition, true);
+        let reason = format!("an expression {failure}; it fails for each resource with values");
+        self.report(error(DeidRemarkCode::MayFail, reason, "use values of other types; write units of time as in `90 years`"));
+        self.is_in_condition = outer;
+    }
+
+    /// Reports a condition that is never true, or always.
+    fn report_constant_condition(&mut self, condition: &Expr) {
+        let remark = match constant_result(condition) {
+            ConstantResult::True => warning(DeidRemarkCode::Condition, "a condition is always true", "leave it out"),
+            ConstantResult::False | ConstantResult::Unknown => {
+                error(DeidRemarkCode::Condition, "a condition is never true", "remove it, or compare elements of the resource")
+            }
+            ConstantResult::Varies => return,
+        };
+        let outer = std::mem::replace(&mut self.is_in_condition, true);
+        self.report(remark);
+        self.is_in_condition = outer;
     }
 
     /// Reports items of which a resource can have several where a single value is needed.
@@ -204,6 +260,8 @@ impl ExpressionChecker<'_, '_> {
             let reason = "a condition is a value that is not a boolean; it counts as true whenever it has a result";
             self.report(warning(DeidRemarkCode::Condition, reason, "compare the value, or use exists()"));
             self.is_in_condition = outer;
+        } else {
+            self.report_constant_condition(condition);
         }
     }
 
@@ -277,6 +335,7 @@ impl ExpressionChecker<'_, '_> {
         if operator == Operator::Union {
             return self.check(left, this).and(self.check(right, this)).several();
         }
+        let operands = (left, right);
         let (left, right) = (self.check_argument(left, this), self.check_argument(right, this));
         match operator {
             Operator::In => self.expect_single(&left),
@@ -320,6 +379,12 @@ impl ExpressionChecker<'_, '_> {
             Operator::Logic(_) => Items::of_kind(ValueKind::Boolean),
             Operator::Concatenate => Items::of_kind(ValueKind::Text),
             Operator::Arithmetic(_) => {
+                let (left_samples, right_samples) = (self.samples(operands.0, &left), self.samples(operands.1, &right));
+                let with_left = |left: &Expr| {
+                    let binary = |right: &Expr| Expr::Binary(operator, left.clone().into(), right.clone().into());
+                    right_samples.iter().map(binary).collect::<Vec<_>>()
+                };
+                self.report_failure(left_samples.iter().flat_map(with_left).collect());
                 let kinds = self.kinds(&left);
                 Items { values: kinds.unwrap_or_default(), ..Items::default() }
             }
@@ -392,6 +457,7 @@ impl ExpressionChecker<'_, '_> {
             }
             Function::Iif => {
                 self.check_operand(argument(0), this);
+                self.report_constant_condition(argument(0));
                 let first = self.check(argument(1), this);
                 first.and(self.check(argument(2), this))
             }

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
+use super::constants::{ConstantResult, constant_result};
 use super::{ConfigLinter, TypeAutomata, error, warning};
 use crate::definitions::{TypeDefinition, TypeKind};
 use crate::deid::config::{GeneralizeSettings, Method, PerturbSettings, Replacement, Rule};
-use crate::deid::element_tree::ElementTree;
+use crate::deid::element_tree::{ElementTree, NodeId};
 use crate::deid::error::{DeidRemark, DeidRemarkCode, Truncated};
 use crate::deid::fhirpath::{Expr, Value};
 use crate::deid::plan::{State, Transition, TypedElement};
-use crate::deid::primitive::{PrimitiveContext, is_quantity_type};
-use crate::json::JsonValue;
+use crate::deid::primitive::{JsonForm, PrimitiveContext, is_quantity_type};
+use crate::json::{JsonType, JsonValue};
 use crate::semantics::id::is_id;
 
 /// The elements of all resource types that a rule selects, by type and name.
@@ -37,6 +38,10 @@ impl ConfigLinter<'_> {
             Method::CryptoHash => self.written_text_remark(&selected, "cryptoHash", false).into_iter().collect(),
             Method::Encrypt => self.written_text_remark(&selected, "encrypt", true).into_iter().collect(),
             Method::Substitute(replacement) => self.substitute_remarks(&selected, replacement),
+            Method::Generalize(settings) if leaves_values(settings) => {
+                let reason = "no case changes a value, and the rule protects the elements from later rules";
+                vec![error(DeidRemarkCode::CannotAct, reason, "add a case with a new value, or use keep")]
+            }
             Method::Generalize(settings) => {
                 let complex = selected.iter().find(|element| self.kind(element.definition) != TypeKind::Primitive);
                 let remark = complex.map(|element| {
@@ -56,7 +61,8 @@ impl ConfigLinter<'_> {
     /// Returns the remark about values whose extensions `generalize` would apply to. It fails on them, because they have members.
     fn extended_value_remark(&self, rule: &Rule) -> Option<DeidRemark> {
         let index = self.config.rules.iter().position(|other| other.number == rule.number)?;
-        let (automaton, _) = self.automaton_of_all_types()?;
+        let automata = self.worst_case(|other| other.number == rule.number)?;
+        let automaton = &automata.0;
         let is_own = |state: &State| state.applied_rule.is_some_and(|applied| applied.index == index);
         let extension = |state: &State| automaton.get(state.members.get("extension")?.next_state);
         let mut values = automaton.iter().filter(|state| state.primitive.is_some() && is_own(state));
@@ -199,13 +205,7 @@ impl ConfigLinter<'_> {
     fn substitute_remarks(&self, selected: &Selected, replacement: &Replacement) -> Vec<DeidRemark> {
         let fits = |element: &TypedElement| {
             let is_primitive = self.kind(element.definition) == TypeKind::Primitive;
-            let is_object = |text: &str| {
-                let text = text.trim();
-                let json = JsonValue::from_valid(text);
-                serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
-                    && text.starts_with('{')
-                    && ElementTree::from_element(json, element.definition, self.config.version).is_ok()
-            };
+            let is_object = |text: &str| self.replacement_tree(element, text).is_some();
             match replacement {
                 Replacement::Empty => true,
                 Replacement::Object(text) => !is_primitive && is_object(text),
@@ -228,7 +228,27 @@ impl ConfigLinter<'_> {
                 remarks.push(warning(DeidRemarkCode::InvalidResult, reason, "write a value of the type"));
             }
         }
+        remarks.extend(self.replaced_member_remark(selected, replacement));
         remarks
+    }
+
+    /// Returns the object of a replacement as an element; `None` if it is none, or has members that the element does not define.
+    fn replacement_tree<'t>(&self, element: &TypedElement, text: &'t str) -> Option<ElementTree<'t>> {
+        let text = text.trim();
+        let is_object = text.starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+        is_object.then(|| ElementTree::from_element(JsonValue::from_valid(text), element.definition, self.config.version).ok()).flatten()
+    }
+
+    /// Returns the remark about a value inside the object of a replacement that its element does not allow.
+    fn replaced_member_remark(&self, selected: &Selected, replacement: &Replacement) -> Option<DeidRemark> {
+        let (Replacement::Object(text) | Replacement::Text(text)) = replacement else { return None };
+        let complex = selected.iter().filter(|element| self.kind(element.definition) != TypeKind::Primitive);
+        let (name, type_name) = complex.filter_map(|element| self.replacement_tree(element, text)).find_map(|tree| {
+            let invalid = tree.self_and_descendants(NodeId::ROOT).into_iter().find(|node| has_invalid_value(&tree, *node))?;
+            Some((tree.element(invalid), tree.type_name(invalid)))
+        })?;
+        let reason = format!("replaceWith has a value for `{name}` that is not one of its type ({type_name})");
+        Some(warning(DeidRemarkCode::InvalidResult, reason, "write a value of the type"))
     }
 
     /// Returns the elements that a method leaves unchanged and protects from a later rule that would change them.
@@ -342,6 +362,31 @@ pub(in crate::deid) fn is_free_text(type_name: &str) -> bool {
     matches!(type_name, "string" | "markdown" | "xhtml" | "base64Binary")
 }
 
+/// Returns true if no case of `generalize` changes a value. A case applies unless its condition is false.
+pub(in crate::deid) fn leaves_values(settings: &GeneralizeSettings) -> bool {
+    for (condition, value) in &settings.cases {
+        match (constant_result(condition), value) {
+            (ConstantResult::False, _) | (ConstantResult::Varies, Expr::This) => {}
+            (ConstantResult::True | ConstantResult::Unknown, Expr::This) => return true,
+            (ConstantResult::True | ConstantResult::Unknown | ConstantResult::Varies, _) => return false,
+        }
+    }
+    settings.keeps_other_values
+}
+
+/// Returns true if an element has a value whose form or text its type does not allow.
+fn has_invalid_value(tree: &ElementTree<'_>, node: NodeId) -> bool {
+    let value = tree.node(node).and_then(|node| node.value.as_deref()).map(JsonValue::from_valid);
+    value.zip(tree.primitive(node)).is_some_and(|(value, primitive)| {
+        let form = match primitive.json_form() {
+            JsonForm::String => JsonType::String,
+            JsonForm::Number => JsonType::Number,
+            JsonForm::Boolean => JsonType::Boolean,
+        };
+        value.json_type() != form || !is_valid(primitive.type_name, &value.primitive_text())
+    })
+}
+
 /// Returns true if a text is a value of a primitive type.
 fn is_valid(type_name: &str, text: &str) -> bool {
     let value = Value::from_primitive(type_name, text.into());
@@ -355,6 +400,7 @@ fn is_valid(type_name: &str, text: &str) -> bool {
             is_in_range && !matches!(value, Value::String(_))
         }
         "id" => is_id(text),
-        _ => true,
+        // FHIR has no empty values.
+        _ => !text.is_empty(),
     }
 }
