@@ -38,29 +38,6 @@ fn an_export_is_exact_although_workers_crash_and_answers_are_lost() -> Result<()
     Ok(())
 }
 
-/// Returns an export of tasks of four objects each, of which two workers read with a tenth of the speed of the others.
-fn scenario_with_slow_workers(mode: Mode) -> Scenario {
-    Scenario { file_bytes: 4_000_000, object_bytes: 16_000_000, slow_workers: 2, ..scenario(mode, 4) }
-}
-
-#[test]
-fn idle_workers_take_over_a_part_of_slow_tasks() -> Result<(), SimulationError> {
-    for mode in [Mode::One, Mode::Auto] {
-        let scenario = Scenario { crash_interval: None, lost_answers: 0.0, ..scenario_with_slow_workers(mode) };
-        let (split, left_alone) = (exact(&scenario)?, exact(&Scenario { splits_tasks: false, ..scenario })?);
-        assert!(split.duration < left_alone.duration, "{mode:?}: {:?}, {:?}", split.duration, left_alone.duration);
-    }
-    Ok(())
-}
-
-#[test]
-fn an_export_with_split_tasks_is_exact_although_workers_crash_and_answers_are_lost() -> Result<(), SimulationError> {
-    for mode in [Mode::One, Mode::Auto] {
-        exact(&scenario_with_slow_workers(mode))?;
-    }
-    Ok(())
-}
-
 #[test]
 fn a_seed_determines_a_run() -> Result<(), SimulationError> {
     let calls = |seed| -> Result<_, SimulationError> {
