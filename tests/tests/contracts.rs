@@ -13,7 +13,7 @@ use headrace_core::access::Agent;
 use headrace_core::job::JobSecrets;
 use headrace_core::job::file::{Fragment, OutputFile, OutputFileName};
 use headrace_core::job::file_list::FileListPart;
-use headrace_core::job::task::{Lease, LeaseOutcome, PlanInput, TaskCompletion, TaskUpdate, Work};
+use headrace_core::job::task::{Lease, LeaseOutcome, PlanInput, TaskCompletion, TaskSplit, TaskUpdate, Work};
 use headrace_core::job::{FailureReason, Job, JobEvent, Quotas, RecordConditions, RecordOutcome, Transition};
 use headrace_core::ports::{
     DueItem, FragmentSelection, JobLists, JobPage, JobSecretEncryptor, JobStore, LeaseSettings, QueueStart, QueuedJob, TaskStore,
@@ -208,6 +208,10 @@ impl TaskStore for ReopenedFile {
 
     async fn update_task(&self, lease: &mut Lease, record: TaskUpdate, until: Millis) -> Result<(), StoreError> {
         call!(self, update_task(lease, record, until))
+    }
+
+    async fn split_task(&self, lease: &mut Lease, split: TaskSplit, until: Millis) -> Result<Option<TaskId>, StoreError> {
+        call!(self, split_task(lease, split, until))
     }
 
     async fn complete_task(&self, lease: &Lease, close: TaskCompletion) -> Result<Job, StoreError> {

@@ -174,6 +174,8 @@ pub struct Job {
     pub round: u32,
     /// The number of tasks of the current round, if it is not round 0.
     pub round_tasks: u32,
+    /// The number of tasks that have taken over a part of another read task, beside those of the plan.
+    pub split_tasks: u32,
     /// The phase of the current round.
     pub phase: Phase,
     /// The first round whose fragments are not merged yet.
@@ -209,6 +211,7 @@ impl Job {
             open_tasks: 0,
             round: 0,
             round_tasks: 0,
+            split_tasks: 0,
             phase: Phase::Read,
             first_unmerged_round: 0,
             files_since_round: 0,
@@ -238,9 +241,23 @@ impl Job {
     /// Returns the number of tasks of the current round, without the finalize task. 0 until the plan is complete.
     pub fn tasks_of_round(&self) -> u32 {
         match self.round {
+            0 => self.read_tasks(),
+            _ => self.round_tasks,
+        }
+    }
+
+    /// Returns the number of tasks with which the current round began. Unlike [`Self::tasks_of_round`] it never changes within a round.
+    pub fn initial_tasks_of_round(&self) -> u32 {
+        match self.round {
             0 => self.planned.map_or(0, |planned| planned.tasks),
             _ => self.round_tasks,
         }
+    }
+
+    /// Returns the number of tasks that read the lake first: those of the plan, and those that took over a part of one. 0 until the plan is
+    /// complete.
+    pub fn read_tasks(&self) -> u32 {
+        self.planned.map_or(0, |planned| planned.tasks + self.split_tasks)
     }
 
     /// Returns the index of a task among those of its round, from 0.
@@ -256,7 +273,7 @@ impl Job {
             (_, None) => false,
             (1, Some(_)) => true,
             (task, Some(_)) if task >= ROUND_TASKS => task / ROUND_TASKS == self.round && task % ROUND_TASKS < self.round_tasks,
-            (task, Some(planned)) => task - FIRST_READ_TASK < planned.tasks,
+            (task, Some(_)) => task - FIRST_READ_TASK < self.read_tasks(),
         }
     }
 

@@ -7,5 +7,6 @@ pub mod ndjson;
 pub mod near_misses;
 pub mod reader;
 pub mod slices;
+pub mod split;
 pub mod sync_report;
 pub mod watermark;

@@ -30,6 +30,12 @@ struct Arguments {
     /// Memory of a worker in MB.
     #[arg(long, default_value_t = 768)]
     memory_mb: u32,
+    /// Number of workers with a tenth of the speed of the others.
+    #[arg(long, default_value_t = 0)]
+    slow_workers: u32,
+    /// Leave the last tasks of a round to their workers, however slow these are.
+    #[arg(long)]
+    no_splits: bool,
     /// Mean time between crashes of a worker in seconds. 0 for no crashes.
     #[arg(long, default_value_t = 0)]
     crash_interval: u64,
@@ -87,6 +93,8 @@ impl Arguments {
             mode: self.mode,
             seed: self.seed,
             worker_memory_mb: self.memory_mb,
+            slow_workers: self.slow_workers,
+            splits_tasks: !self.no_splits,
             crash_interval: (self.crash_interval > 0).then(|| Duration::from_secs(self.crash_interval)),
             lost_answers: self.lost_answers,
             burst: self.burst,

@@ -19,6 +19,10 @@ pub struct Scenario {
     pub seed: u64,
     /// The memory of a worker, in MB.
     pub worker_memory_mb: u32,
+    /// The number of workers, of the first ones that start, whose processor and network have a tenth of the speed of the others.
+    pub slow_workers: u32,
+    /// True if a task that is among the last of its round gives a part of its slices to a new task.
+    pub splits_tasks: bool,
     /// The mean time between crashes of a worker. `None` for workers that never crash.
     pub crash_interval: Option<Duration>,
     /// The fraction of calls to the job table that are applied and whose answer is lost.
@@ -78,6 +82,8 @@ impl Default for Scenario {
             mode: Mode::Auto,
             seed: 7,
             worker_memory_mb: 768,
+            slow_workers: 0,
+            splits_tasks: true,
             crash_interval: None,
             lost_answers: 0.0,
             burst: false,

@@ -28,6 +28,12 @@ pub struct Report {
     pub workers: u32,
     /// The most of them that the export started itself.
     pub started_workers: u32,
+    /// The number of workers with a tenth of the speed of the others.
+    pub slow_workers: u32,
+    /// True if the last tasks of a round give a part of their slices to new tasks.
+    pub splits_tasks: bool,
+    /// The memory of a worker, in MB.
+    pub worker_memory_mb: u32,
     /// The interpretation of the lake.
     pub mode: &'static str,
     /// The seed.
@@ -103,6 +109,9 @@ impl Report {
             objects: outcome.objects,
             workers: scenario.workers,
             started_workers: scenario.started_workers,
+            slow_workers: scenario.slow_workers,
+            splits_tasks: scenario.splits_tasks,
+            worker_memory_mb: scenario.worker_memory_mb,
             mode: scenario.mode.as_str(),
             seed: scenario.seed,
             bytes_per_simulated_byte: outcome.scale.bytes,

@@ -4,37 +4,23 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
-use chunk_worker::handler::ChunkWorkerHandler;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use headrace_aws::{DynamoJobStore, S3Lake, S3OutputStore, SqsTaskQueue, TableSchema};
-use headrace_core::flow::work::settings::WorkerSettings;
-use headrace_core::job::{Job, JobState};
-use headrace_core::ports::{JobStore as _, NoFeed, OutputStore as _, Ports};
-use headrace_core::vocab::clock::Millis;
-use headrace_core::vocab::ids::JobId;
-use headrace_edge::auth::Authenticator;
-use headrace_edge::config::AccessControl;
-use headrace_edge::system::{SystemClock, random_job_id};
+use headrace_core::ports::OutputStore as _;
+use headrace_core::vocab::lake_settings::LakeSettings;
 use headrace_local::stores::embedded::EmbeddedDynamo;
 use headrace_tests::lake;
+use headrace_tests::measurements::functions::{ExportFunctions, LAKE, OUT};
+use headrace_tests::standins::disk_s3;
 use headrace_tests::standins::s3::S3StandIn;
-use headrace_tests::standins::sqs::SqsStandIn;
-use kickoff::handler::KickoffHandler;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
+use crate::BoxError;
 use crate::table::{Row, print, time};
-use crate::{BoxError, disk_s3, kick_off, local};
-
-const TABLE: &str = "jobs";
-const LAKE: &str = "lake";
-const OUT: &str = "out";
 
 /// Size of range requests, as in the adapters.
 const GET_BYTES: u64 = 4 << 20;
@@ -127,7 +113,7 @@ async fn transfer_lake(s3: &S3StandIn, concurrency: usize) -> Result<(), BoxErro
 }
 
 /// S3 behind the adapters.
-pub(crate) enum S3Backend<'a> {
+enum S3Backend<'a> {
     /// S3 stand-in of the tests, which holds the lake.
     StandIn(&'a S3StandIn),
     /// S3 of plain files without any checks.
@@ -139,86 +125,38 @@ pub(crate) enum S3Backend<'a> {
     },
 }
 
-type Handler = KickoffHandler<DynamoJobStore, SqsTaskQueue, S3Lake, S3OutputStore, SystemClock>;
-type Worker = ChunkWorkerHandler<DynamoJobStore, SqsTaskQueue, S3Lake, S3OutputStore, SystemClock>;
-
-/// Functions that an export needs, connected as in `template.yaml`.
-pub(crate) struct Deployment {
-    kickoff: Handler,
-    jobs: DynamoJobStore,
-    parts: S3OutputStore,
+/// Functions that an export needs, with workers.
+struct Deployment {
+    functions: Arc<ExportFunctions>,
     _workers: JoinSet<Result<(), BoxError>>,
 }
 
 impl Deployment {
     /// Starts the functions with this number of concurrent workers.
-    pub(crate) async fn start(s3: S3Backend<'_>, workers: usize) -> Result<Self, BoxError> {
+    async fn start(s3: S3Backend<'_>, workers: usize) -> Result<Self, BoxError> {
         let client = match s3 {
             S3Backend::StandIn(s3) => s3.client(),
-            S3Backend::Folder { lake, root } => disk_s3::client(LAKE, lake, root),
+            S3Backend::Folder { lake, root } => disk_s3::client(lake, root),
         };
         let dynamo = EmbeddedDynamo::in_memory()?.client();
-        TableSchema::create(&dynamo, TABLE).await?;
-        let sqs = SqsStandIn::start();
-        let (url, dlq) = sqs.create_queue_with_dlq("tasks", 900, 5).await?;
-        let jobs = DynamoJobStore::new(dynamo, TABLE);
-        let queue = SqsTaskQueue::new(sqs.client(), &url).with_dead_letters(&dlq);
-        let (source, parts) = (S3Lake::new(&client, LAKE, ""), S3OutputStore::new(&client, OUT, ""));
-        let ports = Ports {
-            jobs: jobs.clone(),
-            queue: queue.clone(),
-            source: source.clone(),
-            output: parts.clone(),
-            clock: SystemClock,
-            feed: NoFeed,
-        };
-        let worker = Arc::new(ChunkWorkerHandler::new(ports, WorkerSettings::default()));
+        let functions = Arc::new(ExportFunctions::create(&client, dynamo, LakeSettings::default()).await?);
         let mut worker_tasks = JoinSet::new();
         for _ in 0..workers {
-            worker_tasks.spawn(work(sqs.client(), url.clone(), worker.clone()));
+            let functions = Arc::clone(&functions);
+            worker_tasks.spawn(async move {
+                loop {
+                    functions.run_task().await?;
+                }
+            });
         }
-        let authenticator = Authenticator::new(jobs.clone(), SystemClock, AccessControl::None);
-        let kickoff =
-            KickoffHandler::new(authenticator, (jobs.clone(), queue), (source, parts.clone()), SystemClock, local::terms(), random_job_id);
-        Ok(Self { kickoff, jobs, parts, _workers: worker_tasks })
+        Ok(Self { functions, _workers: worker_tasks })
     }
 
-    /// Runs one export from the kick-off to the complete job.
-    pub(crate) async fn export(&self) -> Result<Job, BoxError> {
-        let response = Box::pin(self.kickoff.handle(kick_off::request(None)?)).await;
-        let location = response.headers().get("content-location").ok_or("the kick-off was not accepted")?.to_str()?;
-        let id = JobId::parse(location.rsplit('/').next().unwrap_or_default())?;
-        loop {
-            let job = self.jobs.job(&id).await?.ok_or("the job is not found")?;
-            match job.state {
-                JobState::Queued | JobState::Accepted | JobState::Running => tokio::time::sleep(Duration::from_millis(5)).await,
-                JobState::Complete => return Ok(job),
-                JobState::Failed | JobState::Cancelled | JobState::Expired => return Err(format!("the job ended: {:?}", job.reason).into()),
-            }
-        }
-    }
-
-    /// Measures one export, then deletes its files.
+    /// Measures one export from the kick-off to the complete job, then deletes its files.
     fn time(&self, runtime: &Runtime) -> Result<crate::table::Timing, BoxError> {
-        let (timing, job) = time(|| runtime.block_on(self.export()))?;
-        runtime.block_on(self.parts.delete_all_except(&job.folder(), &BTreeSet::new()))?;
+        let export = async { self.functions.wait_for(&self.functions.kick_off("/$export").await?).await };
+        let (timing, job) = time(|| runtime.block_on(export))?;
+        runtime.block_on(self.functions.output.delete_all_except(&job.folder(), &BTreeSet::new()))?;
         Ok(timing)
-    }
-}
-
-/// Passes messages to the worker one at a time, like an event source mapping.
-async fn work(sqs: aws_sdk_sqs::Client, url: String, worker: Arc<Worker>) -> Result<(), BoxError> {
-    loop {
-        let received = sqs.receive_message().queue_url(&url).max_number_of_messages(1).wait_time_seconds(20).send().await?;
-        for received in received.messages.unwrap_or_default() {
-            let mut message = SqsMessage::default();
-            (message.message_id, message.body) = (received.message_id, received.body);
-            let mut event = SqsEvent::default();
-            event.records = vec![message];
-            let response = worker.handle(event, Millis(u64::MAX)).await?;
-            if response.batch_item_failures.is_empty() {
-                sqs.delete_message().queue_url(&url).set_receipt_handle(received.receipt_handle).send().await?;
-            }
-        }
     }
 }

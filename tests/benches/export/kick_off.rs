@@ -60,7 +60,7 @@ async fn run(state: &Path) -> Result<(Vec<Duration>, Vec<Duration>), BoxError> {
 }
 
 /// Builds a kick-off request as API Gateway and the local server pass it to the handler.
-pub(crate) fn request(query: Option<&str>) -> Result<Request, http::Error> {
+fn request(query: Option<&str>) -> Result<Request, http::Error> {
     let request = http::Request::get(format!("/fhir/$export?{}", query.unwrap_or_default()));
     let request = request.header("host", "127.0.0.1").header("accept", "application/fhir+json").header("prefer", "respond-async");
     Ok(request.body(Body::Empty)?.with_raw_http_path("/fhir/$export"))

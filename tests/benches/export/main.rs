@@ -1,14 +1,12 @@
 //! Benchmarks of exports. Each figure is printed next to a baseline that is measured in the same run. No benchmark fails for being slow.
 //!
-//! `cargo bench -p headrace-tests --bench export [-- [--runs N] NAME…]`. Without names, all but `memory-large` run.
+//! `cargo bench -p headrace-tests --bench export [-- [--runs N] NAME…]`. Without names, all run. The program `memory` measures memory.
 
 mod aws;
 mod child;
-mod disk_s3;
 mod kick_off;
 mod lakes;
 mod local;
-mod memory;
 mod pump;
 mod table;
 mod text_filter;
@@ -60,10 +58,6 @@ enum Benchmark {
     Increment,
     /// Export through the AWS adapters, over stand-ins.
     Aws,
-    /// Peak memory of workers for a lake of 45 MB.
-    Memory,
-    /// Peak memory of workers for a lake of 4.5 GB. Takes 20 GB of disk and some minutes.
-    MemoryLarge,
     /// Latency of 1,000 kick-offs.
     KickOff,
     /// Throughput of one core without a file system.
@@ -76,7 +70,7 @@ fn main() -> Result<(), BoxError> {
         return child::run(&arguments.child);
     }
     let source = arguments.source.clone().unwrap_or_else(sample_lake_dir);
-    let wants = |name| if arguments.benchmarks.is_empty() { name != Benchmark::MemoryLarge } else { arguments.benchmarks.contains(&name) };
+    let wants = |name| arguments.benchmarks.is_empty() || arguments.benchmarks.contains(&name);
     // Next to the build output, which is on a real file system with enough space.
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let place = |name: &str| scratch.path().join(name);
@@ -123,12 +117,6 @@ fn main() -> Result<(), BoxError> {
     }
     if wants(Benchmark::KickOff) {
         kick_off::measure(scratch.path())?;
-    }
-    if wants(Benchmark::Memory) {
-        memory::measure(&source, scratch.path(), 45_000_000)?;
-    }
-    if wants(Benchmark::MemoryLarge) {
-        memory::measure(&source, scratch.path(), 4_500_000_000)?;
     }
     Ok(())
 }

@@ -7,17 +7,14 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
-mod server;
-
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Parser as _;
 use headrace_local::cli::{Cli, Command as CliCommand};
 use headrace_local::client::sync::command::run_sync;
+use headrace_tests::standins::made_up_server::MadeUpServer;
 use serde_json::Value;
-
-use crate::server::MadeUpServer;
 
 /// An error of any kind.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -15,7 +15,7 @@ use headrace_core::job::JobSecrets;
 use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
 use headrace_core::job::file_list::FileListPart;
 use headrace_core::job::folder::Folder;
-use headrace_core::job::task::{Lease, LeaseOutcome, Pin, PlanInput, TaskCompletion, TaskUpdate, Work};
+use headrace_core::job::task::{Lease, LeaseOutcome, Pin, PlanInput, TaskCompletion, TaskSplit, TaskUpdate, Work};
 use headrace_core::job::{FailureReason, Job, JobEvent, Quotas, RecordConditions, RecordOutcome, Transition};
 use headrace_core::ports::{
     AccessStore, AuditFileListing, AuditFiles, AuditTrail, AuditWrite, ByteStream, DueItem, EventOutbox, EventSender, FileAccess,
@@ -290,6 +290,16 @@ impl<T: TaskStore> TaskStore for FaultyPort<T> {
             self.port.update_task(lease, update, until).await
         };
         let result = self.faults.intercept(name, call).await;
+        if result.is_err() {
+            *lease = before;
+        }
+        result
+    }
+
+    async fn split_task(&self, lease: &mut Lease, split: TaskSplit, until: Millis) -> Result<Option<TaskId>, StoreError> {
+        // As for an update, a lost response leaves the caller's lease unchanged.
+        let before = lease.clone();
+        let result = self.faults.intercept("tasks.split_task", self.port.split_task(lease, split, until)).await;
         if result.is_err() {
             *lease = before;
         }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 pub mod broken;
 mod compression;
 mod json;
+pub mod made_up;
 pub mod multiply;
 pub mod sample;
 pub mod synthea_bundles;

@@ -35,10 +35,14 @@
 //! `.ci/run` deploys with IAM enabled.
 //!
 //! **Secrets Manager** ([`secrets`], our own). It has one secret and one operation, and checks no permissions.
+//!
+//! Measurements use an S3 that only stores files ([`disk_s3`]), and a FHIR server that makes up its resources ([`made_up_server`]).
 
+pub mod disk_s3;
 pub mod dynamo_model;
 pub mod fhir_server;
 pub mod kms;
+pub mod made_up_server;
 pub mod s3;
 pub mod secrets;
 pub mod sqs;

@@ -51,3 +51,4 @@ mod sync_command;
 mod versions;
 mod watermark;
 mod watermark_model;
+mod worker_memory;

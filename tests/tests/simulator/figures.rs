@@ -7,8 +7,35 @@ use headrace_tests::flows::Result;
 use headrace_tests::workspace;
 use serde_json::Value;
 
-/// The outputs that the page shows, by the name of their table.
-const RESULTS: [&str; 2] = ["before", "after"];
+/// A table of the page, and the committed outputs that it shows.
+struct Table {
+    /// Name of the file with the outputs, and of the marks of the table in the page.
+    name: &'static str,
+    /// Heading.
+    head: &'static str,
+    /// Function that formats the row of a report.
+    row: fn(&Value) -> String,
+}
+
+/// Heading of a table of exports.
+const EXPORTS: &str = "| lake | workers | mode | end | seconds | USD | write units | calls of DynamoDB | calls of S3 | failed attempts |\n\
+     |---:|---:|---|---|---:|---:|---:|---:|---:|---:|\n";
+
+/// Tables of the page.
+const TABLES: [Table; 4] = [
+    Table { name: "before", head: EXPORTS, row },
+    Table { name: "after", head: EXPORTS, row },
+    Table {
+        name: "memory",
+        head: "| lake | workers | mode | memory of a worker | end | seconds | USD for workers | USD |\n|---:|---:|---|---:|---|---:|---:|---:|\n",
+        row: memory_row,
+    },
+    Table {
+        name: "slow",
+        head: "| lake | workers | slow workers | mode | slow tasks | end | seconds | USD |\n|---:|---:|---:|---|---|---|---:|---:|\n",
+        row: slow_row,
+    },
+];
 
 /// Returns the path of the page.
 fn page() -> PathBuf {
@@ -47,27 +74,51 @@ fn with_commas(number: u64) -> String {
     groups.join(",")
 }
 
-/// Returns the row of a report.
-fn row(report: &Value) -> String {
+/// Formats the size of the lake of a report.
+fn lake(report: &Value) -> String {
     let gigabytes = report["lake_gb"].as_f64().unwrap_or_default();
-    let lake = if gigabytes >= 1_000.0 { format!("{} TB", gigabytes / 1_000.0) } else { format!("{gigabytes} GB") };
+    if gigabytes >= 1_000.0 { format!("{} TB", gigabytes / 1_000.0) } else { format!("{gigabytes} GB") }
+}
+
+/// Formats the end of the export of a report.
+fn end(report: &Value) -> &'static str {
     let end = report["end"].as_str().unwrap_or_default();
-    let end = match (end, report["is_exact"].as_bool()) {
+    match (end, report["is_exact"].as_bool()) {
         ("complete", Some(true)) => "exact",
         ("complete", _) => "**not exact**",
         (failed, _) if failed.starts_with("failed") => "**fails**",
         _ => "**does not end**",
-    };
+    }
+}
+
+/// Formats the number of workers of a report.
+fn workers(report: &Value) -> String {
     let workers = with_commas(report["workers"].as_u64().unwrap_or_default());
-    let workers = match report["started_workers"].as_u64().unwrap_or_default() {
+    match report["started_workers"].as_u64().unwrap_or_default() {
         0 => workers,
         started => format!("{workers}, {} started", with_commas(started)),
-    };
+    }
+}
+
+/// Formats the mode of a report.
+fn mode(report: &Value) -> String {
+    format!("`{}`", report["mode"].as_str().unwrap_or_default())
+}
+
+/// Formats the seconds and the price of a report as two cells.
+fn seconds_and_usd(report: &Value) -> String {
+    format!("{:.0} | {:.2}", report["seconds"].as_f64().unwrap_or_default(), report["usd_total"].as_f64().unwrap_or_default())
+}
+
+/// Returns the row of an export.
+fn row(report: &Value) -> String {
     format!(
-        "| {lake} | {workers} | `{}` | {end} | {:.0} | {:.2} | {} | {} | {} | {} |\n",
-        report["mode"].as_str().unwrap_or_default(),
-        report["seconds"].as_f64().unwrap_or_default(),
-        report["usd_total"].as_f64().unwrap_or_default(),
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+        lake(report),
+        workers(report),
+        mode(report),
+        end(report),
+        seconds_and_usd(report),
         with_commas(report["write_units"].as_u64().unwrap_or_default()),
         with_commas(calls(report, "DynamoDB")),
         with_commas(calls(report, "S3")),
@@ -75,21 +126,43 @@ fn row(report: &Value) -> String {
     )
 }
 
-/// Returns the table of a set of results.
-fn table(name: &str) -> Result<String> {
-    let head = "| lake | workers | mode | end | seconds | USD | write units | calls of DynamoDB | calls of S3 | failed attempts |\n\
-                |---:|---:|---|---|---:|---:|---:|---:|---:|---:|\n";
-    Ok(reports(name)?.iter().map(row).fold(head.to_owned(), |table, row| table + &row))
+/// Returns the row of an export by workers of some memory.
+fn memory_row(report: &Value) -> String {
+    let memory = with_commas(report["worker_memory_mb"].as_u64().unwrap_or_default());
+    let (seconds, all) = (report["seconds"].as_f64().unwrap_or_default(), report["usd_total"].as_f64().unwrap_or_default());
+    let lambda = report["usd"]["lambda"].as_f64().unwrap_or_default();
+    format!(
+        "| {} | {} | {} | {memory} MB | {} | {seconds:.0} | {lambda:.2} | {all:.2} |\n",
+        lake(report),
+        workers(report),
+        mode(report),
+        end(report)
+    )
+}
+
+/// Returns the row of an export by some slow workers.
+fn slow_row(report: &Value) -> String {
+    let slow = with_commas(report["slow_workers"].as_u64().unwrap_or_default());
+    let tasks = if report["splits_tasks"].as_bool() == Some(true) { "are split" } else { "are left alone" };
+    format!(
+        "| {} | {} | {slow} | {} | {tasks} | {} | {} |\n",
+        lake(report),
+        workers(report),
+        mode(report),
+        end(report),
+        seconds_and_usd(report)
+    )
 }
 
 /// Returns the page with the tables of the committed outputs.
 fn with_tables(mut text: String) -> Result<String> {
-    for name in RESULTS {
+    for Table { name, head, row } in TABLES {
         let [begin, end] = marks(name);
         let missing = || format!("docs/scale.md has no table {name}");
         let (before, rest) = text.split_once(&begin).ok_or_else(missing)?;
         let (_, after) = rest.split_once(&end).ok_or_else(missing)?;
-        text = format!("{before}{begin}{}{end}{after}", table(name)?);
+        let rows: String = reports(name)?.iter().map(row).collect();
+        text = format!("{before}{begin}{head}{rows}{end}{after}");
     }
     Ok(text)
 }

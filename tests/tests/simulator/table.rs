@@ -34,7 +34,7 @@ mod job_store {
 pub(crate) async fn model() -> Result<DynamoJobStore, BoxError> {
     let (time, meter, aws) = (VirtualTime::default(), Meter::default(), AwsParameters::default());
     tokio::spawn(time.clone().drive());
-    let worker = Worker::new(&time, &meter, &aws, WorkerSize { number: 0, memory_mb: 1_769, lost_answers: 0.0 });
+    let worker = Worker::new(&time, &meter, &aws, WorkerSize { number: 0, memory_mb: 1_769, slowness: 1, lost_answers: 0.0 });
     let server = TableServer::new(time, meter, aws.table);
     let pauses = WorkerPauses(worker.clone());
     let workload = Workload::Tasks { lease: Duration::from_secs(60) };

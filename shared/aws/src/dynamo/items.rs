@@ -37,6 +37,9 @@ pub(super) const DUE_SHARDS: u32 = 16;
 /// The sort key of a job.
 pub(super) const JOB_SK: &str = "JOB";
 
+/// The attribute of a job with the number of tasks that took over a part of another one.
+pub(super) const SPLIT_TASKS: &str = "split_tasks";
+
 /// The attribute with the reserved names of output files of a task.
 pub(super) const RESERVED_FILES: &str = "reserved_files";
 
@@ -303,16 +306,21 @@ pub(super) fn summary_attributes(summary: FileSummary) -> [(&'static str, Attrib
 
 /// Returns the two items of a new task: its state and its work. `partition` is that of the task.
 ///
-/// The work may be long and never changes. It has its own item, because an update is priced by the size of the whole item.
+/// The work may be long and hardly ever changes. It has its own item, because an update is priced by the size of the whole item.
 pub(super) fn task_items(job: &Job, (task, work): (u32, &Work), partition: &str, due_at: Option<Millis>) -> Result<[Item; 2], StoreError> {
     let mut state_item = plain_key(partition, &task_sk(task));
     state_item.extend([("state".to_owned(), text(TaskState::Open.as_str())), ("ttl".to_owned(), ttl(job))]);
     if let Some(at) = due_at {
         state_item.extend([("due_shard".to_owned(), due_shard(task)), ("due_at".to_owned(), millis(at))]);
     }
-    let mut work_item = plain_key(partition, &work_sk(task));
-    work_item.extend([("work".to_owned(), json(work)?), ("ttl".to_owned(), ttl(job))]);
-    Ok([state_item, work_item])
+    Ok([state_item, work_item(job, (task, work), partition)?])
+}
+
+/// Returns the item with the work of a task. `partition` is that of the task.
+pub(super) fn work_item(job: &Job, (task, work): (u32, &Work), partition: &str) -> Result<Item, StoreError> {
+    let mut item = plain_key(partition, &work_sk(task));
+    item.extend([("work".to_owned(), json(work)?), ("ttl".to_owned(), ttl(job))]);
+    Ok(item)
 }
 
 /// Returns the item of an idempotency key, with the job that it has started.
@@ -453,6 +461,7 @@ impl Attributes<'_> {
             open_tasks: 0,
             round: self.count("round")?,
             round_tasks: self.count("round_tasks")?,
+            split_tasks: self.count(SPLIT_TASKS)?,
             phase: Phase::parse(self.text("phase")?).ok_or_else(|| Self::unreadable("phase"))?,
             first_unmerged_round: self.count("first_unmerged_round")?,
             files_since_round: self.count("files_since_round")?,

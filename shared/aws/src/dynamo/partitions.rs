@@ -32,9 +32,10 @@ const TASKS_PER_COUNTER: u32 = 32;
 /// The attribute with the number of completed tasks of a counter.
 const COMPLETED: &str = "completed";
 
-/// Returns the number of counters of the job's current round.
+/// Returns the number of counters of the job's current round. Tasks that are split do not change it, so that every worker counts a task in the
+/// same counter.
 pub(super) fn round_counter_count(job: &Job) -> u32 {
-    job.tasks_of_round().div_ceil(TASKS_PER_COUNTER).clamp(1, MAX_ROUND_COUNTERS)
+    job.initial_tasks_of_round().div_ceil(TASKS_PER_COUNTER).clamp(1, MAX_ROUND_COUNTERS)
 }
 
 /// Returns the number of the counter that counts a task of the job's current round.

@@ -6,8 +6,8 @@ use futures_util::try_join;
 use headrace_core::access::Agent;
 use headrace_core::audit::AuditRecord;
 use headrace_core::job::file::Fragment;
-use headrace_core::job::task::{Lease, LeaseOutcome, TaskCompletion, TaskState, TaskUpdate, Work};
-use headrace_core::job::{Job, JobState};
+use headrace_core::job::task::{Lease, LeaseOutcome, TaskCompletion, TaskSplit, TaskState, TaskUpdate, Work};
+use headrace_core::job::{FIRST_READ_TASK, Job, JobState};
 use headrace_core::ports::{FragmentSelection, JobStore as _, LeaseSettings, TaskStore};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
@@ -55,8 +55,9 @@ impl DynamoJobStore {
 
 impl TaskStore for DynamoJobStore {
     async fn lease_task(&self, id: &TaskId, settings: LeaseSettings, now: Millis) -> Result<LeaseOutcome, StoreError> {
-        let reads = try_join!(self.job(&id.job), self.stored_task(id), self.task_work(id))?;
-        let (Some(mut job), Some(task), Some(work)) = reads else { return Ok(LeaseOutcome::Obsolete) };
+        // The work is read after the task: if a slow attempt gives away a part of it in between, the lease is refused by its fencing token.
+        let Some(task) = self.stored_task(id).await? else { return Ok(LeaseOutcome::Obsolete) };
+        let (Some(mut job), Some(work)) = try_join!(self.job(&id.job), self.task_work(id))? else { return Ok(LeaseOutcome::Obsolete) };
         if !job.state.is_open() || task.state == TaskState::Completed {
             return Ok(LeaseOutcome::Obsolete);
         }
@@ -74,7 +75,9 @@ impl TaskStore for DynamoJobStore {
             | Work::Publish(_) => job.state == JobState::Running && job.has_task(id.task),
             Work::Finalize | Work::FinalizeSync(_) => {
                 job = self.add_progress(job).await?;
-                job.state == JobState::Running && job.open_tasks == 0
+                // A task that was counted may have been split since the job was read. Then its other part is perhaps not complete.
+                let split_tasks = if job.round == 0 { self.job(&id.job).await?.map(|job| job.split_tasks) } else { Some(job.split_tasks) };
+                job.state == JobState::Running && job.open_tasks == 0 && split_tasks == Some(job.split_tasks)
             }
         };
         let is_held = task.lease_until.is_some_and(|until| until > now);
@@ -167,6 +170,30 @@ impl TaskStore for DynamoJobStore {
             | TaskUpdate::Release(_) => {}
         }
         Ok(())
+    }
+
+    async fn split_task(&self, lease: &mut Lease, split: TaskSplit, until: Millis) -> Result<Option<TaskId>, StoreError> {
+        let job = self.open_job(&lease.task.job).await?;
+        let new_task = TaskId { job: job.id.clone(), task: FIRST_READ_TASK + job.read_tasks() };
+        let (kept, given) = (Work::Read(split.kept), Work::Read(split.given));
+        let writes = self.split_writes(lease, &job, (&kept, new_task.task, &given), until)?;
+        if self.transact(&writes).await? != WriteOutcome::Applied {
+            let stored = self.stored_task(&lease.task).await?.filter(|task| task.attempt == lease.attempt).ok_or(StoreError::Stale)?;
+            if stored.fencing_token == lease.fencing_token && stored.state == TaskState::Leased {
+                // The lease holds, so the condition on the job did not: another task was split.
+                return Ok(None);
+            }
+            // The condition also fails if an earlier call, whose answer was lost, has applied the split.
+            let is_applied =
+                stored.fencing_token == lease.fencing_token + 1 && self.task_work(&new_task).await?.is_some_and(|work| work == given);
+            if !is_applied {
+                return Err(StoreError::Stale);
+            }
+        }
+        lease.fencing_token += 1;
+        lease.until = until;
+        lease.work = kept;
+        Ok(Some(new_task))
     }
 
     async fn complete_task(&self, lease: &Lease, completion: TaskCompletion) -> Result<Job, StoreError> {

@@ -1,7 +1,7 @@
 //! The updates of a leased task as conditional writes.
 
 use headrace_core::job::file::{OutputFile, OutputFileName};
-use headrace_core::job::task::{Checkpoint, Lease, Release, TaskCompletion, TaskState, TaskUpdate};
+use headrace_core::job::task::{Checkpoint, Lease, Release, TaskCompletion, TaskState, TaskUpdate, Work};
 use headrace_core::job::{Counters, Job, JobState};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
@@ -139,6 +139,35 @@ impl DynamoJobStore {
             TaskUpdate::Release(release) => (release_lease(task, lease, release, until), Vec::new()),
         };
         Ok(std::iter::once(Write::Update(task)).chain(others).collect())
+    }
+
+    /// Returns the writes of a split: of the leased task, of its job, which has another task then, and of the new task. `job` is the job as it
+    /// was just read.
+    pub(super) fn split_writes(
+        &self,
+        lease: &Lease,
+        job: &Job,
+        (kept, new_task, given): (&Work, u32, &Work),
+        until: Millis,
+    ) -> Result<Vec<Write>, StoreError> {
+        let partition = self.task_partition(&job.id, lease.task.task);
+        let job_update = Update::new(items::job_key(&job.id, JOB_SK))
+            .name("#state", "state")
+            .value(":running", items::text(JobState::Running.as_str()))
+            .set(items::SPLIT_TASKS, items::number(job.split_tasks + 1));
+        let job_update = match job.split_tasks {
+            0 => job_update.when("#state = :running AND attribute_not_exists(split_tasks)"),
+            seen => job_update.when("#state = :running AND split_tasks = :seen").value(":seen", items::number(seen)),
+        };
+        // An attempt at the plan that died may have left a task of this number, which is replaced.
+        let due = Some(until + ANNOUNCEMENT_TIMEOUT);
+        let new_items = items::task_items(job, (new_task, given), &self.task_partition(&job.id, new_task), due)?;
+        let writes = [
+            Write::Update(extend_lease(self.update_under_lease(lease), lease, until)),
+            Write::Update(job_update),
+            Write::Put(items::work_item(job, (lease.task.task, kept), &partition)?),
+        ];
+        Ok(writes.into_iter().chain(new_items.map(Write::Put)).collect())
     }
 
     /// Returns the writes that complete a task: of the task, and of its job or of a counter of its round.

@@ -28,5 +28,6 @@ mod reading;
 mod record_files;
 mod round;
 pub mod settings;
+mod split_task;
 pub mod task_end;
 mod version_round;

@@ -370,6 +370,16 @@ pub enum TaskUpdate {
     Release(Release),
 }
 
+/// The slices of a read task that gives a part of them to a new task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskSplit {
+    /// The slices that the task keeps: its first ones, of which the last may end earlier than before. So the positions of their lines stay
+    /// the same.
+    pub kept: Vec<Slice>,
+    /// The slices of the new task.
+    pub given: Vec<Slice>,
+}
+
 /// The progress of the plan task within the listing of the lake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanProgress {

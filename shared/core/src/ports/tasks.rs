@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::JobStore;
 use crate::job::Job;
 use crate::job::file::{Fragment, FragmentName, OutputKind};
-use crate::job::task::{Lease, LeaseOutcome, TaskCompletion, TaskUpdate, Work};
+use crate::job::task::{Lease, LeaseOutcome, TaskCompletion, TaskSplit, TaskUpdate, Work};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
 use crate::vocab::ids::{JobId, TaskId};
@@ -47,6 +47,17 @@ pub trait TaskStore: JobStore {
     /// Fails with [`StoreError::Stale`] if the lease has ended, or if the job has ended and the update changes the end of the lease. If the update was applied but its answer was lost,
     /// the store detects that and does not apply it again.
     fn update_task(&self, lease: &mut Lease, update: TaskUpdate, until: Millis) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Records that a leased read task keeps a part of its slices, and that a new task of the round has the others, like an update of the task.
+    /// Returns the new task, which the caller announces.
+    ///
+    /// Returns `None` and changes nothing if another task is split at the same moment.
+    fn split_task(
+        &self,
+        lease: &mut Lease,
+        split: TaskSplit,
+        until: Millis,
+    ) -> impl Future<Output = Result<Option<TaskId>, StoreError>> + Send;
 
     /// Completes a task and counts it in its job. Returns the job after the change. Its number of open tasks is 0 only if all tasks of the
     /// round are complete. Otherwise it may count a part of the round.

@@ -60,6 +60,8 @@ pub struct WorkerSize {
     pub number: u32,
     /// The memory, which determines the share of a vCPU, in MB.
     pub memory_mb: u32,
+    /// The number by which the speed of processor and network is divided.
+    pub slowness: u32,
     /// The fraction of calls to the job table whose answer is lost.
     pub lost_answers: f64,
 }
@@ -69,8 +71,8 @@ impl Worker {
     pub fn new(time: &VirtualTime, meter: &Meter, aws: &AwsParameters, size: WorkerSize) -> Self {
         let processor = aws.processor.clone();
         // The pump runs on one thread, so more than one vCPU does not help it. What encrypts an upload on another thread is small.
-        let processor_share = (f64::from(size.memory_mb) / f64::from(processor.memory_of_one_mb)).min(1.0);
-        let link = || NetworkLink::new(aws.functions.network_bytes_per_second);
+        let processor_share = (f64::from(size.memory_mb) / f64::from(processor.memory_of_one_mb)).min(1.0) / f64::from(size.slowness);
+        let link = || NetworkLink::new(aws.functions.network_bytes_per_second / u64::from(size.slowness));
         Self(Arc::new(Inner {
             number: size.number,
             time: time.clone(),

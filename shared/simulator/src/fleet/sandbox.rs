@@ -16,6 +16,9 @@ use crate::simulation::{Deployment, TABLE};
 use crate::table::table_client;
 use crate::time::VirtualTime;
 
+/// The number by which the speed of a slow worker is divided.
+const SLOWNESS: u32 = 10;
+
 /// The ports of a process.
 pub type SandboxPorts = Ports<DynamoJobStore, ModelQueue, ModelLake, ModelOutput, VirtualTime>;
 
@@ -36,7 +39,8 @@ impl Sandbox {
     /// Starts a process. `fleet` is the queue that it announces tasks to.
     pub fn new(deployment: &Deployment, fleet: &Fleet, number: u32, workload: Workload) -> Self {
         let Deployment { time, meter, aws, scenario, scale, .. } = deployment;
-        let size = WorkerSize { number, memory_mb: scenario.worker_memory_mb, lost_answers: scenario.lost_answers };
+        let slowness = if (1..=scenario.slow_workers).contains(&number) { SLOWNESS } else { 1 };
+        let size = WorkerSize { number, memory_mb: scenario.worker_memory_mb, slowness, lost_answers: scenario.lost_answers };
         let worker = Worker::new(time, meter, aws, size);
         let pauses = WorkerPauses(worker.clone());
         let sleep = SharedAsyncSleep::new(pauses.clone());

@@ -72,6 +72,8 @@ impl Deployment {
     /// Returns the default settings of workers, with sizes that fit the scale.
     pub fn worker_settings(&self) -> WorkerSettings {
         let defaults = WorkerSettings::default();
+        // Longer than any export.
+        let never = Duration::from_secs(10 * 365 * 86_400);
         let mut patient_resolution = defaults.patient_resolution;
         patient_resolution.untyped_bytes = self.scale.shrink(patient_resolution.untyped_bytes);
         WorkerSettings {
@@ -82,6 +84,7 @@ impl Deployment {
             lake: LakeSettings { versions: self.versions(), ..LakeSettings::default() },
             patient_resolution,
             memory_mb: self.scenario.worker_memory_mb,
+            split_interval: if self.scenario.splits_tasks { defaults.split_interval } else { never },
             ..defaults
         }
     }

@@ -7,6 +7,7 @@ mod lists;
 mod quotas;
 mod records;
 mod rounds;
+mod splits;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -40,6 +41,7 @@ pub use lists::*;
 pub use quotas::*;
 pub use records::*;
 pub use rounds::*;
+pub use splits::*;
 
 /// Runs the suite: `job_store_contract!(name, crate::open)`.
 #[macro_export]
@@ -80,6 +82,9 @@ macro_rules! job_store_contract {
                 a_failed_job_keeps_the_usage_of_its_last_round,
                 a_file_is_renumbered_once_and_only_under_the_lease,
                 a_round_of_many_tasks_is_counted_exactly,
+                a_task_is_split_only_under_its_lease,
+                the_finalize_task_waits_for_both_parts_of_a_split_task,
+                of_two_tasks_that_split_at_once_one_changes_nothing,
                 a_list_of_files_is_read_back_in_parts,
                 fragments_are_selected_by_kind_task_and_bucket,
                 quotas_are_exact_under_concurrent_kick_offs,

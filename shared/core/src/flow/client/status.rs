@@ -117,9 +117,9 @@ pub fn progress(job: &Job) -> String {
     let left = match (job.open_tasks, job.phase) {
         (0, _) => "finishing".to_owned(),
         (open, Phase::Read) if planned.read_mode == ReadMode::TwoPass => {
-            format!("{open} of {} tasks left of the first of two readings", planned.tasks)
+            format!("{open} of {} tasks left of the first of two readings", job.read_tasks())
         }
-        (open, Phase::Read) => format!("{open} of {} tasks left", planned.tasks),
+        (open, Phase::Read) => format!("{open} of {} tasks left", job.read_tasks()),
         (open, Phase::MergeVersionRecords) => format!("{} to sort versions", tasks_left(open)),
         (open, Phase::ResolveVersions) => format!("{} to compare versions", tasks_left(open)),
         (open, Phase::MergeLinks) => format!("{} to sort references", tasks_left(open)),

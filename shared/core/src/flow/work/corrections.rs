@@ -38,7 +38,7 @@ pub(super) async fn read_task_corrections(
         None => FragmentSelection::Kind(OutputKind::Corrections),
     };
     let fragments = correction_fragments(ports, lease, &selection).await?;
-    let tasks = lease.job.planned.map_or(0, |planned| planned.tasks);
+    let tasks = lease.job.read_tasks();
     let reads: Vec<_> = fragments.iter().map(|fragment| read_band(ports, lease, fragment, task, tasks)).collect();
     let bands: Vec<Vec<u8>> = stream::iter(reads).buffer_unordered(CONCURRENT_READS).try_collect().await?;
     Ok(TaskCorrections::from_files(task, bands))
@@ -73,7 +73,7 @@ pub(super) fn merge_task_of(job: &Job, task: u32) -> Option<u32> {
     if job.phase != Phase::MergeCorrections {
         return None;
     }
-    let band = band(task, job.planned.map_or(0, |planned| planned.tasks));
+    let band = band(task, job.read_tasks());
     let has_band = |index: &u32| {
         (correction_merge(*index, job.round_tasks).first_band..correction_merge(*index, job.round_tasks).end_band).contains(&band)
     };
@@ -89,7 +89,7 @@ pub(super) async fn run_merge_corrections_task(
     merge: CorrectionMerge,
 ) -> Result<TaskEnd, ExportError> {
     if lease.cursor < Cursor::WRITTEN {
-        let tasks = lease.job.planned.map_or(0, |planned| planned.tasks);
+        let tasks = lease.job.read_tasks();
         let all = correction_fragments(ports, lease, &FragmentSelection::Kind(OutputKind::Corrections)).await?;
         let mut corrections = Vec::new();
         for batch in all.chunks(CONCURRENT_READS * 4) {

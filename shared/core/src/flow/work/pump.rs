@@ -10,9 +10,10 @@ use crate::job::file::{FileName, Fragment, OutputFile, OutputFileName, OutputKin
 use crate::job::task::{Checkpoint, Cursor, Encoding, Lease, Slice, TaskCompletion, TaskUpdate, Work};
 use crate::lake::ndjson::Segment;
 use crate::lake::reader::{LineReader, ReadRequest};
+use crate::lake::split::split_slices;
 use crate::lines::checkpoint::{AddOutcome, OpenCheckpoint, OpenFile};
 use crate::lines::line_processor::LineProcessor;
-use crate::ports::{AllPorts, ByteStream, FileWriter as _, OUTPUT_FILES_PER_CHECKPOINT, OutputStore, ResourceSource as _};
+use crate::ports::{AllPorts, ByteStream, FileWriter as _, JobStore as _, OUTPUT_FILES_PER_CHECKPOINT, OutputStore, ResourceSource as _};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
 
@@ -22,6 +23,7 @@ use super::heartbeat::{send_heartbeat_if_due, update_leased_task};
 use super::reading::{first_reading, second_reading};
 use super::round::overwrites_files;
 use super::settings::{CURSOR_INTERVALS_WITH_FILES, WorkerSettings};
+use super::split_task::{FILE_PART_WORTH_A_TASK, is_nearly_over, split_task};
 use super::task_end::{TaskEnd, complete_task, yield_task};
 
 /// The total size of the open files and of the file that is being written up to which a task reads on meanwhile: two files of the default
@@ -53,12 +55,19 @@ pub(super) async fn pump(
         | Work::Finalize
         | Work::FinalizeSync(_) => (Vec::new(), None),
     };
+    let (mut inputs, mut index) = (inputs, lease.cursor.item);
     let mut pump = Pump::new(ports, lease, settings, stop_at);
-    pump.slices = inputs.iter().filter_map(Input::slice_extent).collect();
+    pump.slices = slice_extents(&inputs);
     pump.processor = processor;
-    for (index, input) in (0..).zip(&inputs).skip(pump.lease.cursor.item as usize) {
-        if pump.read(input, index).await? == Progress::TimeUp {
-            return yield_task(ports, pump.lease, settings).await;
+    while let Some(input) = inputs.get(index as usize) {
+        match pump.read(input, index).await? {
+            Progress::Done => index += 1,
+            Progress::TimeUp => return yield_task(ports, pump.lease, settings).await,
+            // The slice ends earlier now. Its reader has fetched more, so another one continues.
+            Progress::SliceCut => {}
+        }
+        if std::mem::take(&mut pump.has_split) {
+            inputs = slice_inputs(pump.lease.work.slices());
         }
     }
     pump.commit_checkpoint(Cursor { item: u32::try_from(inputs.len()).unwrap_or(u32::MAX), offset: 0 }).await?;
@@ -68,6 +77,11 @@ pub(super) async fn pump(
 /// Returns each slice as an input.
 fn slice_inputs(slices: &[Slice]) -> Vec<Input> {
     slices.iter().cloned().map(Input::Slice).collect()
+}
+
+/// Returns the extents of the slices among the inputs.
+fn slice_extents(inputs: &[Input]) -> Vec<SliceExtent> {
+    inputs.iter().filter_map(Input::slice_extent).collect()
 }
 
 /// An input of a task.
@@ -104,6 +118,9 @@ pub(super) enum Progress {
     Done,
     /// The time is up. Everything read is recorded; in a finalize task, everything up to the last full output file.
     TimeUp,
+    /// The task has given the rest of the slice that is being read to another one. Everything read is recorded, and the same slice is read on
+    /// from the cursor, to its new end.
+    SliceCut,
 }
 
 /// A leased task that is reading and writing lines.
@@ -123,6 +140,10 @@ pub(super) struct Pump<'a, W: AllPorts> {
     completed: CompletedFiles<'a>,
     /// The time at which the cursor was last recorded, or at which the attempt began.
     recorded_at: Millis,
+    /// The time at which the attempt last looked whether its task should be split, or at which it began.
+    progress_checked_at: Millis,
+    /// True if the task was split, and the caller of [`Self::read`] does not know its slices yet.
+    has_split: bool,
 }
 
 impl<'a, W: AllPorts> Pump<'a, W> {
@@ -130,9 +151,24 @@ impl<'a, W: AllPorts> Pump<'a, W> {
     pub(super) fn new(ports: &'a W, lease: &'a mut Lease, settings: &'a WorkerSettings, stop_at: Millis) -> Self {
         let overwrites = overwrites_files(&lease.job);
         let checkpoint = OpenCheckpoint::new(ports.output(), lease);
-        let recorded_at = ports.now();
+        let now = ports.now();
         let (processor, slices, completed) = (None, Vec::new(), CompletedFiles::default());
-        Self { ports, lease, settings, stop_at, processor, slices, overwrites, checkpoint, completed, recorded_at }
+        let (recorded_at, progress_checked_at) = (now, now);
+        let has_split = false;
+        Self {
+            ports,
+            lease,
+            settings,
+            stop_at,
+            processor,
+            slices,
+            overwrites,
+            checkpoint,
+            completed,
+            recorded_at,
+            progress_checked_at,
+            has_split,
+        }
     }
 
     /// Reads one input to its end. If the cursor is in it, reading starts there.
@@ -214,8 +250,9 @@ impl<'a, W: AllPorts> Pump<'a, W> {
                 // Lines that this service has written are never too long.
                 (Segment::OverlongLine { .. }, Input::Fragment(_) | Input::Lines(..)) => continue,
             };
-            if self.check_time(Cursor { item: index, offset: end }).await? == Progress::TimeUp {
-                return Ok(Progress::TimeUp);
+            let progress = self.check_time(Cursor { item: index, offset: end }).await?;
+            if progress != Progress::Done {
+                return Ok(progress);
             }
             if self.is_past_last_relevant_line(index, end) {
                 return Ok(Progress::Done);
@@ -250,8 +287,8 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         Ok(())
     }
 
-    /// Sends a heartbeat or records the cursor if that is due. If the time is up, commits what was read and returns `TimeUp`
-    /// (rule P7).
+    /// Sends a heartbeat, records the cursor or splits the task if that is due. If the time is up, commits what was read and returns
+    /// `TimeUp` (rule P7).
     async fn check_time(&mut self, cursor: Cursor) -> Result<Progress, ExportError> {
         if self.is_time_up() {
             // Blocks of patients are never split, so no checkpoint may end within one.
@@ -259,6 +296,9 @@ impl<'a, W: AllPorts> Pump<'a, W> {
                 self.commit_checkpoint(cursor).await?;
             }
             return Ok(Progress::TimeUp);
+        }
+        if self.split_if_due(cursor).await? {
+            return Ok(Progress::SliceCut);
         }
         if self.must_record_cursor() {
             self.commit_checkpoint(cursor).await?;
@@ -277,6 +317,30 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         self.processor.is_some()
             && !self.has_unused_names()
             && self.ports.now() >= self.recorded_at + self.settings.cursor_interval * intervals
+    }
+
+    /// Gives a part of the remaining slices to a new task if that is due and this task is among the last of its round: its worker is slower
+    /// than others, or its lines are larger, and the others have nothing to do. Returns true if the slice that is being read was cut.
+    async fn split_if_due(&mut self, cursor: Cursor) -> Result<bool, ExportError> {
+        let now = self.ports.now();
+        // While a name is reserved, an earlier attempt has perhaps written its file with lines that would be given away.
+        if now < self.progress_checked_at + self.settings.split_interval || self.has_unused_names() {
+            return Ok(false);
+        }
+        self.progress_checked_at = now;
+        let min_bytes = self.lease.job.settings.file_bytes / FILE_PART_WORTH_A_TASK;
+        let Some(split) = split_slices(self.lease.work.slices(), cursor, min_bytes) else { return Ok(false) };
+        if !is_nearly_over(&self.ports.jobs().with_progress(self.lease.job.clone()).await?) {
+            return Ok(false);
+        }
+        self.commit_checkpoint(cursor).await?;
+        let is_cut = split.kept.get(cursor.item as usize) != self.lease.work.slices().get(cursor.item as usize);
+        if !split_task(self.ports, self.lease, self.settings.lease.duration, split).await? {
+            return Ok(false);
+        }
+        self.has_split = true;
+        self.slices = slice_extents(&slice_inputs(self.lease.work.slices()));
+        Ok(is_cut)
     }
 
     /// Returns true if the task should stop. A task with unused names writes their files first: an earlier attempt has read the same lines

@@ -46,7 +46,7 @@ pub(super) async fn run_resolve_task(
 
 /// Writes the corrections and the links for the next stage to one fragment each. Writes no empty fragment.
 async fn write_resolved(ports: &impl AllPorts, lease: &Lease, resolved: ResolvedVersions) -> Result<Vec<Fragment>, ExportError> {
-    let tasks = lease.job.planned.map_or(0, |planned| planned.tasks);
+    let tasks = lease.job.read_tasks();
     let (corrections, links) = (resolved.corrections.len() as u64, resolved.links.len() as u64);
     let files = [
         (OutputKind::Corrections, corrections, write_corrections(resolved.corrections, tasks)),

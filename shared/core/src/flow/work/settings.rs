@@ -45,6 +45,8 @@ pub struct WorkerSettings {
     /// The time after which a task that has selected nothing records its cursor. One with open files waits
     /// [`CURSOR_INTERVALS_WITH_FILES`] times as long.
     pub cursor_interval: Duration,
+    /// The time after which a read task looks whether it is among the last of its round, and gives a part of its slices to a new task then.
+    pub split_interval: Duration,
     /// The flag that asks the workers of this process to stop.
     pub stop: StopFlag,
     /// The smallest size of a slice of an object, in bytes.
@@ -61,7 +63,7 @@ pub struct WorkerSettings {
     pub quotas: Quotas,
     /// The limits of the plan's resolution of patients.
     pub patient_resolution: PatientResolutionSettings,
-    /// The number of bytes of version records and links that one task resolves. In memory they take a quarter more.
+    /// The number of bytes of version records and links that one task resolves. In memory they take 1.6 times as much.
     pub resolve_bytes: u64,
     /// The number of reads of files of records, or of corrections, by all tasks of a round. If a round would need more, the files are merged
     /// in a round before.
@@ -79,6 +81,7 @@ impl Default for WorkerSettings {
         Self {
             lease: LeaseSettings::default(),
             cursor_interval: Duration::from_secs(20),
+            split_interval: Duration::from_secs(10),
             stop: StopFlag::default(),
             min_slice_bytes: 1 << 20,
             trust_object_names: false,

@@ -5,6 +5,8 @@ use crate::job::file::OutputKind;
 use crate::job::task::{Lease, RereadTask, ResolveRange, ResolveStage, Work};
 use crate::job::{Phase, ReadMode};
 use crate::ports::{AllPorts, FragmentSelection, TaskStore as _};
+use crate::versions::record::{FixedSizeRecord as _, ResourceLink};
+use crate::versions::resolution::Associations;
 
 use super::corrections::{correction_merges, merge_task_of, read_indexes};
 use super::merge_records::record_merges;
@@ -49,10 +51,17 @@ async fn plan_resolve(
     let round = lease.job.round;
     let is_merged = matches!(lease.job.phase, Phase::MergeVersionRecords | Phase::MergeLinks);
     let versions = if is_merged { OutputKind::MergedVersionRecords } else { OutputKind::VersionRecords };
+    let forwards_links =
+        stage == ResolveStage::Versions && Associations::new(&lease.job.request, settings.lake.adds_referenced).adds_resources();
     let (mut bytes, mut count, mut merges) = (0, 0, Vec::new());
     for kind in [versions, OutputKind::Links] {
         let fragments = ports.jobs().fragments(&lease.job.id, round..=round, &FragmentSelection::Kind(kind)).await?;
         bytes += fragments.iter().map(|fragment| fragment.summary.bytes).sum::<u64>();
+        if forwards_links && kind == versions {
+            // A link of each version is held beside its record.
+            let records: u64 = fragments.iter().map(|fragment| fragment.summary.lines).sum();
+            bytes += records * ResourceLink::BYTES as u64;
+        }
         count += fragments.len() as u64;
         merges.extend(record_merges(kind, &fragments, settings.resolve_bytes));
     }
@@ -84,7 +93,7 @@ async fn plan_reread(
     mode: ReadMode,
 ) -> Result<Option<RoundPlan>, ExportError> {
     let indexes = read_indexes(ports, lease).await?;
-    let tasks = lease.job.planned.map_or(0, |planned| planned.tasks);
+    let tasks = lease.job.read_tasks();
     // An exported line cannot be taken out of a file again. If one is wrong, everything is exported anew.
     let drops_lines = indexes.iter().any(|index| index.drops > 0);
     let additions_only = mode == ReadMode::Optimistic && !drops_lines;

@@ -1,4 +1,5 @@
-//! A FHIR server that makes up its resources when they are requested: one each tenth of a second, up to an hour ago.
+//! A FHIR server that makes up its resources when they are requested: one each tenth of a second, up to an hour ago. Measurements use it,
+//! because it keeps nothing.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -8,8 +9,7 @@ use headrace_core::ports::Clock as _;
 use headrace_core::vocab::clock::Millis;
 use headrace_edge::system::SystemClock;
 use headrace_fhir::instant::Instant;
-
-use crate::BoxError;
+use headrace_local::stores::embedded::BoxError;
 
 /// The time between two resources, in milliseconds.
 const INTERVAL: u64 = 100;
@@ -21,9 +21,9 @@ const NEWEST_AGE: u64 = 3_600_000;
 const FILLER_BYTES: usize = 1_250;
 
 /// A server that listens until the process ends.
-pub(crate) struct MadeUpServer {
+pub struct MadeUpServer {
     /// The base URL.
-    pub(crate) base: String,
+    pub base: String,
 }
 
 /// The resources of a server.
@@ -37,7 +37,7 @@ struct Content {
 
 impl MadeUpServer {
     /// Listens on a free port of this machine.
-    pub(crate) fn start(resources: u64) -> Result<Self, BoxError> {
+    pub fn start(resources: u64) -> Result<Self, BoxError> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let base = format!("http://{}/fhir", listener.local_addr()?);
         let first = SystemClock.now().0 - NEWEST_AGE - resources * INTERVAL;
