@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use headrace_core::ports::{Clock as _, OriginRequest, OriginServer as _};
 use headrace_core::request::{ConfigName, MAX_CONFIG_BYTES};
+use headrace_edge::config::ExportSettings;
 use headrace_edge::system::SystemClock;
 use reqwest::Url;
 use tokio::net::TcpListener;
@@ -270,7 +271,8 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
     let config = ServiceConfig {
         lake,
         state: state.path().to_owned(),
-        settings: args.service.settings()?,
+        // The base URL of HEADRACE_BASE_URL is that of `headrace serve`. This process must find its own server.
+        settings: ExportSettings { base: None, ..args.service.settings()? },
         lake_settings,
         trust_object_names: args.service.trust_object_names,
         workers: args.service.workers(),
