@@ -324,7 +324,7 @@ pub struct ExportOptions {
     #[arg(long, value_name = "NAMES")]
     pub include_associated_data: Option<String>,
     /// Write each patient's resources as a block, instead of one file per resource type
-    #[arg(long, value_name = "TYPE", value_parser = ["patient"])]
+    #[arg(long, value_name = "TYPE", value_parser = ["patient"], ignore_case = true)]
     pub organize_by: Option<String>,
     /// Ignore parameters that the server does not support instead of failing; its error file lists them
     #[arg(long)]
@@ -540,6 +540,15 @@ mod tests {
         let line = ["headrace", "export", "lake", "out"].iter().chain(arguments);
         let Command::Export(args) = Cli::try_parse_from(line)?.command else { panic!("another command: {arguments:?}") };
         Ok(args.options)
+    }
+
+    #[test]
+    fn a_missing_argument_is_named_with_its_alternative() {
+        for (arguments, alternative) in [(["audit", "verify"], "--state"), (["events", "replay"], "--all")] {
+            let error = Cli::try_parse_from(["headrace"].iter().chain(&arguments)).unwrap_err().to_string();
+            assert!(error.contains(alternative), "{error}");
+        }
+        assert_eq!(export_options(&["--organize-by=Patient"]).unwrap().parameters(), [("organizeOutputBy", "Patient".to_owned())]);
     }
 
     #[test]
