@@ -7,6 +7,7 @@ mod credential;
 mod deid;
 mod documents;
 mod events;
+mod ignored_options;
 mod jobs;
 mod keys;
 mod lake;
@@ -22,8 +23,7 @@ use std::str::FromStr;
 
 use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
-use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use headrace_client::limits::{DEFAULT_FILE_GB, DEFAULT_WAIT_HOURS};
 use headrace_core::job::{JobSettings, Quotas};
 use headrace_core::request::ExportPolicy;
@@ -91,50 +91,11 @@ impl Cli {
         if let (Command::Export(args), Some(("export", given))) = (&cli.command, matches.subcommand())
             && let Some(problem) = args.ignored_options(given)
         {
-            return Err(command.error(ErrorKind::ArgumentConflict, problem));
+            // The usage of the subcommand helps, that of the whole program does not.
+            let mut export = command.find_subcommand("export").cloned().unwrap_or(command);
+            return Err(export.error(ErrorKind::ArgumentConflict, problem));
         }
         Ok(cli)
-    }
-}
-
-impl ExportArgs {
-    /// Returns why some of the given options would have no effect, or `None` if each has one. Variables of the environment may be
-    /// set for other commands.
-    fn ignored_options(&self, given: &ArgMatches) -> Option<String> {
-        let source = self.source.as_deref().and_then(|source| Source::parse(source).ok());
-        let groups: &[(clap::Command, &str)] = &match (&self.resume, source) {
-            (Some(_), _) => vec![
-                (
-                    ExportOptions::augment_args(clap::Command::new("")),
-                    "the export that is continued was requested before, and is not changed",
-                ),
-                (ServiceOptions::augment_args(clap::Command::new("")), "an export from a server is continued, which has its own settings"),
-                (DeidKeysOptions::augment_args(clap::Command::new("")), "an export from a server is continued, which has its own keys"),
-            ],
-            (None, Some(Source::Server(_))) if self.by_sync => Vec::new(),
-            (None, Some(Source::Server(_))) => [
-                ServiceOptions::augment_args(clap::Command::new("")),
-                DeidKeysOptions::augment_args(clap::Command::new("")),
-            ]
-            .map(|group| {
-                (group, "SOURCE is a server, which has its own settings; this option is for the export of a directory, and for --by-sync")
-            })
-            .to_vec(),
-            (None, Some(Source::Directory(_))) => [
-                LoginOptions::augment_args(clap::Command::new("")),
-                TransferOptions::augment_args(clap::Command::new("")),
-                OriginOptions::augment_args(clap::Command::new("")),
-            ]
-            .map(|group| (group, "SOURCE is a directory; this option is for an export from a FHIR server"))
-            .to_vec(),
-            (None, None) => Vec::new(),
-        };
-        groups.iter().find_map(|(group, reason)| {
-            let ignored = |option: &&clap::Arg| given.value_source(option.get_id().as_str()) == Some(ValueSource::CommandLine);
-            let names: Vec<String> =
-                group.get_arguments().filter(ignored).filter_map(|option| Some(format!("--{}", option.get_long()?))).collect();
-            (!names.is_empty()).then(|| format!("{} would have no effect: {reason}", names.join(", ")))
-        })
     }
 }
 
@@ -365,7 +326,7 @@ pub struct ExportOptions {
     #[arg(long, value_name = "NAMES")]
     pub include_associated_data: Option<String>,
     /// Write each patient's resources as a block, instead of one file per resource type
-    #[arg(long, value_name = "TYPE", value_parser = ["patient"])]
+    #[arg(long, value_name = "TYPE", value_parser = ["patient"], ignore_case = true)]
     pub organize_by: Option<String>,
     /// Ignore parameters that the server does not support instead of failing; its error file lists them
     #[arg(long)]
@@ -589,6 +550,15 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_argument_is_named_with_its_alternative() {
+        for (arguments, alternative) in [(["audit", "verify"], "--state"), (["events", "replay"], "--all")] {
+            let error = Cli::try_parse_from(["headrace"].iter().chain(&arguments)).unwrap_err().to_string();
+            assert!(error.contains(alternative), "{error}");
+        }
+        assert_eq!(export_options(&["--organize-by=Patient"]).unwrap().parameters(), [("organizeOutputBy", "Patient".to_owned())]);
+    }
+
+    #[test]
     fn the_number_of_workers_has_bounds() {
         for (count, is_valid) in [("1", true), ("1000", true), ("0", false), ("1001", false), ("99999999999", false), ("x", false)] {
             let arguments = ["headrace", "export", "lake", "out", "--workers", count];
@@ -607,14 +577,29 @@ mod tests {
             (&["--resume", "out", "--type=Patient"], "--type"),
             (&["--resume", "out", "--level=patient"], "--level"),
             (&["--resume", "out", "--workers=1"], "--workers"),
+            (&["lake", "out", "--deid-keys=night.keys"], "--deid-keys"),
+            (&["lake", "out", "--accept-remarks=no-effect:1"], "--accept-remarks"),
+            (&["https://h/fhir", "out", "--by-sync", "--deid-keys=night.keys"], "--deid-keys"),
+            (&["lake", "out", "--retention-hours=3", "--max-exports-per-client=1"], "--retention-hours, --max-exports-per-client"),
+            (&["lake", "out", "--queue-when-full", "--max-concurrent-exports=1"], "--max-concurrent-exports, --queue-when-full"),
+            (&["lake", "out", "--base-url=https://h/r4", "--containers=a"], "--containers, --base-url"),
+            (&["lake", "out", "--folder-layouts=a=b"], "--folder-layouts"),
+            (&["lake", "out", "--container=a"], "--container"),
+            (&["https://h/fhir", "out", "--by-sync", "--container=a"], "--container"),
+            (&["https://h/fhir", "out", "--by-sync", "--retention-hours=3"], "--retention-hours"),
+            (&["https://h/fhir", "out", "--by-sync", "--max-wait-hours=3"], "--max-wait-hours"),
         ] {
             let error = Cli::try_parse_arguments([&["headrace", "export"], arguments].concat()).unwrap_err().to_string();
             assert!(error.contains(&format!("{name} would have no effect")), "{error}");
+            assert!(error.contains("Usage: headrace export"), "the usage is that of the command: {error}");
         }
         for arguments in [
             &["https://h/fhir", "out", "--token=x", "--type=Patient"][..],
             &["lake", "out", "--workers=1", "--type=Patient"],
             &["--resume", "out", "--token=x", "--max-wait-hours=3"],
+            &["lake", "out", "--deid-keys=night.keys", "--accept-remarks=no-effect:1", "--anonymization-config=night.json"],
+            &["https://h/fhir", "out", "--by-sync", "--deid-keys=night.keys", "--anonymization-config=night.json", "--file-size-mb=1"],
+            &["https://h/fhir", "out", "--container=a", "--anonymization-config=night.json"],
         ] {
             assert!(Cli::try_parse_arguments([&["headrace", "export"], arguments].concat()).is_ok(), "{arguments:?}");
         }

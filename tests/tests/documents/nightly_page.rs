@@ -101,6 +101,41 @@ fn the_nightly_script_exports_increments_and_everything_on_sundays() -> Result<(
 }
 
 #[test]
+fn the_nightly_script_finds_the_program_where_cargo_installs_it() -> Result<()> {
+    let night = Night::new()?;
+    fs::create_dir_all(night.path(".cargo/bin"))?;
+    fs::rename(night.path("bin/headrace"), night.path(".cargo/bin/headrace"))?;
+    fs::write(night.path("lake/1.ndjson"), resource("Patient", "1", "01", ""))?;
+    let keygen =
+        Command::new(night.path(".cargo/bin/headrace")).args(["deid", "keygen", "--out"]).arg(night.path("night.keys")).output()?;
+    assert!(keygen.status.success(), "{}", String::from_utf8_lossy(&keygen.stderr));
+    // The environment of cron.
+    let script = Command::new("/bin/sh")
+        .arg(night.path("nightly.sh"))
+        .arg(night.path("lake"))
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", night.path(""))
+        .output()?;
+    assert_eq!(script.status.code(), Some(0), "{}", String::from_utf8_lossy(&script.stdout));
+    Ok(())
+}
+
+#[test]
+fn the_loader_keeps_a_night_that_ends_during_the_load() -> Result<()> {
+    let night = Night::new()?;
+    let loader = blocks("sh")?.into_iter().find(|block| block.contains("done < loading")).ok_or("no loader")?;
+    // The load of the first night takes until the second one is ready.
+    let load = "[ -e late ] || { echo 'increment b' >> ready; touch late; }";
+    let loader = loader.replace("python3 upsert_duckdb.py fhir.duckdb \"$kind\" \"$out\"", load);
+    fs::write(night.path("ready"), "full a\n")?;
+    let output = night.shell(&loader, "1")?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(fs::read_to_string(night.path("ready"))?, "increment b\n");
+    Ok(())
+}
+
+#[test]
 fn the_schedules_of_the_nightly_page_can_be_added() -> Result<()> {
     let night = Night::new()?;
     let page = fs::read_to_string(workspace::root().join("docs/nightly.md"))?;

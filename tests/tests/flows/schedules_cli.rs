@@ -49,6 +49,7 @@ fn a_schedule_is_added_shown_paused_resumed_and_removed() -> Result<()> {
     let what = ["--incremental", "--container", "nightly", "--type", "Patient", "--keep", "7"];
     let added = cli.run(&[&["add", "nightly"][..], &times, &what].concat())??;
     assert!(added.starts_with("added `nightly`; its next run starts at 20"), "{added}");
+    assert!(added.contains("--retention-hours 168"), "{added}");
     let repeated = cli.run(&[&["add", "nightly"][..], &times].concat())?.unwrap_err();
     assert!(repeated.contains("there is a schedule `nightly`"), "{repeated}");
     let shown = cli.run(&["show", "nightly"])??;
@@ -115,8 +116,8 @@ fn a_schedule_that_could_never_run_is_rejected_when_it_is_added() -> Result<()> 
     let cli = SchedulesCli::new()?;
     for (arguments, words) in [
         (&["--every", "cron(0 0 30 2 *)"][..], "never fires"),
-        (&["--every", "cron(0 2 * * *)", "--zone", "Mars/Olympus"], "Mars/Olympus"),
-        (&["--every", "PT30S"], "a minute"),
+        (&["--every", "cron(0 2 * * *)", "--zone", "Mars/Olympus"], "--zone: `Mars/Olympus`"),
+        (&["--every", "PT30S"], "--every: the interval"),
         (&["--every", "cron(0 * 2 * * *)"], "five fields"),
         (&["--every", "P1D", "--type", "Nothing"], "--type"),
         (&["--every", "P1D", "--type-filter", "Patient?nothing=1"], "--type-filter"),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use headrace_core::audit::AuditAction;
 use headrace_core::audit::chain::Day;
 use headrace_core::vocab::ids::JobId;
@@ -74,9 +74,10 @@ impl FromStr for AuditLocation {
 
 /// Arguments of `headrace audit verify`.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("location").required(true).multiple(true).args(["files", "state"])))]
 pub struct VerifyArgs {
     /// The location of the records: a directory (on one machine: audit in the state folder), or s3://bucket/prefix
-    #[arg(value_name = "FILES", required_unless_present = "state")]
+    #[arg(value_name = "FILES")]
     pub files: Option<AuditLocation>,
     /// The state folder of the server that wrote the records, which are in its folder audit unless FILES is given: also verifies the end
     /// of the chain against its job table

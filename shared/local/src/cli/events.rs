@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use super::clients::RegistryLocation;
 
@@ -53,9 +53,10 @@ pub struct ListEventsArgs {
 
 /// Arguments of `headrace events replay`.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("events").required(true).multiple(true).args(["ids", "all"])))]
 pub struct ReplayEventsArgs {
     /// The ids of the events
-    #[arg(required_unless_present = "all")]
+    #[arg(value_name = "IDS")]
     pub ids: Vec<String>,
     /// Replay all events that could not be delivered
     #[arg(long, conflicts_with = "ids")]

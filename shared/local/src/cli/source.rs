@@ -1,6 +1,6 @@
 //! The source of `headrace export`: a directory, or a FHIR server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::terminal::shorten;
 
@@ -28,6 +28,9 @@ pub enum SourceError {
     /// Another scheme.
     #[error("`{0}` has a scheme that this program does not read: the source is a directory, or a FHIR server by http:// or https://")]
     OtherScheme(String),
+    /// A host and a port without a scheme.
+    #[error("`{0}` is not a directory, and as the URL of a server it has no scheme: write http:// or https:// before it")]
+    NoScheme(String),
     /// A URL without its slashes.
     #[error("`{0}` is not a URL: write http:// or https:// and the host")]
     NoHost(String),
@@ -44,9 +47,19 @@ impl Source {
             Some("file") => Err(SourceError::File(shown())),
             Some(scheme) if is_scheme(scheme) => Err(SourceError::OtherScheme(shown())),
             None if lower.starts_with("http:") || lower.starts_with("https:") => Err(SourceError::NoHost(shown())),
+            None if is_host_and_port(text) && !Path::new(text).exists() => Err(SourceError::NoScheme(shown())),
             Some(_) | None => Ok(Self::Directory(PathBuf::from(text))),
         }
     }
+}
+
+/// Returns true for a text that begins with a host and a port, such as `127.0.0.1:8080/fhir`.
+fn is_host_and_port(text: &str) -> bool {
+    let authority = text.split_once('/').map_or(text, |(authority, _)| authority);
+    authority.split_once(':').is_some_and(|(host, port)| {
+        let is_host = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+        !host.is_empty() && host.bytes().all(is_host) && port.parse::<u16>().is_ok()
+    })
 }
 
 /// Returns true for the form of a URL's scheme.
@@ -73,6 +86,8 @@ mod tests {
             ("ftp://h/lake", "http:// or https://"),
             ("gs://bucket", "http:// or https://"),
             ("https:/h/fhir", "http:// or https:// and the host"),
+            ("127.0.0.1:8080/fhir", "no scheme"),
+            ("localhost:8080", "no scheme"),
             ("http:h", "http:// or https:// and the host"),
         ] {
             let error = Source::parse(text).unwrap_err().to_string();

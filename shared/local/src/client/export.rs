@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use headrace_core::ports::{Clock as _, OriginRequest, OriginServer as _};
 use headrace_core::request::{ConfigName, MAX_CONFIG_BYTES};
+use headrace_edge::config::ExportSettings;
 use headrace_edge::system::SystemClock;
 use reqwest::Url;
 use tokio::net::TcpListener;
 
-use crate::cli::{ExportArgs, ExportOptions, Source, SourceError};
+use crate::cli::{ExportArgs, ExportLevel, ExportOptions, Source, SourceError};
 use crate::client::bulk::KICK_OFF;
 use crate::client::bulk::{BulkClient, ClientError, ClientLimits, ClientSettings, Credential, LoginSettings};
 use crate::client::credential::read_credential;
@@ -126,6 +127,23 @@ pub enum ExportCommandError {
     /// The anonymization configuration exceeds the size that an export accepts.
     #[error("the anonymization configuration `{0}` is longer than 1 MB, the largest size that is read")]
     AnonymizationConfigTooLong(PathBuf),
+    /// The anonymization configuration is a file, but the server de-identifies.
+    #[error(
+        "`{0}` is a file on this machine, but the server de-identifies: --anonymization-config names a configuration there. To de-identify on this \
+         machine, add --by-sync, which fetches the resources by searches"
+    )]
+    ConfigurationOfServer(String),
+    /// The server has no export operation at this base URL.
+    #[error(
+        "the kick-off at `{base}` was rejected with {answer}. SOURCE must be the base URL of the FHIR server, the one whose `metadata` can be read; that \
+         of headrace serve ends with /fhir"
+    )]
+    NotFound {
+        /// Base URL of the command line.
+        base: String,
+        /// Status and reason of the server.
+        answer: String,
+    },
     /// The keys of the de-identification cannot be used.
     #[error(transparent)]
     DeidKeys(#[from] DeidKeysFileError),
@@ -165,6 +183,7 @@ pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommand
     // The command line has both unless it resumes.
     let (source, out) = (args.source.as_deref().unwrap_or_default(), args.out.as_deref().unwrap_or(Path::new(".")));
     let source = Source::parse(source)?;
+    check_configuration_name(args, &source)?;
     if let Some(path) = &args.since_file {
         check_since_file(path, out)?;
         // A synchronization before the export may take hours.
@@ -177,6 +196,18 @@ pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommand
         drop(std::fs::remove_dir(out));
     }
     result
+}
+
+/// Fails if the configuration for a server is the path of a file, which must not be sent there.
+fn check_configuration_name(args: &ExportArgs, source: &Source) -> Result<(), ExportCommandError> {
+    let is_sent = matches!(source, Source::Server(_)) && !args.by_sync;
+    match args.options.anonymization_config.as_deref() {
+        // A server may have folders of configurations, so that a path alone says nothing.
+        Some(config) if is_sent && Path::new(config).components().count() > 1 && Path::new(config).is_file() => {
+            Err(ExportCommandError::ConfigurationOfServer(config.to_owned()))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Exports from a source into the directory `out`, or describes the export.
@@ -193,6 +224,13 @@ async fn export_from(args: &ExportArgs, source: Source, out: &Path) -> Result<Ex
             {
                 print_line(&format!("the server has no $export ({status}: {text}): its resources are fetched by searches"));
                 export_by_sync(args, &base, out).await
+            }
+            // A path without FHIR answers so as well.
+            Err(ExportCommandError::Client(ClientError::Rejected { request: KICK_OFF, status, text }))
+                if status.as_u16() == 404 && args.options.level == ExportLevel::System =>
+            {
+                let base = parse_http_url(&base).map(|url| shown_url(&url).to_string()).unwrap_or_default();
+                Err(ExportCommandError::NotFound { base, answer: format!("{status}: {text}") })
             }
             result => result,
         },
@@ -270,7 +308,8 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
     let config = ServiceConfig {
         lake,
         state: state.path().to_owned(),
-        settings: args.service.settings()?,
+        // The base URL of HEADRACE_BASE_URL is that of `headrace serve`. This process must find its own server.
+        settings: ExportSettings { base: None, ..args.service.settings()? },
         lake_settings,
         trust_object_names: args.service.trust_object_names,
         workers: args.service.workers(),

@@ -29,7 +29,7 @@ use crate::terminal::{json_text, print_result};
 #[derive(Debug, thiserror::Error)]
 pub enum SchedulesCommandError {
     /// The schedule cannot have these times.
-    #[error("--every and --zone: {0}")]
+    #[error("{}: {0}", timing_options(.0))]
     Timing(#[from] InvalidTiming),
     /// The parameters of the export are invalid, or the client may not send them.
     #[error("the export would be rejected: {}", in_command_words(&.0.text))]
@@ -73,6 +73,19 @@ pub enum SchedulesCommandError {
     /// The schedule cannot be serialized.
     #[error("the schedule cannot be written as JSON")]
     Json(#[from] serde_json::Error),
+}
+
+/// Returns the options to correct.
+fn timing_options(invalid: &InvalidTiming) -> &'static str {
+    match invalid {
+        InvalidTiming::Zone(_) => "--zone",
+        InvalidTiming::IntervalWithZone => "--every and --zone",
+        InvalidTiming::Unknown(_)
+        | InvalidTiming::Fields(_)
+        | InvalidTiming::Expression(_)
+        | InvalidTiming::Never(_)
+        | InvalidTiming::Interval(_) => "--every",
+    }
 }
 
 /// Runs `headrace schedules` and prints its result.
@@ -148,7 +161,26 @@ async fn add_schedule(add: &AddScheduleArgs, now: Millis) -> Result<String, Sche
     if !store.put_schedule(&schedule, None).await? {
         return Err(SchedulesCommandError::Exists(add.name.clone()));
     }
-    Ok(format!("added `{}`; {}\n", add.name, view::format_next(&schedule)))
+    Ok(format!("added `{}`; {}\n{}", add.name, view::format_next(&schedule), retention_note(&schedule.definition, now)))
+}
+
+/// The retention of files without a setting, in hours.
+const DEFAULT_RETENTION_HOURS: u64 = 24;
+
+/// Returns a note if the results to keep outlast the default retention. The setting of the server is not known here.
+fn retention_note(definition: &ScheduleDefinition, now: Millis) -> String {
+    let hours = definition.keep.and_then(|keep| {
+        let first = definition.timing.next_after(now, now)?;
+        let second = definition.timing.next_after(first, now)?;
+        Some(second.0.saturating_sub(first.0).saturating_mul(u64::from(keep)).div_ceil(3_600_000))
+    });
+    hours.filter(|hours| *hours > DEFAULT_RETENTION_HOURS).map_or_else(String::new, |hours| {
+        format!(
+            "attention: these results expire before --keep deletes them, unless the server keeps files for {hours} hours or more: headrace serve \
+             --retention-hours {hours}, on AWS RetentionDays {}; the default is {DEFAULT_RETENTION_HOURS} hours\n",
+            hours.div_ceil(24)
+        )
+    })
 }
 
 /// Changes the definition of a schedule, unless another change comes first. Returns the text to print.
