@@ -33,7 +33,7 @@ pub use encryptor::SecretEncryptor;
 pub use kms::{KEYS_CONTEXT, KmsSecretEncryptor, KmsSigner};
 pub use request_kinds::count_object_request;
 #[cfg(feature = "s3")]
-pub use s3::{S3AuditFiles, S3Lake, S3LakeWriter, S3OutputStore};
+pub use s3::{LakeCopy, S3AuditFiles, S3Lake, S3LakeWriter, S3OutputStore};
 #[cfg(feature = "secrets")]
 pub use secrets::StoredSecret;
 #[cfg(feature = "sqs")]

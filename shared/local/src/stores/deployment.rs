@@ -1,6 +1,9 @@
 //! The stores of a deployment on AWS. The feature `deployment` builds the access to them; without it, their use is an error.
 
 use headrace_aws::DynamoJobStore;
+use headrace_client::session::Credential;
+#[cfg(feature = "deployment")]
+use headrace_client::signing::{RequestSigner, UnsignedRequest};
 
 /// Reason why a deployment on AWS cannot be accessed.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +29,20 @@ pub(crate) async fn clients() -> Result<headrace_aws::Clients, DeploymentError> 
     let clients = headrace_aws::Clients::connect().await;
     clients.check_credentials().await?;
     Ok(clients)
+}
+
+/// The waiting of a command that writes a lake: uploads share the connection of this machine.
+#[cfg(feature = "deployment")]
+const LAKE_WORKLOAD: headrace_aws::Workload = headrace_aws::Workload::Tasks { lease: std::time::Duration::from_secs(600) };
+
+/// Returns the access to a lake in S3 that is written.
+#[cfg(feature = "deployment")]
+pub(crate) async fn lake_bucket(bucket: &str, prefix: &str) -> Result<super::lake_bucket::BlockingLakeBucket, DeploymentError> {
+    let clients = headrace_aws::Clients::connect_for(LAKE_WORKLOAD).await;
+    clients.check_credentials().await?;
+    let shown = format!("s3://{bucket}/{prefix}").trim_end_matches('/').to_owned();
+    let (writer, lake) = (clients.lake_writer(bucket, prefix), clients.lake(bucket, prefix));
+    Ok(super::lake_bucket::BlockingLakeBucket { writer, lake, shown, runtime: tokio::runtime::Handle::current() })
 }
 
 /// Returns the job table of a deployment.
