@@ -48,7 +48,7 @@ pub use lake::{
 };
 pub use schedules::{AddScheduleArgs, ListSchedulesArgs, ScheduleArgs, SchedulesArgs, SchedulesCommand, ShowScheduleArgs};
 pub use source::{Source, SourceError};
-pub use sync::{OriginOptions, SyncArgs};
+pub use sync::{AuthMethod, OriginOptions, SigningOptions, SyncArgs};
 pub use ui::UiArgs;
 
 /// Text at the end of the help.

@@ -62,6 +62,7 @@ pub(crate) fn reason_in_command_words(error: &ClientError) -> Option<String> {
         | ClientError::Gone { .. }
         | ClientError::GaveUp { .. }
         | ClientError::WaitedTooLong { .. }
+        | ClientError::Signature(_)
         | ClientError::Login(_)
         | ClientError::Url(_)
         | ClientError::NotConformant(_)

@@ -60,3 +60,59 @@ pub async fn job_table(name: &str) -> Result<DynamoJobStore, DeploymentError> {
 pub async fn job_table(_name: &str) -> Result<DynamoJobStore, DeploymentError> {
     Err(DeploymentError::BuiltWithoutAws)
 }
+
+/// Returns the credential that signs the requests to the server with this base URL. Credentials are those of the AWS CLI.
+///
+/// # Errors
+///
+/// [`DeploymentError::Credentials`], before any service is called.
+#[cfg(feature = "deployment")]
+pub(crate) async fn signature(base: &str, region: Option<String>, service: &str) -> Result<Credential, DeploymentError> {
+    let region = region.or_else(|| healthlake_region(base));
+    let clients = headrace_aws::Clients::connect_in(region).await;
+    clients.check_credentials().await?;
+    let signer = clients.request_signer(None, service)?;
+    Ok(Credential::Signature(RequestSigner::new(move |request: UnsignedRequest| {
+        let signer = signer.clone();
+        Box::pin(async move {
+            let UnsignedRequest { method, url, at, renews_credentials } = request;
+            Ok(signer.sign(&method, &url, at, renews_credentials).await?)
+        })
+    })))
+}
+
+/// Returns the credential that signs the requests to a server.
+///
+/// # Errors
+///
+/// [`DeploymentError::BuiltWithoutAws`], always.
+#[cfg(not(feature = "deployment"))]
+pub(crate) async fn signature(_base: &str, _region: Option<String>, _service: &str) -> Result<Credential, DeploymentError> {
+    Err(DeploymentError::BuiltWithoutAws)
+}
+
+/// Returns the region in the URL of a HealthLake data store.
+#[cfg(feature = "deployment")]
+fn healthlake_region(base: &str) -> Option<String> {
+    let url = reqwest::Url::parse(base).ok()?;
+    match url.host_str()?.split('.').collect::<Vec<_>>().as_slice() {
+        ["healthlake", region, "amazonaws", ..] => Some((*region).to_owned()),
+        _ => None,
+    }
+}
+
+#[cfg(all(test, feature = "deployment"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_region_of_a_data_store_is_in_its_url() {
+        for (base, region) in [
+            ("https://healthlake.eu-west-2.amazonaws.com/datastore/0a/r4", Some("eu-west-2")),
+            ("https://fhir.example.org/r4", None),
+            ("https://healthlake.example.org/r4", None),
+        ] {
+            assert_eq!(healthlake_region(base).as_deref(), region, "{base}");
+        }
+    }
+}
