@@ -149,6 +149,9 @@ fn log_attempt(task: &TaskId, end: &Result<TaskEnd, ExportError>, duration: Dura
         Ok(TaskEnd::Retried(fault)) => {
             tracing::warn!(job.id = %job_id, task.id = task_id, duration_ms, fault, "task failed and is announced again")
         }
+        Ok(TaskEnd::Paused(until)) => {
+            tracing::info!(job.id = %job_id, task.id = task_id, duration_ms, until = %until, "task paused, because the FHIR server is busy")
+        }
         Ok(TaskEnd::JobFailed(reason)) => {
             tracing::error!(target: JOB_FAILED_TARGET, { job.id = %job_id, task.id = task_id, duration_ms, reason = reason.text }, "the job failed");
             let parked = u64::from(reason.kind == FailureKind::Exhausted);

@@ -1,6 +1,7 @@
 //! The `sync-worker` function: runs the task of an SQS message.
 
 use headrace_aws::{Clients, Workload};
+use headrace_client::signing::{RequestSigner, UnsignedRequest};
 use headrace_core::ports::{Feed, Ports};
 use headrace_edge::config::{Environment, SyncWorkerConfig};
 use headrace_edge::system::SystemClock;
@@ -21,6 +22,16 @@ async fn main() -> Result<(), Error> {
             async move { secret.read().await }
         }
     });
+    let signer = config.origin.signing_region.as_deref().map(|region| aws.request_signer(Some(region), "healthlake")).transpose()?;
+    let signer = signer.map(|signer| {
+        RequestSigner::new(move |request: UnsignedRequest| {
+            let signer = signer.clone();
+            Box::pin(async move {
+                let UnsignedRequest { method, url, at, renews_credentials } = request;
+                Ok(signer.sign(&method, &url, at, renews_credentials).await?)
+            })
+        })
+    });
     let (bucket, prefix) = (&config.source.name, &config.source.prefix);
     let ports = Ports {
         jobs: aws.jobs(&config.common.table),
@@ -28,7 +39,7 @@ async fn main() -> Result<(), Error> {
         source: aws.lake(bucket, prefix),
         output: aws.output(&config.destination.name, &config.destination.prefix),
         clock: SystemClock,
-        feed: Feed { origin: DeployedOrigin::new(config.origin, read_secret), lake: aws.lake_writer(bucket, prefix) },
+        feed: Feed { origin: DeployedOrigin::new(config.origin, read_secret).with_signer(signer), lake: aws.lake_writer(bucket, prefix) },
     };
     SyncWorkerHandler::new(ports, aws.lake(bucket, prefix), config.worker).serve().await
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use headrace_client::session::Credential;
+use headrace_client::signing::RequestSigner;
 use headrace_client::text::error_chain;
 use headrace_client::{HttpOrigin, OriginSettings, parse_stored_credential};
 use headrace_core::ports::{OriginError, OriginPage, OriginRequest, OriginServer};
@@ -17,6 +18,7 @@ use tokio::sync::Mutex;
 pub struct DeployedOrigin<F> {
     config: OriginConfig,
     read_secret: Option<F>,
+    signer: Option<RequestSigner>,
     connected: Mutex<Option<Connected>>,
 }
 
@@ -33,7 +35,13 @@ where
 {
     /// Creates the access to the server. Without `read_secret` no credential is sent.
     pub fn new(config: OriginConfig, read_secret: Option<F>) -> Self {
-        Self { config, read_secret, connected: Mutex::new(None) }
+        Self { config, read_secret, signer: None, connected: Mutex::new(None) }
+    }
+
+    /// Signs the requests, if there is a signer.
+    #[must_use]
+    pub fn with_signer(self, signer: Option<RequestSigner>) -> Self {
+        Self { signer, ..self }
     }
 
     /// Returns the connections to the server. Makes them at the first call.
@@ -77,7 +85,7 @@ where
             Some(secret) => {
                 parse_stored_credential(secret).map_err(|error| invalid(Setting::OriginSecret, format!("names a secret that {error}")))?
             }
-            None => Credential::None,
+            None => self.signer.clone().map_or(Credential::None, Credential::Signature),
         };
         let settings = OriginSettings {
             credential,

@@ -1,9 +1,11 @@
 //! The SDK clients of one process, configured from its environment.
 
-use aws_config::BehaviorVersion;
+use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::ProvideCredentials as _;
 use aws_credential_types::provider::error::CredentialsError as ProviderError;
 
+#[cfg(feature = "sigv4")]
+use crate::AwsRequestSigner;
 use crate::DynamoJobStore;
 #[cfg(feature = "secrets")]
 use crate::StoredSecret;
@@ -26,6 +28,15 @@ impl Clients {
     /// Creates clients with the credentials, region and endpoints of the environment, for a process that answers requests.
     pub async fn connect() -> Self {
         Self::connect_for(Workload::Requests).await
+    }
+
+    /// Creates clients with the credentials and endpoints of the environment, for this region or that of the environment.
+    pub async fn connect_in(region: Option<String>) -> Self {
+        let mut clients = Self::connect().await;
+        if let Some(region) = region {
+            clients.config = clients.config.into_builder().region(Some(Region::new(region))).build();
+        }
+        clients
     }
 
     /// Creates clients with the credentials, region and endpoints of the environment.
@@ -100,6 +111,14 @@ impl Clients {
     #[cfg(feature = "secrets")]
     pub fn secret(&self, id: &str) -> StoredSecret {
         StoredSecret::new(aws_sdk_secretsmanager::Client::new(&self.config), id)
+    }
+
+    /// Creates a signer of requests to a service. Without a region, that of the environment counts.
+    #[cfg(feature = "sigv4")]
+    pub fn request_signer(&self, region: Option<&str>, service: &str) -> Result<AwsRequestSigner, CredentialsError> {
+        let region = region.or_else(|| self.config.region().map(AsRef::as_ref)).ok_or(CredentialsError::NotConfigured)?;
+        let provider = self.config.credentials_provider().ok_or(CredentialsError::NotConfigured)?;
+        Ok(AwsRequestSigner::new(provider, region, service))
     }
 
     /// Creates a client of the destination below `prefix` of `bucket`.

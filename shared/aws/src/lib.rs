@@ -11,6 +11,8 @@ mod errors;
 #[cfg(feature = "kms")]
 mod kms;
 mod request_kinds;
+#[cfg(feature = "sigv4")]
+mod request_signer;
 #[cfg(feature = "s3")]
 mod s3;
 #[cfg(test)]
@@ -32,8 +34,10 @@ pub use encryptor::SecretEncryptor;
 #[cfg(feature = "kms")]
 pub use kms::{KEYS_CONTEXT, KmsSecretEncryptor, KmsSigner};
 pub use request_kinds::count_object_request;
+#[cfg(feature = "sigv4")]
+pub use request_signer::{AwsRequestSigner, RequestSigningError};
 #[cfg(feature = "s3")]
-pub use s3::{S3AuditFiles, S3Lake, S3LakeWriter, S3OutputStore};
+pub use s3::{LakeCopy, S3AuditFiles, S3Lake, S3LakeWriter, S3OutputStore};
 #[cfg(feature = "secrets")]
 pub use secrets::StoredSecret;
 #[cfg(feature = "sqs")]

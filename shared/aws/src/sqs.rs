@@ -94,7 +94,9 @@ impl SqsTaskQueue {
 
 impl TaskQueue for SqsTaskQueue {
     async fn announce(&self, tasks: &[TaskId], delay: Duration) -> Result<(), StoreError> {
-        let seconds = i32::try_from(delay.min(MAX_DELAY).as_secs()).unwrap_or_default();
+        // Rounded up: a task that is announced before the end of its pause waits for the reaper.
+        let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+        let seconds = i32::try_from(seconds.min(MAX_DELAY.as_secs())).unwrap_or_default();
         let batches: Vec<Vec<TaskId>> = tasks.chunks(MESSAGES_PER_CALL).map(<[TaskId]>::to_vec).collect();
         let calls = stream::iter(batches).map(|batch| async move { self.send(&batch, seconds).await });
         calls.buffer_unordered(CONCURRENT_CALLS).try_collect::<()>().await?;

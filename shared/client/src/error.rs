@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use headrace_core::vocab::error::BoxError;
 use reqwest::{StatusCode, Url};
 
 use crate::login::LoginError;
@@ -87,6 +88,9 @@ pub enum ClientError {
         /// Time of the next poll.
         next_poll: String,
     },
+    /// A request was not signed.
+    #[error("a request could not be signed")]
+    Signature(#[source] BoxError),
     /// Failure to obtain an access token.
     #[error(transparent)]
     Login(#[from] LoginError),
@@ -232,6 +236,7 @@ impl ClientError {
             | Self::DownloadTooLong(_)
             | Self::NotDownloaded { .. }
             | Self::WaitedTooLong { .. }
+            | Self::Signature(_)
             | Self::Login(_)
             | Self::Url(_)
             | Self::NotConformant(_)

@@ -85,6 +85,10 @@ impl OriginServer for HttpOrigin {
     async fn get(&self, request: OriginRequest<'_>) -> Result<OriginPage, OriginError> {
         let url = self.0.url(request)?;
         let running = self.0.gate.enter().await;
+        // Another request was told to wait. This one would be told the same, and some servers then demand more.
+        if let Some(until) = self.busy_until() {
+            return Err(OriginError::Busy { retry_after: Some(until.since(SystemClock.now())) });
+        }
         let result = self.0.fetch(&url).await;
         drop(running);
         match &result {

@@ -11,6 +11,7 @@ pub mod rejection;
 mod request_gate;
 pub mod retry_after;
 pub mod session;
+pub mod signing;
 mod stored_credential;
 pub mod text;
 pub mod transport;

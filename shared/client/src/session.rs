@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use headrace_core::ports::Clock as _;
+use headrace_edge::system::SystemClock;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Response, StatusCode, Url};
 
@@ -11,6 +13,7 @@ use crate::error::{ClientError, RequestFailure, shown_url};
 use crate::limits::ClientLimits;
 use crate::login::{LoginError, LoginSettings, TokenCache, is_bearer_token};
 use crate::origin::{MAX_REDIRECTS, UnsafeUrl, UrlRules};
+use crate::signing::{RequestSigner, UnsignedRequest, signable_url};
 use crate::transport::{Call, Transport, redirect_target};
 
 /// The credential of a client.
@@ -23,6 +26,8 @@ pub enum Credential {
     Basic(String),
     /// A SMART Backend Services client, which gets tokens and renews them.
     BackendServices(LoginSettings),
+    /// A signature of each request.
+    Signature(RequestSigner),
 }
 
 /// The credential that a client sends.
@@ -36,6 +41,8 @@ pub enum SessionCredential {
     Basic(HeaderValue),
     /// Tokens of SMART Backend Services, renewed before they expire.
     BackendServices(Arc<TokenCache>),
+    /// A signature of each request to the origin of the base URL.
+    Signature(RequestSigner),
 }
 
 /// A client's connections, credential and rules for URLs.
@@ -64,6 +71,7 @@ impl Session {
             Credential::BackendServices(login) => {
                 SessionCredential::BackendServices(Arc::new(TokenCache::new(login, rules.base().clone())))
             }
+            Credential::Signature(signer) => SessionCredential::Signature(signer),
         };
         Ok(Self { transport: Transport::start(&limits)?, credential, rules: Some(rules), limits })
     }
@@ -76,13 +84,17 @@ impl Session {
         }
     }
 
-    /// Returns true if requests for a URL have the access token.
+    /// Returns true if requests for a URL have the access token or the signature.
     pub fn sends_token_to(&self, url: &Url) -> bool {
-        let has_credential = match self.credential {
+        let Some(rules) = &self.rules else { return false };
+        match self.credential {
             SessionCredential::Anonymous => false,
-            SessionCredential::BearerToken(_) | SessionCredential::Basic(_) | SessionCredential::BackendServices(_) => true,
-        };
-        has_credential && self.rules.as_ref().is_some_and(|rules| rules.receives_token(url))
+            SessionCredential::BearerToken(_) | SessionCredential::Basic(_) | SessionCredential::BackendServices(_) => {
+                rules.receives_token(url)
+            }
+            // A session token is more than a token of one server.
+            SessionCredential::Signature(_) => rules.receives_token(url) && url.origin() == rules.base().origin(),
+        }
     }
 
     /// Sends a request and follows its redirects. Each target is checked anew, and gets the token only if it may have it.
@@ -129,6 +141,7 @@ impl Session {
                 let response = self.transport.send(&call, url, None).await;
                 return response.map_err(|cause| RequestFailure::new(call.name, url, cause).into());
             }
+            SessionCredential::Signature(signer) => return self.send_signed(call, url, signer).await,
             SessionCredential::BackendServices(tokens) => tokens,
         };
         let token = tokens.token(&self.transport, &self.limits, None).await?;
@@ -138,6 +151,28 @@ impl Session {
         }
         let token = tokens.token(&self.transport, &self.limits, Some(&token)).await?;
         send(Some(&token)).await
+    }
+}
+
+impl Session {
+    /// Sends a request with a signature. Renews rejected credentials once: those of a role end after some hours.
+    async fn send_signed(&self, call: &Call, url: &Url, signer: &RequestSigner) -> Result<Response, ClientError> {
+        let url = signable_url(url);
+        let mut renews_credentials = false;
+        loop {
+            let (method, at) = (call.method.to_string(), SystemClock.now());
+            let request = UnsignedRequest { method, url: url.to_string(), at, renews_credentials };
+            let signature = signer.sign(request).await.map_err(ClientError::Signature)?;
+            let mut signed = call.clone();
+            signed.headers.extend(signature);
+            let response = self.transport.send(&signed, &url, None).await;
+            let response = response.map_err(|cause| ClientError::from(RequestFailure::new(call.name, &url, cause)))?;
+            let is_rejected = matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+            if !is_rejected || renews_credentials {
+                return Ok(response);
+            }
+            renews_credentials = true;
+        }
     }
 }
 

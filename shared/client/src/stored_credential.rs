@@ -77,6 +77,7 @@ mod tests {
             Ok(Credential::None) => "none".to_owned(),
             Ok(Credential::BearerToken(token)) => format!("token {token}"),
             Ok(Credential::Basic(pair)) => format!("basic {pair}"),
+            Ok(Credential::Signature(_)) => "signature".to_owned(),
             Ok(Credential::BackendServices(login)) => {
                 let kind = if let ClientCredential::Key(_) = login.credential { "key" } else { "secret" };
                 format!("{kind} of {}, {:?}, {:?}", login.client_id, login.scope, login.token_url.map(|url| url.to_string()))

@@ -290,7 +290,7 @@ impl Job {
 
     /// Returns true if the job synchronizes the lake with a FHIR server.
     pub fn is_sync(&self) -> bool {
-        self.owner.0 == Caller::SYNC
+        self.owner.is_sync()
     }
 
     /// Returns the time at which the job fails if it has not ended.

@@ -156,6 +156,7 @@ pub fn error_reply(error: &ExportError) -> Reply {
         ExportError::Store(StoreError::Overloaded { store, .. }) => temporary(&format!("{store} is overloaded; try again")),
         ExportError::Source(SourceError::Overloaded(_)) => temporary("the lake is overloaded; try again"),
         ExportError::Source(SourceError::OriginUnavailable(_)) => temporary("the FHIR server could not be reached; try again"),
+        ExportError::Source(SourceError::OriginBusy { .. }) => temporary("the FHIR server is busy; try again"),
         ExportError::Store(StoreError::Stale) => temporary("another request changed the same export at the same time; try again"),
         ExportError::Source(SourceError::Unavailable(_)) => temporary("the lake could not be reached; try again"),
     }
@@ -165,6 +166,7 @@ pub fn error_reply(error: &ExportError) -> Reply {
 mod tests {
     use headrace_core::job::Quota;
     use headrace_core::request::RequestError;
+    use headrace_core::vocab::clock::Millis;
 
     use super::*;
 
@@ -191,6 +193,7 @@ mod tests {
             SourceError::Overloaded(cause()).into(),
             SourceError::Unavailable(cause()).into(),
             SourceError::OriginUnavailable(cause()).into(),
+            SourceError::OriginBusy { until: Millis(0) }.into(),
         ]
     }
 

@@ -29,6 +29,7 @@ pub fn message_outcome(end: &Result<TaskEnd, ExportError>) -> MessageOutcome {
             | TaskEnd::Unavailable
             | TaskEnd::Obsolete
             | TaskEnd::Retried(_)
+            | TaskEnd::Paused(_)
             | TaskEnd::JobFailed(_),
         ) => MessageOutcome::Acknowledge,
         // Nothing was recorded, not even the failure.

@@ -1,4 +1,4 @@
-//! Adds files of other formats to a lake in a directory: Bundles, the exports of other servers, and tables of FHIR Works on AWS.
+//! Adds files of other formats to a lake in a directory or a bucket: Bundles, the exports of other servers, and tables of FHIR Works on AWS.
 //!
 //! The input is read twice: first for its content hashes, and for what references and versions need to know, then to write the lines. A
 //! run has an identity from its input: the same input is not added twice, and neither is a file of it.
@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex};
 use headrace_core::vocab::clock::Millis;
 
 use crate::progress::Progress;
-use crate::writing::{LakeLock, RewriteSettings, Staging, WriteError, recover};
+use crate::writing::{LakeBucket, LakeLock, LockClock, RewriteSettings, Staging, WriteError, recover};
 
 pub use format::InputFormat;
 pub use report::{AddReport, InputPosition, LeftOut, LeftOutExample, LeftOutReason, ReferenceCounts, WatermarkChange};
@@ -133,6 +133,20 @@ pub fn add(from: &Path, lake: &Path, settings: &AddSettings, progress: &Arc<Prog
     add_locked(from, &lake, settings, progress)
 }
 
+/// Adds the files in `from` to the lake in a bucket. New objects wait in the folder of temporary files until all are complete.
+pub fn add_to_bucket(
+    from: &Path,
+    bucket: Arc<dyn LakeBucket>,
+    clock: LockClock,
+    settings: &AddSettings,
+    progress: &Arc<Progress>,
+) -> Result<AddReport, AddError> {
+    // A mistake in the input is reported before the lake is locked.
+    from.metadata().map_err(|cause| AddError::Listing { folder: from.to_owned(), cause })?;
+    let lake = LakeLock::lock_bucket(bucket, &settings.rewrite.temp_folder, clock)?;
+    add_locked(from, &lake, settings, progress)
+}
+
 /// Adds files to a lake that is locked.
 pub(crate) fn add_locked(from: &Path, lake: &LakeLock, settings: &AddSettings, progress: &Arc<Progress>) -> Result<AddReport, AddError> {
     if let Some(time) = settings.complete_up_to {
@@ -224,7 +238,7 @@ impl Addition<'_> {
             files.push(("receipt".to_owned(), AddedFiles::receipt_name(&receipt.run)));
         }
         for (index, (folder, completeness)) in watermarks.iter().enumerate() {
-            let change = receipt::watermark_file(staging.lake().root(), folder, *completeness, now);
+            let change = receipt::watermark_file(staging.lake(), folder, *completeness, now);
             if let Some(content) = &change.content {
                 let staged = format!("watermark-{index}");
                 staging.write(&staged, content.as_bytes())?;
@@ -235,7 +249,12 @@ impl Addition<'_> {
         if files.is_empty() {
             staging.discard()?;
         } else {
-            staging.commit(&files)?;
+            let kept = staging.commit(&files)?;
+            for (folder, change) in &mut report.watermarks {
+                if kept.contains(&receipt::watermark_name(folder)) {
+                    *change = WatermarkChange::KeptOfOthers;
+                }
+            }
         }
         Ok(())
     }

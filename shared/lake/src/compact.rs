@@ -1,4 +1,4 @@
-//! Replaces the objects of a lake in a directory by new ones with the newest version of each resource, while exports may be running.
+//! Replaces the objects of a lake in a directory or a bucket by new ones with the newest version of each resource, while exports may be running.
 //!
 //! The new objects appear first. The old ones stay until every export that may have pinned them has ended: a marker names them, and a
 //! later run removes them. In between an export finds a resource in both, which is harmless unless it exports each line.
@@ -30,9 +30,9 @@ use crate::pool::for_each_item;
 use crate::progress::Progress;
 use crate::reading::read_slice;
 use crate::sorting::{GroupedRecords, RecordSorter};
-use crate::writing::{LakeLines, LakeLock, LineSink, RewriteSettings, Staging, WriteError};
+use crate::writing::{LakeBucket, LakeLines, LakeLock, LineSink, LockClock, RewriteSettings, Staging, WriteError};
 
-pub use superseded::waiting_objects;
+pub use superseded::{waiting_objects, waiting_objects_in};
 
 use links::FolderLinks;
 use superseded::SupersededObjects;
@@ -129,6 +129,19 @@ pub fn compact<S: ResourceSource>(
 ) -> Result<CompactReport, CompactError> {
     runtime.block_on(source.check())?;
     compact_locked(source, &LakeLock::lock(root)?, settings, progress, runtime)
+}
+
+/// Compacts the lake in a bucket, which `source` reads, too. New objects wait in the folder of temporary files until all are complete.
+pub fn compact_bucket<S: ResourceSource>(
+    source: &S,
+    (bucket, clock): (Arc<dyn LakeBucket>, LockClock),
+    settings: &CompactSettings,
+    progress: &Arc<Progress>,
+    runtime: &Handle,
+) -> Result<CompactReport, CompactError> {
+    runtime.block_on(source.check())?;
+    let lake = LakeLock::lock_bucket(bucket, &settings.rewrite.temp_folder, clock)?;
+    compact_locked(source, &lake, settings, progress, runtime)
 }
 
 /// Compacts a lake that is locked.

@@ -1,9 +1,12 @@
-//! Writes objects into a lake in a directory, so that a process that is killed leaves nothing half-written.
+//! Writes objects into a lake in a directory or a bucket, so that a process that is killed leaves nothing half-written.
 //!
-//! Files are written below `_headrace/staging`, which no export reads. Then a list of their final names is written, and they are renamed.
+//! In a directory, files are written below `_headrace/staging`, which no export reads. Then a list of their final names is written, and they are renamed.
 //! If the process is killed before the list is complete, the files are dropped by the next run. If it is killed after that, the next run
 //! renames the rest.
 
+mod bucket;
+mod bucket_commit;
+mod bucket_lock;
 mod fault;
 mod lines;
 mod lock;
@@ -11,6 +14,8 @@ mod private;
 mod settings;
 mod staging;
 
+pub use bucket::{BUCKET_ERROR, CopyOutcome, LakeBucket, LockClock};
+pub use bucket_commit::unfinished_runs_in;
 pub(crate) use fault::FaultPoint;
 pub use lines::{LakeLines, LineSink};
 pub use lock::LakeLock;
@@ -22,8 +27,16 @@ pub use staging::{Staging, unfinished_runs};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use headrace_core::vocab::clock::Millis;
+
 /// The internal folder of a lake, for files that are not data. Exports do not read it.
 pub const OWN_FOLDER: &str = "_headrace";
+
+/// The folder of receipts of additions, below the internal folder.
+pub(crate) const RECEIPT_FOLDER: &str = "added";
+
+/// The folder of markers of replaced objects, below the internal folder.
+pub(crate) const MARKER_FOLDER: &str = "superseded";
 
 /// The reason why a lake cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +44,25 @@ pub enum WriteError {
     /// Another process writes the lake.
     #[error("another process writes the lake `{}` (headrace lake add or compact); wait until it has finished", .0.display())]
     Locked(PathBuf),
+    /// Another process writes the lake in a bucket, or was stopped while it did.
+    #[error(
+        "another process writes the lake `{lake}` (headrace lake add or compact); wait until it has finished, or, if it was stopped, until {until}"
+    )]
+    LockedUntil {
+        /// The lake.
+        lake: String,
+        /// The end of the lock.
+        until: Millis,
+    },
+    /// The lock of a lake is not one.
+    #[error("`{0}` is not the lock of a headrace command; remove it, if none writes the lake")]
+    InvalidLock(String),
+    /// The process was suspended or without a connection for too long.
+    #[error("this process could not extend its lock of the lake `{0}`; run the command again")]
+    LockLost(String),
+    /// An object has the name of a new one.
+    #[error("`{}` exists and is not from this run: another process writes such names; remove or rename it, and run the command again", .0.display())]
+    Occupied(PathBuf),
     /// A file or folder of the lake cannot be used.
     #[error("`{}` cannot be written", .path.display())]
     File {

@@ -51,7 +51,7 @@ pub use schedules::{
     AddScheduleArgs, ChangeScheduleArgs, ListSchedulesArgs, ScheduleArgs, ScheduleOption, SchedulesArgs, SchedulesCommand, ShowScheduleArgs,
 };
 pub use source::{Source, SourceError};
-pub use sync::{OriginOptions, SyncArgs};
+pub use sync::{AuthMethod, OriginOptions, SigningOptions, SyncArgs};
 pub use ui::UiArgs;
 
 /// Text at the end of the help.

@@ -7,6 +7,8 @@ pub mod directory;
 pub mod embedded;
 pub mod encryptor;
 pub(crate) mod io_fault;
+#[cfg(feature = "deployment")]
+pub mod lake_bucket;
 pub(crate) mod private;
 pub(crate) mod regular_file;
 pub mod signer;

@@ -271,6 +271,7 @@ fn lease(case: &Case) -> Lease {
         attempt: 1,
         fencing_token: 1,
         attempts_since_progress: 1,
+        paused: Duration::ZERO,
         until: Millis(u64::MAX),
         cursor: Cursor::default(),
         reserved_files: Vec::new(),

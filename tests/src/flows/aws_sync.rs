@@ -4,9 +4,11 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::{SqsEvent, SqsMessage};
+use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use bytes::Bytes;
 use futures_util::stream;
-use headrace_aws::{DynamoJobStore, S3Lake, S3LakeWriter, S3OutputStore, SqsTaskQueue, StoredSecret};
+use headrace_aws::{AwsRequestSigner, DynamoJobStore, S3Lake, S3LakeWriter, S3OutputStore, SqsTaskQueue, StoredSecret};
+use headrace_client::signing::{RequestSigner, UnsignedRequest};
 use headrace_core::flow::upkeep::fire_sync::{SyncSchedule, SyncStart};
 use headrace_core::flow::upkeep::reap::Reaped;
 use headrace_core::flow::upkeep::seal::SealSettings;
@@ -30,7 +32,7 @@ use super::deployment::{AwsDeployment, Deployment as _};
 use super::permissions::run_as;
 use super::sync::small_request;
 use super::{ManualClock, Result};
-use crate::standins::fhir_server::{FhirServer, HttpFhirServer, ServerBehavior};
+use crate::standins::fhir_server::{FhirServer, HttpFhirServer, RequiredSignature, ServerBehavior};
 use crate::standins::secrets::{ORIGIN_SECRET, SecretsStandIn};
 
 /// Name of the queue of synchronizations.
@@ -46,6 +48,17 @@ const PATIENCE: usize = 400;
 type ReadSecret = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<String, StoreError>> + Send>> + Send + Sync>;
 
 type AwsFeed = Feed<DeployedOrigin<ReadSecret>, S3LakeWriter>;
+
+/// Returns a signer with the credentials that a server requires.
+fn signer(required: RequiredSignature) -> RequestSigner {
+    let RequiredSignature { access_key, secret_key, session_token, region, service } = required;
+    let credentials = Credentials::new(access_key, secret_key, session_token, None, "test");
+    let signer = AwsRequestSigner::new(SharedCredentialsProvider::new(credentials), region, service);
+    RequestSigner::new(move |request: UnsignedRequest| {
+        let signer = signer.clone();
+        Box::pin(async move { Ok(signer.sign(&request.method, &request.url, request.at, request.renews_credentials).await?) })
+    })
+}
 
 /// The functions that synchronize the lake of a deployment, the server, and its credential.
 pub struct AwsSync {
@@ -64,6 +77,11 @@ pub struct AwsSync {
 impl AwsSync {
     /// Starts the functions, and a server with some resources that requires a token.
     pub async fn start(deployment: &AwsDeployment, clock: &ManualClock) -> Result<Self> {
+        Self::start_with(deployment, clock, None).await
+    }
+
+    /// Starts the functions, and a server with some resources that requires a token, or signed requests.
+    pub async fn start_with(deployment: &AwsDeployment, clock: &ManualClock, signature: Option<RequiredSignature>) -> Result<Self> {
         let time = clock.clone();
         let server = FhirServer::new(ServerBehavior { has_history: true, ..ServerBehavior::default() }, move || time.now());
         let start = Millis(clock.now().0 - 86_400_000);
@@ -74,7 +92,10 @@ impl AwsSync {
             }
             store.versions.sort_by_key(|version| version.at);
         });
-        server.require_authorization(&format!("Bearer {FIRST_TOKEN}"));
+        match &signature {
+            Some(signature) => server.require_signature(signature.clone()),
+            None => server.require_authorization(&format!("Bearer {FIRST_TOKEN}")),
+        }
         let http = server.listen().await?;
         let (queue_url, _) = deployment.sqs.create_queue_with_dlq(SYNC_QUEUE, 5_400, 5).await?;
         let secrets = SecretsStandIn::start(&format!(r#"{{"token":"{FIRST_TOKEN}"}}"#));
@@ -85,14 +106,18 @@ impl AwsSync {
             Box::pin(async move { secret.read().await })
         });
         let (tasks, source, output) = deployment.ports();
-        let origin = OriginConfig { url: http.base.clone(), secret: Some(ORIGIN_SECRET.to_owned()), aliases: Vec::new() };
+        let signing_region = signature.as_ref().map(|signature| signature.region.clone());
+        let secret = signature.is_none().then(|| ORIGIN_SECRET.to_owned());
+        let origin = OriginConfig { url: http.base.clone(), secret, signing_region, aliases: Vec::new() };
+        let read_secret = signature.is_none().then_some(read_secret);
+        let origin = DeployedOrigin::new(origin, read_secret).with_signer(signature.map(signer));
         let ports = Ports {
             jobs: deployment.job_store(),
             queue: deployment.queue_at(&queue_url),
             source: source.clone(),
             output: output.clone(),
             clock: clock.clone(),
-            feed: Feed { origin: DeployedOrigin::new(origin, Some(read_secret)), lake: deployment.lake_writer() },
+            feed: Feed { origin, lake: deployment.lake_writer() },
         };
         let reaper_queue = tasks.with_syncs(&queue_url);
         let stores = (output, deployment.audit_files());

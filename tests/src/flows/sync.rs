@@ -162,6 +162,20 @@ impl SyncProcess {
         Err("the synchronization does not end".into())
     }
 
+    /// Runs tasks that yield at `stop_after` their start, and the reaper in these steps of time, until the job has ended. Returns the job.
+    pub async fn complete_in_steps(&self, id: &JobId, stop_after: Option<Duration>, step: Duration) -> Result<Job> {
+        for _ in 0..10 * REAPER_RUNS {
+            self.deliver_all(stop_after).await?;
+            let job = self.deployment.job_store().job(id).await?.ok_or("the job does not exist")?;
+            if !job.state.is_open() {
+                return Ok(job);
+            }
+            self.clock.advance(step);
+            Box::pin(reap(&self.upkeep, &Quotas::default())).await?;
+        }
+        Err("the synchronization does not end".into())
+    }
+
     /// Announces all unfinished tasks, like a process after its start.
     pub async fn recover(&self) -> Result<()> {
         Ok(Box::pin(recover(&self.upkeep)).await.map(drop)?)

@@ -6,6 +6,7 @@
 mod http;
 mod origin;
 mod respond;
+mod signature;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,7 @@ use headrace_core::vocab::clock::Millis;
 
 pub use http::HttpFhirServer;
 pub use origin::FakeOrigin;
+pub use signature::{ReceivedRequest, RequiredSignature};
 
 /// The way in which a server pages the results of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,6 +226,10 @@ struct State {
     made_up: u64,
     /// The value of `Authorization` that requests over HTTP must have.
     authorization: Option<String>,
+    /// The signature that requests over HTTP must have.
+    signature: Option<RequiredSignature>,
+    /// The number of requests over HTTP whose signature was wrong, and what was wrong with the last one.
+    wrong_signatures: (usize, String),
 }
 
 struct CachedSearch {
@@ -246,6 +252,8 @@ impl FhirServer {
             base: "https://fhir.example.org/r4".to_owned(),
             made_up: 0,
             authorization: None,
+            signature: None,
+            wrong_signatures: (0, String::new()),
         })))
     }
 
@@ -264,6 +272,16 @@ impl FhirServer {
     /// Requires this value of `Authorization` of requests over HTTP.
     pub fn require_authorization(&self, value: &str) {
         self.lock().authorization = Some(value.to_owned());
+    }
+
+    /// Requires signed requests over HTTP.
+    pub fn require_signature(&self, signature: RequiredSignature) {
+        self.lock().signature = Some(signature);
+    }
+
+    /// Returns the number of requests over HTTP whose signature was wrong, and what was wrong with the last one.
+    pub fn wrong_signatures(&self) -> (usize, String) {
+        self.lock().wrong_signatures.clone()
     }
 
     /// Makes changes before each request from now on.

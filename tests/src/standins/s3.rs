@@ -40,6 +40,9 @@ pub struct S3StandIn {
 }
 
 impl S3StandIn {
+    /// The access key and the secret key with which requests are signed.
+    pub const CREDENTIALS: (&str, &str) = (ACCESS_KEY, SECRET_KEY);
+
     /// Starts an S3 without buckets.
     ///
     /// # Errors
@@ -127,6 +130,16 @@ impl S3StandIn {
     #[must_use]
     pub fn writes(&self) -> Vec<WriteRecord> {
         self.log.all()
+    }
+
+    /// Handles a request that came over HTTP.
+    ///
+    /// # Errors
+    ///
+    /// If the request is malformed. S3 errors are returned as responses.
+    pub async fn respond(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, BoxError> {
+        let (head, body) = serve(&self.service, request.map(s3s::Body::from)).await?.into_parts();
+        Ok(http::Response::from_parts(head, body.collect().await?.to_bytes()))
     }
 
     /// Sends a GET request to a presigned URL. Signature and expiry are verified.

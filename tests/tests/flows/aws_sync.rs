@@ -11,6 +11,7 @@ use headrace_fhir::instant::Instant;
 use headrace_tests::flows::aws_sync::AwsSync;
 use headrace_tests::flows::sync::lake_state_before;
 use headrace_tests::flows::{AwsDeployment, Deployment as _, ManualClock, REAPER_INTERVAL, Result, run};
+use headrace_tests::standins::fhir_server::RequiredSignature;
 use serde_json::Value;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -115,6 +116,25 @@ fn a_rotated_credential_is_read_again() -> Result<()> {
         clock.advance(HOUR);
         let report = sync.run().await?;
         assert!(report.is_complete, "{report:?}");
+        check_equal(&deployment, &sync).await
+    })
+}
+
+#[test]
+fn requests_of_the_function_are_signed_with_its_role() -> Result<()> {
+    run(async || {
+        let (deployment, clock) = (AwsDeployment::new().await?, ManualClock::default());
+        let signature = RequiredSignature {
+            access_key: "ASIAROLE".to_owned(),
+            secret_key: "secret".to_owned(),
+            session_token: Some("token".to_owned()),
+            region: "eu-west-2".to_owned(),
+            service: "healthlake".to_owned(),
+        };
+        let sync = AwsSync::start_with(&deployment, &clock, Some(signature)).await?;
+        let report = sync.run().await?;
+        assert!(report.is_complete, "{report:?}");
+        assert_eq!(sync.server.wrong_signatures(), (0, String::new()));
         check_equal(&deployment, &sync).await
     })
 }

@@ -25,6 +25,7 @@ mod idempotency_key;
 mod job_outcomes;
 mod jobs_cli;
 mod lake_commands;
+mod lake_in_s3;
 mod lake_model;
 mod local_server;
 mod log_leaks;

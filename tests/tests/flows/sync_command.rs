@@ -9,7 +9,7 @@ use headrace_core::vocab::clock::Millis;
 use headrace_edge::system::SystemClock;
 use headrace_tests::flows::sync::{lake_lines, lake_objects, watermark};
 use headrace_tests::flows::{Result, run};
-use headrace_tests::standins::fhir_server::{FhirServer, HostileBehavior, HttpFhirServer, Paging, ServerBehavior};
+use headrace_tests::standins::fhir_server::{FhirServer, HostileBehavior, HttpFhirServer, Paging, RequiredSignature, ServerBehavior};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -185,6 +185,89 @@ fn a_redirect_to_another_server_is_not_followed() -> Result<()> {
         assert!(code == Some(1) && stderr.contains("another server"), "{stderr}");
         assert_eq!(server.queries(), Vec::<String>::new(), "nothing is sent there");
         assert!(!folder.path().join("lake").exists());
+        Ok(())
+    })
+}
+
+/// Returns the signature that the server of the tests requires: that of temporary credentials, which have a session token.
+fn required_signature() -> RequiredSignature {
+    RequiredSignature {
+        access_key: "ASIAEXAMPLE".to_owned(),
+        secret_key: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY".to_owned(),
+        session_token: Some("session/token+==".to_owned()),
+        region: "eu-west-2".to_owned(),
+        service: "healthlake".to_owned(),
+    }
+}
+
+/// Runs the program with the credentials of the server, and this secret key.
+async fn headrace_signing(folder: &Path, secret_key: &str, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
+    let mut command = process::headrace(arguments);
+    let RequiredSignature { access_key, session_token, .. } = required_signature();
+    command.current_dir(folder).env_remove("HEADRACE_TOKEN").env_remove("AWS_PROFILE").stdin(Stdio::null());
+    command.env("AWS_ACCESS_KEY_ID", access_key).env("AWS_SECRET_ACCESS_KEY", secret_key).env("AWS_EC2_METADATA_DISABLED", "true");
+    command.env("AWS_SESSION_TOKEN", session_token.unwrap_or_default()).env("AWS_REGION", "us-east-1");
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
+}
+
+#[test]
+fn requests_to_healthlake_are_signed() -> Result<()> {
+    run(async || {
+        let behavior = ServerBehavior {
+            paging: Paging::EqualsSigns,
+            largest_page: 4,
+            rejects_count_above: Some(100),
+            rejects_total: true,
+            ..ServerBehavior::default()
+        };
+        let (server, http, folder) = start(behavior).await?;
+        let required = required_signature();
+        server.require_signature(required.clone());
+        let sync = ["sync", &http.base, "lake", "--lag-seconds=0", "--auth", "sigv4", "--region", "eu-west-2"];
+        let (code, stdout, stderr) = headrace_signing(folder.path(), &required.secret_key, &sync).await?;
+        assert_eq!(code, Some(0), "{stderr} {:?}", server.wrong_signatures());
+        assert!(stdout.contains("30 resources in all"), "{stdout}");
+        assert_eq!(server.wrong_signatures(), (0, String::new()));
+        // Without signatures, for another region, and with another key, nothing is fetched.
+        let region = ["sync", &http.base, "lake2", "--auth", "sigv4"];
+        for (secret_key, arguments) in [
+            (required.secret_key.as_str(), &["sync", &http.base, "lake2"][..]),
+            (required.secret_key.as_str(), &region),
+            ("CANARY-secret", &[&region[..], &["--region", "eu-west-2"]].concat()),
+        ] {
+            let (code, stdout, stderr) = headrace_signing(folder.path(), secret_key, arguments).await?;
+            assert!(code == Some(1) && stderr.contains("403") && stderr.contains("the request signature does not match"), "{stderr}");
+            let shown = format!("{stdout}{stderr}");
+            assert!(!["CANARY", "session/token", "Signature="].iter().any(|secret| shown.contains(secret)), "{shown}");
+            assert!(!folder.path().join("lake2").exists());
+        }
+        // Credentials that were rejected are obtained once more, and not for ever.
+        assert_eq!(server.wrong_signatures().0, 5);
+        let both = headrace_signing(folder.path(), "x", &[&region[..], &["--token", "t"]].concat()).await?;
+        assert!(both.0 == Some(2) && both.2.contains("cannot be used with"), "{both:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn no_signature_is_sent_to_a_server_that_the_first_one_redirects_to() -> Result<()> {
+    run(async || {
+        let (server, http, folder) = start(ServerBehavior::default()).await?;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let base = format!("http://{}/fhir", listener.local_addr()?);
+        let target = format!("{}/metadata", http.base);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(redirect(stream, target.clone()));
+            }
+        });
+        let token_origin = format!("--token-origin={}", http.base);
+        let sync = ["sync", &base, "lake", "--auth", "sigv4", "--region", "eu-west-2", &token_origin];
+        let (code, _, stderr) = headrace_signing(folder.path(), "x", &sync).await?;
+        assert!(code == Some(1) && stderr.contains("another server"), "{stderr}");
+        assert_eq!(server.queries(), Vec::<String>::new(), "nothing is sent there");
         Ok(())
     })
 }

@@ -43,7 +43,7 @@ const ROLES: [(&str, &str); 10] = [
 ];
 
 /// Parameters of the template that describe the deployment of the test, with every key, so that all statements are created.
-const PARAMETERS: [(&str, &str); 15] = [
+const PARAMETERS: [(&str, &str); 16] = [
     ("SourceBucketName", "lake-bucket"),
     ("SourcePrefix", "fhir/"),
     ("DestinationBucketName", "export-bucket"),
@@ -56,6 +56,7 @@ const PARAMETERS: [(&str, &str); 15] = [
     ("OriginUrl", "https://fhir.example.org/r4"),
     ("OriginSecretArn", ORIGIN_SECRET),
     ("OriginSecretKmsKeyArn", "arn:aws:kms:eu-central-1:111122223333:key/origin"),
+    ("OriginDatastoreArn", "arn:aws:healthlake:eu-central-1:111122223333:datastore/fhir/0a"),
     ("VpcSubnetIds", "subnet-1,subnet-2"),
     ("VpcSecurityGroupIds", "sg-1"),
     ("Tracing", "Active"),
@@ -101,7 +102,7 @@ fn policies() -> Result<Policies> {
 
 /// Statements for calls that AWS makes on behalf of the function, which the scenario cannot record: statement id, its actions, and the
 /// reason.
-const USED_BY_AWS: [(&str, &[&str], &str); 10] = [
+const USED_BY_AWS: [(&str, &[&str], &str); 11] = [
     ("WriteLog", &["logs:CreateLogStream", "logs:PutLogEvents"], "Lambda writes what the function prints"),
     ("ReceiveTasks", &["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"], "the event source mapping receives messages"),
     (
@@ -125,6 +126,11 @@ const USED_BY_AWS: [(&str, &[&str], &str); 10] = [
     ("DecryptLake", &["kms:Decrypt"], "S3 decrypts on behalf of the role"),
     ("WriteLakeWithKey", &["kms:Decrypt", "kms:GenerateDataKey"], "S3 encrypts on behalf of the role"),
     ("DecryptCredential", &["kms:Decrypt"], "Secrets Manager decrypts on behalf of the role"),
+    (
+        "ReadDatastore",
+        &["healthlake:GetCapabilities", "healthlake:SearchWithGet", "healthlake:GetHistoryByResourceId"],
+        "requests for FHIR resources are signed with the role, and have no SDK",
+    ),
     ("FindMissingObjects", &["s3:ListBucket"], "S3 answers 404 instead of 403 for an object that does not exist"),
     ("ReadWithOutputKeys", &["kms:Decrypt"], "S3 decrypts for clients that use a URL presigned by the role"),
 ];

@@ -40,6 +40,12 @@ pub(super) const JOB_SK: &str = "JOB";
 /// The attribute of a job with the number of tasks that took over a part of another one.
 pub(super) const SPLIT_TASKS: &str = "split_tasks";
 
+/// The attribute with the end of the pause of a task that is not leased.
+pub(super) const PAUSED_UNTIL: &str = "paused_until";
+
+/// The attribute with the time that a task has spent in pauses since it last made progress, in milliseconds.
+pub(super) const PAUSED_MILLIS: &str = "paused_millis";
+
 /// The attribute with the reserved names of output files of a task.
 pub(super) const RESERVED_FILES: &str = "reserved_files";
 
@@ -361,6 +367,8 @@ pub(super) struct StoredTask {
     pub(super) fencing_token: u32,
     pub(super) attempts_since_progress: u32,
     pub(super) lease_until: Option<Millis>,
+    pub(super) paused_until: Option<Millis>,
+    pub(super) paused: Duration,
     pub(super) cursor: Cursor,
     pub(super) reserved_files: Vec<OutputFileName>,
     pub(super) counters: Counters,
@@ -495,6 +503,8 @@ impl Attributes<'_> {
             fencing_token: self.count("fencing_token")?,
             attempts_since_progress: self.count("attempts_since_progress")?,
             lease_until: self.optional_number("lease_until")?.map(Millis),
+            paused_until: self.optional_number(PAUSED_UNTIL)?.map(Millis),
+            paused: Duration::from_millis(self.count(PAUSED_MILLIS)?),
             cursor: Cursor { item: self.count("cursor_item")?, offset: self.count("cursor_offset")? },
             reserved_files: self.reserved_files()?,
             counters: self.counters()?,

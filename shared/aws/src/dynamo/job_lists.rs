@@ -67,7 +67,7 @@ impl JobLists for DynamoJobStore {
             WriteOutcome::Applied => Ok(QueueStart::Started),
             WriteOutcome::ConditionFailed(indexes) if indexes.contains(&0) => Ok(QueueStart::NotQueued),
             WriteOutcome::ConditionFailed(indexes) => {
-                quota::reached_quota(&indexes, first_counter, quotas).map(QueueStart::NoSlot).ok_or(StoreError::Stale)
+                quota::reached_quota(&indexes, first_counter, &queued.owner, quotas).map(QueueStart::NoSlot).ok_or(StoreError::Stale)
             }
         }
     }

@@ -2,6 +2,9 @@
 //!
 //! A job occupies a slot in the transaction that makes it [`JobState::Accepted`], and frees it in the one that ends it. Its state is a
 //! condition of both, so that it is counted once, even if a call is repeated.
+//!
+//! An export is counted for its client and for all clients together. A synchronization of the lake is no export: it has a counter of its
+//! own, so that it takes no slot of one.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use headrace_core::access::Agent;
@@ -41,21 +44,28 @@ fn decrement(owner: Option<&Caller>) -> Write {
     Write::Update(update.when("active_jobs > :zero").value(":zero", items::number(0_u32)))
 }
 
-/// Returns the writes that count a job against its client's quota and against the quota of all clients. They fail if a quota is
-/// reached.
-pub(super) fn occupy_slot(owner: &Caller, quotas: &Quotas) -> [Write; 2] {
-    [increment(None, quotas.global), increment(Some(owner), quotas.per_caller)]
+/// Returns the counters that count a job of this owner. `None` is that of all exports.
+fn counters(owner: &Caller) -> Vec<Option<&Caller>> {
+    if owner.is_sync() { vec![Some(owner)] } else { vec![None, Some(owner)] }
+}
+
+/// Returns the writes that count a job against the quotas that apply to its owner. They fail if a quota is reached.
+pub(super) fn occupy_slot(owner: &Caller, quotas: &Quotas) -> Vec<Write> {
+    let limit = |counter: Option<&Caller>| if counter.is_none() { quotas.global } else { quotas.per_caller };
+    counters(owner).into_iter().map(|counter| increment(counter, limit(counter))).collect()
 }
 
 /// Returns the quota that was reached, if a condition of [`occupy_slot`] has failed. `first` is the index of its first write.
-pub(super) fn reached_quota(failed: &[usize], first: usize, quotas: &Quotas) -> Option<Quota> {
-    let has_failed = |index| failed.contains(&index);
-    let global = quotas.global.filter(|_| has_failed(first)).map(Quota::Global);
-    global.or_else(|| quotas.per_caller.filter(|_| has_failed(first + 1)).map(Quota::PerCaller))
+pub(super) fn reached_quota(failed: &[usize], first: usize, owner: &Caller, quotas: &Quotas) -> Option<Quota> {
+    let reached = |(index, counter): (usize, Option<&Caller>)| {
+        let quota = if counter.is_none() { quotas.global.map(Quota::Global) } else { quotas.per_caller.map(Quota::PerCaller) };
+        quota.filter(|_| failed.contains(&index))
+    };
+    (first..).zip(counters(owner)).find_map(reached)
 }
 
 impl DynamoJobStore {
-    /// Applies these writes, decrements both counters, and changes the schedule of the job if it is still there, in one transaction.
+    /// Applies these writes, decrements the counters of the owner's jobs, and changes the schedule of the job if it is still there, in one transaction.
     pub(super) async fn transact_and_free_slot(
         &self,
         mut writes: Vec<Write>,
@@ -63,7 +73,7 @@ impl DynamoJobStore {
         schedule: Option<Write>,
     ) -> Result<WriteOutcome, StoreError> {
         let first_optional = writes.len();
-        writes.extend([decrement(None), decrement(Some(owner))]);
+        writes.extend(counters(owner).into_iter().map(decrement));
         let schedule_index = writes.len();
         writes.extend(schedule);
         loop {
@@ -94,7 +104,7 @@ impl DynamoJobStore {
         let partition = self.task_partition(&job.id, TaskId::plan(&job.id).task);
         let event = self.event_write(job, job.state, job.created_at, None)?;
         let writes = new_job_writes(job, (plan, &partition), conditions, (agent, event))?;
-        let first_counter = writes.len() - if job.state.has_slot() { 2 } else { 0 };
+        let first_counter = writes.len() - if job.state.has_slot() { counters(&job.owner).len() } else { 0 };
         let firing_index = firing.as_ref().map(|_| first_counter - 1);
         for _ in 0..MAX_RECORD_TRIES {
             let indexes = match self.transact(&writes).await {
@@ -118,7 +128,7 @@ impl DynamoJobStore {
             {
                 return Ok(outcome);
             }
-            if let Some(quota) = reached_quota(&indexes, first_counter, quotas) {
+            if let Some(quota) = reached_quota(&indexes, first_counter, &job.owner, quotas) {
                 return Ok(RecordOutcome::NoSlot(quota));
             }
         }
@@ -138,7 +148,7 @@ impl DynamoJobStore {
 }
 
 /// Returns the writes of a new job: the job, its plan, its audit record, event and idempotency key, its position in the queue, the change of
-/// its schedule, or the increments of both counters. The change of the schedule and then the increments come last. `partition` is that of the plan task.
+/// its schedule, or the increments of its counters. The change of the schedule and then the increments come last. `partition` is that of the plan task.
 fn new_job_writes(
     job: &Job,
     (plan, partition): (&PlanInput, &str),

@@ -1,6 +1,7 @@
 //! Tasks, their leases and their fragments.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use futures_util::try_join;
 use headrace_core::access::Agent;
@@ -81,7 +82,8 @@ impl TaskStore for DynamoJobStore {
             }
         };
         let is_held = task.lease_until.is_some_and(|until| until > now);
-        if !can_start || is_held {
+        let is_paused = task.paused_until.is_some_and(|until| until > now);
+        if !can_start || is_held || is_paused {
             return Ok(LeaseOutcome::Unavailable);
         }
         if task.attempts_since_progress >= settings.max_attempts {
@@ -99,6 +101,7 @@ impl TaskStore for DynamoJobStore {
             .set("lease_until", items::millis(until))
             .set("due_shard", items::due_shard(id.task))
             .set("due_at", items::millis(until));
+        let update = if task.paused_until.is_some() { update.remove(items::PAUSED_UNTIL) } else { update };
         let update = if task.fencing_token == 0 {
             update.when("#state = :seen AND attribute_not_exists(fencing_token)")
         } else {
@@ -108,7 +111,7 @@ impl TaskStore for DynamoJobStore {
         if self.update(update).await? != WriteOutcome::Applied {
             return Ok(LeaseOutcome::Unavailable);
         }
-        let StoredTask { cursor, reserved_files, counters, export_time, plan_progress, .. } = task;
+        let StoredTask { cursor, paused, reserved_files, counters, export_time, plan_progress, .. } = task;
         Ok(LeaseOutcome::Granted(Box::new(Lease {
             task: id.clone(),
             work,
@@ -116,6 +119,7 @@ impl TaskStore for DynamoJobStore {
             attempt,
             fencing_token,
             attempts_since_progress,
+            paused,
             until,
             cursor,
             reserved_files,
@@ -153,6 +157,7 @@ impl TaskStore for DynamoJobStore {
         match update {
             TaskUpdate::Checkpoint(checkpoint) => {
                 lease.attempts_since_progress = 0;
+                lease.paused = Duration::ZERO;
                 lease.reserved_files = lease.names_left_after(&checkpoint.output_files);
                 lease.cursor = checkpoint.cursor;
                 lease.counters = checkpoint.counters;
@@ -160,6 +165,7 @@ impl TaskStore for DynamoJobStore {
             TaskUpdate::TakeTime(time) => lease.export_time = Some(time),
             TaskUpdate::ListedUpTo(progress) => {
                 lease.attempts_since_progress = 0;
+                lease.paused = Duration::ZERO;
                 lease.plan_progress = Some(progress);
             }
             TaskUpdate::Heartbeat

@@ -19,30 +19,39 @@ fn extend_lease(update: Update, lease: &Lease, until: Millis) -> Update {
     update.set("lease_until", items::millis(until)).set("due_shard", items::due_shard(lease.task.task)).set("due_at", items::millis(until))
 }
 
-/// Releases the lease, and makes the task due if nobody has leased it a while after `now`.
+/// Releases the lease, and makes the task due if nobody has leased it a while after `now`, or at the end of its pause.
 fn release_lease(update: Update, lease: &Lease, release: &Release, now: Millis) -> Update {
+    let due_at = if let Release::Pause { until, .. } = release { *until } else { now + ANNOUNCEMENT_TIMEOUT };
     let update = update
         .set("due_shard", items::due_shard(lease.task.task))
-        .set("due_at", items::millis(now + ANNOUNCEMENT_TIMEOUT))
+        .set("due_at", items::millis(due_at))
         .set("#state", items::text(TaskState::Open.as_str()))
         .remove("lease_until");
     let update = items::usage_attributes(lease.counters.usage).fold(update, |update, (name, value)| update.set(&name, value));
+    let attempts_before = items::number(lease.attempts_since_progress.saturating_sub(1));
     match release {
         // If the attempt has made progress, its last checkpoint has reset the number of attempts.
         Release::Yield => update,
-        Release::Stop | Release::Overload => {
-            update.set("attempts_since_progress", items::number(lease.attempts_since_progress.saturating_sub(1)))
-        }
+        Release::Stop | Release::Overload => update.set("attempts_since_progress", attempts_before),
+        Release::Pause { until, total } => update
+            .set("attempts_since_progress", attempts_before)
+            .set(items::PAUSED_UNTIL, items::millis(*until))
+            .set(items::PAUSED_MILLIS, items::number(u64::try_from(total.as_millis()).unwrap_or(u64::MAX))),
         Release::Fault(fault) => update.set("fault", items::text(fault)),
     }
 }
 
+/// Records that the task has made progress: earlier attempts and pauses do not count any more.
+fn record_progress(update: Update, lease: &Lease) -> Update {
+    let update = update.set("attempts_since_progress", items::number(0_u32));
+    if lease.paused.is_zero() { update } else { update.remove(items::PAUSED_MILLIS) }
+}
+
 /// Returns the update of a leased task by a checkpoint.
 fn checkpoint_update(update: Update, lease: &Lease, checkpoint: &Checkpoint) -> Update {
-    let update = update
+    let update = record_progress(update, lease)
         .set("cursor_item", items::number(checkpoint.cursor.item))
-        .set("cursor_offset", items::number(checkpoint.cursor.offset))
-        .set("attempts_since_progress", items::number(0_u32));
+        .set("cursor_offset", items::number(checkpoint.cursor.offset));
     let update = items::counter_attributes(checkpoint.counters).fold(update, |update, (name, value)| update.set(&name, value));
     let names = lease.names_left_after(&checkpoint.output_files);
     if names == lease.reserved_files { update } else { set_reserved_files(update, &names) }
@@ -109,7 +118,7 @@ impl DynamoJobStore {
             TaskUpdate::Heartbeat => (extend_lease(task, lease, until), Vec::new()),
             TaskUpdate::TakeTime(time) => (extend_lease(task, lease, until).set("export_time", items::json(time)?), Vec::new()),
             TaskUpdate::ListedUpTo(progress) => {
-                let task = extend_lease(task, lease, until).set("attempts_since_progress", items::number(0_u32));
+                let task = record_progress(extend_lease(task, lease, until), lease);
                 (task.set("plan_progress", items::json(progress)?), Vec::new())
             }
             TaskUpdate::ReserveFile(_) => (set_reserved_files(extend_lease(task, lease, until), reserved), Vec::new()),

@@ -114,7 +114,7 @@ impl ResourceSource for S3Lake {
 }
 
 /// Returns the pin of a listed object.
-fn pin(bucket: &BucketPrefix, object: &Object) -> Option<Pin> {
+pub(super) fn pin(bucket: &BucketPrefix, object: &Object) -> Option<Pin> {
     Some(Pin {
         object: object.key()?.strip_prefix(&bucket.prefix)?.to_owned(),
         etag: object.e_tag()?.to_owned(),

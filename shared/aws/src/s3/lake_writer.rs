@@ -1,4 +1,4 @@
-//! Writes a lake in S3.
+//! Writes a lake in S3, for synchronizations. [`super::lake_objects`] has what programs need that rewrite one.
 
 use std::time::Duration;
 
@@ -8,10 +8,12 @@ use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream};
 use headrace_core::ports::{ByteStream as ContentStream, LakeWriter};
-use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::error::{SourceError, StoreError};
 use headrace_core::vocab::setting::Setting;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt as _;
 
 use super::bucket::BucketPrefix;
 use crate::backoff::Backoff;
@@ -22,14 +24,17 @@ const STORE: &str = "the lake";
 
 /// The size of a part of a multipart upload, and of the largest object that is written with one PutObject. The largest object has 10,000
 /// parts.
-const PART_BYTES: usize = 16 << 20;
+pub(super) const PART_BYTES: usize = 16 << 20;
+
+/// The size of one read of a file, in bytes.
+const READ_BYTES: usize = 1 << 20;
 
 /// The condition of a write that must not replace an object.
 const IF_ABSENT: &str = "*";
 
-/// A lake that is written by a synchronization.
+/// A lake that is written.
 #[derive(Clone, Debug)]
-pub struct S3LakeWriter(BucketPrefix);
+pub struct S3LakeWriter(pub(super) BucketPrefix);
 
 impl S3LakeWriter {
     /// Creates a writer of the lake below `prefix` of `bucket`.
@@ -43,9 +48,9 @@ impl S3LakeWriter {
         Self(BucketPrefix { patience, ..self.0 })
     }
 
-    /// Writes an object with one call. Returns false if the condition does not hold: an ETag that the object must have, or that it must not
-    /// exist.
-    async fn put_if(&self, object: &str, content: Bytes, condition: Condition) -> Result<bool, StoreError> {
+    /// Writes an object with one call. Returns its ETag, or `None` if the condition does not hold: an ETag that the object must have, or that
+    /// it must not exist.
+    pub(super) async fn put_if(&self, object: &str, content: Bytes, condition: Condition) -> Result<Option<String>, StoreError> {
         let bucket = &self.0;
         let (matches, absent) = match condition {
             Condition::ETag(etag) => (Some(etag), None),
@@ -55,11 +60,14 @@ impl S3LakeWriter {
         let mut backoff = Backoff::new(bucket.patience);
         loop {
             let put = bucket.client.put_object().bucket(&bucket.bucket).key(bucket.key(object)).body(ByteStream::from(content.clone()));
-            let Err(error) = put.set_if_match(matches.clone()).set_if_none_match(absent.clone()).send().await else { return Ok(true) };
+            let error = match put.set_if_match(matches.clone()).set_if_none_match(absent.clone()).send().await {
+                Ok(written) => return Ok(Some(written.e_tag.unwrap_or_default())),
+                Err(error) => error,
+            };
             match bucket.service.classify(&error) {
-                ErrorClass::Stale => return Ok(false),
+                ErrorClass::Stale => return Ok(None),
                 // An object with a condition on its ETag that does not exist.
-                ErrorClass::NotApplied if error.code() == Some("NoSuchKey") => return Ok(false),
+                ErrorClass::NotApplied if error.code() == Some("NoSuchKey") => return Ok(None),
                 ErrorClass::Overloaded if backoff.pause().await => {}
                 ErrorClass::Overloaded
                 | ErrorClass::NotApplied
@@ -77,7 +85,7 @@ impl S3LakeWriter {
     }
 
     /// Reads an object with its ETag. Returns `None` if it does not exist.
-    async fn get(&self, object: &str) -> Result<Option<(Bytes, String)>, StoreError> {
+    pub(super) async fn get(&self, object: &str) -> Result<Option<(Bytes, String)>, StoreError> {
         let bucket = &self.0;
         let response = match bucket.client.get_object().bucket(&bucket.bucket).key(bucket.key(object)).send().await {
             Ok(response) => response,
@@ -89,10 +97,27 @@ impl S3LakeWriter {
         Ok(Some((body.into_bytes(), etag)))
     }
 
+    /// Stores a large file as an object that does not exist yet, with an entry of metadata.
+    pub(super) async fn put_file(&self, object: &str, file: File, mark: (&str, &str)) -> Result<(), StoreError> {
+        let content: ContentStream = Box::pin(stream::try_unfold(file, |mut file| async move {
+            let mut chunk = BytesMut::with_capacity(READ_BYTES);
+            match file.read_buf(&mut chunk).await {
+                Ok(0) => Ok(None),
+                Ok(_) => Ok(Some((chunk.freeze(), file))),
+                Err(error) => Err(SourceError::Unavailable(error.into())),
+            }
+        }));
+        let mut parts = PartReader { content, buffer: BytesMut::new() };
+        let first = parts.next().await?;
+        self.put_in_parts(object, first, &mut parts, Some(mark)).await
+    }
+
     /// Writes an object in parts, the first of which is full. It becomes visible at the end.
-    async fn put_in_parts(&self, object: &str, first: Bytes, rest: &mut PartReader) -> Result<(), StoreError> {
+    async fn put_in_parts(&self, object: &str, first: Bytes, rest: &mut PartReader, mark: Option<(&str, &str)>) -> Result<(), StoreError> {
         let (bucket, key) = (&self.0, self.0.key(object));
-        let created = bucket.client.create_multipart_upload().bucket(&bucket.bucket).key(&key).send().await;
+        let metadata = mark.map(|(name, value)| [(name.to_owned(), value.to_owned())].into());
+        let create = bucket.client.create_multipart_upload().bucket(&bucket.bucket).key(&key).set_metadata(metadata);
+        let created = create.send().await;
         let created = created.map_err(|error| bucket.service.store_error(error))?;
         let upload = created.upload_id().unwrap_or_default();
         let written = self.upload_parts((&key, upload), first, rest).await;
@@ -154,7 +179,7 @@ impl S3LakeWriter {
 }
 
 /// The condition of a write.
-enum Condition {
+pub(super) enum Condition {
     /// The object has this ETag.
     ETag(String),
     /// The object does not exist.
@@ -190,7 +215,7 @@ impl LakeWriter for S3LakeWriter {
             // An object of this name is the one that the same task has stored before.
             return self.put_if(object, first, Condition::Absent).await.map(drop);
         }
-        self.put_in_parts(object, first, &mut parts).await
+        self.put_in_parts(object, first, &mut parts, None).await
     }
 
     async fn put_metadata(&self, object: &str, content: Bytes) -> Result<(), StoreError> {
@@ -203,6 +228,6 @@ impl LakeWriter for S3LakeWriter {
             (Some((current, etag)), Some(expected)) if current == expected => Condition::ETag(etag),
             (Some(_), Some(_) | None) | (None, Some(_)) => return Ok(false),
         };
-        self.put_if(object, content, condition).await
+        Ok(self.put_if(object, content, condition).await?.is_some())
     }
 }

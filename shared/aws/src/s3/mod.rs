@@ -4,6 +4,7 @@ mod audit;
 mod bucket;
 mod file_writer;
 mod lake;
+mod lake_objects;
 mod lake_writer;
 mod objects;
 mod output;
@@ -11,6 +12,7 @@ mod usage;
 
 pub use audit::S3AuditFiles;
 pub use lake::S3Lake;
+pub use lake_objects::LakeCopy;
 pub use lake_writer::S3LakeWriter;
 pub use output::S3OutputStore;
 

@@ -17,7 +17,7 @@ pub(super) const NDJSON: &str = "application/fhir+ndjson";
 pub(super) const CRC_METADATA: &str = "crc64";
 
 /// The characters that a copy source keeps unencoded, apart from letters and digits.
-const COPY_SOURCE_CHARS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+pub(super) const COPY_SOURCE_CHARS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The largest number of objects that one call deletes.
 const DELETES_PER_CALL: usize = 1_000;

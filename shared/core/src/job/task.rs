@@ -296,6 +296,8 @@ pub struct Lease {
     pub fencing_token: u32,
     /// The number of attempts since the task last made progress, including this one.
     pub attempts_since_progress: u32,
+    /// The time since the task last made progress, in pauses that the FHIR server has demanded and in the attempts that ended with them.
+    pub paused: Duration,
     /// The end of the lease.
     pub until: Millis,
     /// The progress of all attempts.
@@ -418,6 +420,13 @@ pub enum Release {
     Fault(String),
     /// The attempt met an overloaded store. It does not count.
     Overload,
+    /// The FHIR server demands a pause. The task is not available before its end, and the attempt does not count.
+    Pause {
+        /// The end of the pause.
+        until: Millis,
+        /// [`Lease::paused`] at the end of the pause.
+        total: Duration,
+    },
 }
 
 /// The completion of a task, counted in the job in the same transaction (rule P6).
@@ -463,6 +472,7 @@ mod tests {
             attempt: 1,
             fencing_token: 1,
             attempts_since_progress: 1,
+            paused: Duration::ZERO,
             until: Millis(60_000),
             cursor: Cursor::default(),
             reserved_files: Vec::new(),

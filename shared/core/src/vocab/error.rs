@@ -1,5 +1,7 @@
 //! Errors of stores and of the lake. Each variant tells the caller how to proceed.
 
+use super::clock::Millis;
+
 /// The cause of an error. It is logged and never shown to a client.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -105,6 +107,12 @@ pub enum SourceError {
     /// The FHIR server that the lake is filled from did not answer. A retry may succeed.
     #[error("the FHIR server did not answer")]
     OriginUnavailable(#[source] BoxError),
+    /// The FHIR server that the lake is filled from demands a pause.
+    #[error("the FHIR server demands a pause until {until}")]
+    OriginBusy {
+        /// The end of the pause.
+        until: Millis,
+    },
     /// The lake did not answer. A retry may succeed.
     #[error("the lake did not answer")]
     Unavailable(#[source] BoxError),

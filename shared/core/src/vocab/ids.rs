@@ -100,6 +100,11 @@ impl Caller {
 
     /// The owner of synchronizations of the lake. Names of clients have no space, so that it is nobody's.
     pub const SYNC: &'static str = "headrace sync";
+
+    /// Returns true for the owner of synchronizations of the lake.
+    pub fn is_sync(&self) -> bool {
+        self.0 == Self::SYNC
+    }
 }
 
 /// A position in the list of a caller's jobs: the page that follows starts after this job. A cursor from another caller is

@@ -89,6 +89,8 @@ settings! {
     MaxExportsPerClient = "HEADRACE_MAX_EXPORTS_PER_CLIENT",
     /// Other base URLs by which the FHIR server names itself in its links.
     OriginAliases = "HEADRACE_ORIGIN_ALIASES",
+    /// The HealthLake data store that is the FHIR server. With it, requests are signed (Signature Version 4).
+    OriginDatastore = "HEADRACE_ORIGIN_DATASTORE",
     /// The secret with the credential of the FHIR server.
     OriginSecret = "HEADRACE_ORIGIN_SECRET",
     /// The base URL of the FHIR server that the lake is filled from.

@@ -92,8 +92,20 @@ pub struct OriginConfig {
     pub url: String,
     /// The ARN of the secret with the credential. `None` sends no credential.
     pub secret: Option<String>,
+    /// The region of the HealthLake data store for which requests are signed. `None` signs none.
+    pub signing_region: Option<String>,
     /// Other base URLs by which the server names itself in its links.
     pub aliases: Vec<String>,
+}
+
+/// Returns the region in the ARN of a HealthLake data store: `arn:aws:healthlake:REGION:ACCOUNT:datastore/fhir/ID`.
+fn datastore_region(arn: &str) -> Result<String, ConfigError> {
+    match arn.split(':').collect::<Vec<_>>().as_slice() {
+        ["arn", _, "healthlake", region, _, resource] if !region.is_empty() && resource.starts_with("datastore/") => {
+            Ok((*region).to_owned())
+        }
+        _ => Err(ConfigError { setting: Setting::OriginDatastore, problem: format!("is `{arn}`: set the ARN of a HealthLake data store") }),
+    }
 }
 
 /// Settings of the sync-worker function.
@@ -120,6 +132,12 @@ impl SyncWorkerConfig {
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         let aliases = settings.get(Setting::OriginAliases);
         let aliases = aliases.iter().flat_map(|list| list.split(',')).map(|url| parse_absolute_url(Setting::OriginAliases, url.trim()));
+        let secret = settings.get(Setting::OriginSecret);
+        let signing_region = settings.get(Setting::OriginDatastore).map(|arn| datastore_region(&arn)).transpose()?;
+        if secret.is_some() && signing_region.is_some() {
+            let problem = format!("must be empty, because {} signs the requests instead", Setting::OriginDatastore);
+            return Err(ConfigError { setting: Setting::OriginSecret, problem });
+        }
         Ok(Self {
             common: CommonConfig::read(settings)?,
             queue_url: settings.required(Setting::SyncQueueUrl)?,
@@ -128,7 +146,8 @@ impl SyncWorkerConfig {
             destination: Bucket::read_destination(settings)?,
             origin: OriginConfig {
                 url: parse_absolute_url(Setting::OriginUrl, &settings.required(Setting::OriginUrl)?)?,
-                secret: settings.get(Setting::OriginSecret),
+                secret,
+                signing_region,
                 aliases: aliases.collect::<Result<_, _>>()?,
             },
             worker: WorkerSettings { lease: read_lease_settings(settings)?, ..WorkerSettings::default() },
@@ -172,6 +191,25 @@ mod tests {
         assert_eq!(job.deadline_seconds, DEADLINE_SECONDS);
         let daily = read(Setting::SyncSchedule, "cron(0 2 * * *)").unwrap().unwrap();
         assert_eq!(daily.schedule.timing.every(), "cron(0 2 * * *)");
+    }
+
+    #[test]
+    fn requests_are_signed_for_the_region_of_the_data_store_and_then_have_no_other_credential() {
+        let worker = |settings: &[(Setting, &'static str)]| {
+            let required =
+                [Setting::Table, Setting::SyncQueueUrl, Setting::DeadLetterQueueUrl, Setting::SourceBucket, Setting::DestinationBucket];
+            let mut table: BTreeMap<_, _> = required.map(|setting| (setting, "x")).into();
+            table.insert(Setting::OriginUrl, "https://healthlake.eu-west-2.amazonaws.com/datastore/0a/r4");
+            table.extend(settings.iter().copied());
+            SyncWorkerConfig::read(&Table(table)).map(|config| config.origin.signing_region)
+        };
+        let datastore = (Setting::OriginDatastore, "arn:aws:healthlake:eu-west-2:111122223333:datastore/fhir/0a");
+        assert_eq!(worker(&[]), Ok(None));
+        assert_eq!(worker(&[datastore]), Ok(Some("eu-west-2".to_owned())));
+        assert_eq!(worker(&[datastore, (Setting::OriginSecret, "s")]).unwrap_err().setting, Setting::OriginSecret);
+        for arn in ["0a", "arn:aws:healthlake::1:datastore/fhir/0a", "arn:aws:s3:eu-west-2:1:datastore/fhir/0a"] {
+            assert_eq!(worker(&[(Setting::OriginDatastore, arn)]).unwrap_err().setting, Setting::OriginDatastore, "{arn}");
+        }
     }
 
     #[test]

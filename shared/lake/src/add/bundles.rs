@@ -46,7 +46,7 @@ impl Addition<'_> {
         if files.is_empty() {
             return Err(AddError::NoFiles(self.from.to_owned()));
         }
-        let objects = list_objects(lake.root())?;
+        let objects = list_objects(lake)?;
         // Both readings.
         files.iter().for_each(|file| self.progress.expect(2 * file.size));
         let names = NameHasher::new(&self.settings.rewrite.seed);

@@ -1,30 +1,60 @@
 //! The files that are added to a lake.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use headrace_core::job::task::Encoding;
+use headrace_core::job::task::{Encoding, Pin};
 use headrace_core::lake::slices::{encoding_from_name, is_foreign};
 use sha2::{Digest as _, Sha256};
 use walkdir::WalkDir;
 
 use super::AddError;
 use crate::progress::Progress;
+use crate::writing::{BUCKET_ERROR, LakeBucket, LakeLock};
 
 /// The size of one read of a file, in bytes.
 const READ_BYTES: usize = 256 << 10;
 
 /// A file that is added.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct InputFile {
-    pub(super) path: PathBuf,
+    place: FilePlace,
     /// The path below the folder that is added, with `/` between folders.
     pub(super) name: String,
     pub(super) size: u64,
     pub(super) encoding: Encoding,
     pub(super) content: FileContent,
+}
+
+/// The place of a file.
+#[derive(Clone)]
+enum FilePlace {
+    /// A path of this machine.
+    Path(PathBuf),
+    /// An object in a bucket.
+    Bucket(Arc<dyn LakeBucket>, Pin),
+}
+
+impl FilePlace {
+    /// Opens the stored content.
+    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+        match self {
+            Self::Path(path) => Ok(Box::new(File::open(path)?)),
+            Self::Bucket(bucket, pin) => Ok(bucket.open(pin)),
+        }
+    }
+}
+
+impl fmt::Debug for FilePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.fmt(f),
+            Self::Bucket(_, pin) => pin.object.fmt(f),
+        }
+    }
 }
 
 /// The content of a file, by the ending of its name.
@@ -45,7 +75,11 @@ impl InputFile {
         let below = path.strip_prefix(root).ok().filter(|below| !below.as_os_str().is_empty());
         let below = below.or_else(|| path.file_name().map(Path::new))?;
         let segments: Vec<String> = below.components().map(|segment| segment.as_os_str().to_string_lossy().into_owned()).collect();
-        let name = segments.join("/");
+        Self::new(FilePlace::Path(path.to_owned()), segments.join("/"), size)
+    }
+
+    /// Describes the file of this name. Returns `None` if the name says that it holds something else.
+    fn new(place: FilePlace, name: String, size: u64) -> Option<Self> {
         let (stem, encoding) = [(".gz", Encoding::Gzip), (".zst", Encoding::Zstd)]
             .into_iter()
             .find_map(|(ending, encoding)| Some((name.strip_suffix(ending)?, encoding)))
@@ -57,7 +91,7 @@ impl InputFile {
         } else {
             return None;
         };
-        Some(Self { path: path.to_owned(), size, encoding, content, name })
+        Some(Self { place, size, encoding, content, name })
     }
 
     /// Returns the last segment of the name.
@@ -75,7 +109,9 @@ impl InputFile {
         let kind = cause.kind();
         let is_corrupt = matches!(kind, io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
             || (self.encoding != Encoding::Plain && cause.raw_os_error().is_none());
-        let reason = if kind == io::ErrorKind::UnexpectedEof {
+        let reason = if kind == BUCKET_ERROR {
+            cause.to_string()
+        } else if kind == io::ErrorKind::UnexpectedEof {
             "it is truncated".to_owned()
         } else if is_corrupt {
             "it is corrupt".to_owned()
@@ -112,7 +148,22 @@ pub(super) fn list_files(from: &Path) -> Result<Vec<InputFile>, AddError> {
 }
 
 /// Lists the objects of a lake in the order in which exports compare equal versions: by name.
-pub(super) fn list_objects(lake: &Path) -> Result<Vec<InputFile>, AddError> {
+pub(super) fn list_objects(lake: &LakeLock) -> Result<Vec<InputFile>, AddError> {
+    let mut objects = match lake.bucket() {
+        Some(locked) => {
+            let pins = locked.bucket.list("").map_err(locked.failed(""))?;
+            let object = |pin: Pin| InputFile::new(FilePlace::Bucket(locked.bucket.clone(), pin.clone()), pin.object, pin.size);
+            pins.into_iter().filter_map(object).collect()
+        }
+        None => list_directory(lake.root())?,
+    };
+    objects.retain(|object| object.size > 0 && encoding_from_name(&object.name).is_some());
+    objects.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(objects)
+}
+
+/// Lists the files of a lake in a directory.
+fn list_directory(lake: &Path) -> Result<Vec<InputFile>, AddError> {
     let is_read = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().to_str().is_some_and(is_foreign);
     let failed = |error: walkdir::Error| AddError::Listing { folder: lake.to_owned(), cause: error.into() };
     let mut objects = Vec::new();
@@ -128,8 +179,6 @@ pub(super) fn list_objects(lake: &Path) -> Result<Vec<InputFile>, AddError> {
             objects.extend(InputFile::from_path(lake, entry.path(), size));
         }
     }
-    objects.retain(|object| object.size > 0 && encoding_from_name(&object.name).is_some());
-    objects.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(objects)
 }
 
@@ -140,7 +189,7 @@ fn leads_nowhere(error: &walkdir::Error) -> bool {
 
 /// A file that is read, with the hash of what was read so far.
 pub(super) struct StoredReader {
-    file: File,
+    file: Box<dyn Read + Send>,
     hasher: Sha256,
     progress: Arc<Progress>,
 }
@@ -172,7 +221,7 @@ pub(super) enum InputReader {
 impl InputReader {
     /// Opens a file.
     fn open(file: &InputFile, progress: Arc<Progress>) -> io::Result<Self> {
-        let stored = StoredReader { file: File::open(&file.path)?, hasher: Sha256::new(), progress };
+        let stored = StoredReader { file: file.place.open()?, hasher: Sha256::new(), progress };
         let stored = BufReader::with_capacity(READ_BYTES, stored);
         Ok(match file.encoding {
             Encoding::Plain => Self::Plain(stored),

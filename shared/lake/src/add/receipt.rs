@@ -16,10 +16,7 @@ use super::AddError;
 use super::completeness::{BEGINNING, Completeness};
 use super::input::ContentHash;
 use super::report::WatermarkChange;
-use crate::writing::{LakeLock, OWN_FOLDER, WriteError};
-
-/// The folder of receipts, below the internal folder.
-const RECEIPT_FOLDER: &str = "added";
+use crate::writing::{LakeLock, OWN_FOLDER, RECEIPT_FOLDER, WriteError};
 
 /// The member of the watermark object with the watermark.
 const COMPLETE_UP_TO: &str = "completeUpTo";
@@ -144,9 +141,9 @@ impl WatermarkFile {
 /// An object stays if its watermark is not earlier, or if it is not valid: somebody else's mistake is not hidden by writing over it. What the
 /// input says of itself does not move the watermark over a gap, and not the object of another pipeline, which knows of other sources. The
 /// operator can do both. Members that other programs have written are kept.
-pub(super) fn watermark_file(root: &Path, folder: &str, completeness: Completeness, now: Millis) -> WatermarkFile {
+pub(super) fn watermark_file(lake: &LakeLock, folder: &str, completeness: Completeness, now: Millis) -> WatermarkFile {
     let up_to = completeness.up_to();
-    let Ok(existing) = read_object(&root.join(watermark_name(folder))) else { return WatermarkFile::kept(WatermarkChange::KeptInvalid) };
+    let Ok(existing) = read_watermark(lake, &watermark_name(folder)) else { return WatermarkFile::kept(WatermarkChange::KeptInvalid) };
     let mut members = serde_json::Map::new();
     let mut before = None;
     if let Some(object) = existing {
@@ -170,8 +167,18 @@ pub(super) fn watermark_file(root: &Path, folder: &str, completeness: Completene
     WatermarkFile { content: Some(content), change: WatermarkChange::Written(up_to) }
 }
 
-/// Reads the watermark object. `None` if there is none. A link that leads nowhere is one that cannot be read.
-fn read_object(path: &Path) -> io::Result<Option<MetadataObject>> {
+/// Reads a watermark object of the lake. `None` if there is none.
+fn read_watermark(lake: &LakeLock, object: &str) -> io::Result<Option<MetadataObject>> {
+    let Some(bucket) = lake.bucket() else { return read_file(&lake.root().join(object)) };
+    let read = bucket.read_watermark(object)?;
+    Ok(read.map(|content| {
+        let size = content.len() as u64;
+        MetadataObject { size, bytes: if size > METADATA_LIMIT_BYTES { Bytes::new() } else { content.into() } }
+    }))
+}
+
+/// Reads the file of a watermark object. `None` if there is none. A link that leads nowhere is one that cannot be read.
+fn read_file(path: &Path) -> io::Result<Option<MetadataObject>> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
 use headrace_core::job::task::Pin;
@@ -11,10 +11,7 @@ use headrace_core::vocab::clock::Millis;
 use serde::{Deserialize, Serialize};
 
 use super::{CompactReport, CompactSettings, ObjectCount};
-use crate::writing::{LakeLock, OWN_FOLDER, Staging, WriteError, entries};
-
-/// The folder of markers, below the internal folder.
-const MARKER_FOLDER: &str = "superseded";
+use crate::writing::{LakeBucket, LakeLock, MARKER_FOLDER, OWN_FOLDER, Staging, WriteError, entries};
 
 /// A line of a marker: an object that newer ones have replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +43,12 @@ impl SupersededObjects {
 
     /// Reads one marker.
     fn read_marker(&mut self, path: &Path) -> io::Result<()> {
-        for line in BufReader::new(File::open(path)?).lines() {
+        self.add_lines(BufReader::new(File::open(path)?))
+    }
+
+    /// Adds the lines of a marker.
+    fn add_lines(&mut self, marker: impl io::BufRead) -> io::Result<()> {
+        for line in marker.lines() {
             let object: SupersededObject = serde_json::from_str(&line?)?;
             // A marker can remove only data of the lake, regardless of its content.
             let is_below = object.object.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
@@ -78,17 +80,12 @@ impl SupersededObjects {
                 report.removable_at = report.removable_at.max(Some(removable_at));
                 continue;
             }
-            let path = lake.root().join(&pin.object);
-            lake.fault_pass().and_then(|()| remove_file(&path)).map_err(WriteError::at(&path))?;
+            lake.remove_object(pin)?;
             report.removed.add(pin.size);
-            if let Some(folder) = path.parent().filter(|folder| *folder != lake.root()) {
-                // Fails if it is not empty.
-                drop(fs::remove_dir(folder));
-            }
         }
         if report.waiting.objects == 0 {
             for marker in std::mem::take(&mut self.markers) {
-                lake.fault_pass().and_then(|()| remove_file(&marker)).map_err(WriteError::at(&marker))?;
+                lake.remove_own_file(&marker)?;
             }
         }
         Ok(())
@@ -111,12 +108,23 @@ pub fn waiting_objects(root: &Path) -> io::Result<(ObjectCount, Option<Millis>)>
     Ok((count, replaced_at))
 }
 
-/// Removes a file that may not exist.
-fn remove_file(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
+/// Returns the old objects of the lake in a bucket that wait for their removal, and when the last of them was replaced.
+pub fn waiting_objects_in(bucket: &dyn LakeBucket) -> io::Result<(ObjectCount, Option<Millis>)> {
+    let mut superseded = SupersededObjects::default();
+    for marker in bucket.list(&format!("{OWN_FOLDER}/{MARKER_FOLDER}/"))? {
+        if let Some((content, _)) = bucket.read(&marker.object)? {
+            superseded.add_lines(content.as_slice())?;
+        }
     }
+    let (mut count, mut replaced_at) = (ObjectCount::default(), None);
+    if superseded.objects.is_empty() {
+        return Ok((count, replaced_at));
+    }
+    for pin in bucket.list("")?.iter().filter(|pin| superseded.contains(pin)) {
+        count.add(pin.size);
+        replaced_at = replaced_at.max(superseded.objects.get(&pin.object).map(|object| Millis(object.since)));
+    }
+    Ok((count, replaced_at))
 }
 
 /// Writes a marker of objects that are replaced. Returns its staged and its final name.

@@ -3,13 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use headrace_core::vocab::clock::Millis;
 use headrace_fhir::definitions::ResourceType;
 
-use super::lock::entries;
 use super::{Staging, WriteError};
 
 /// The size at which an object is closed and the next one begins, in stored bytes.
@@ -51,17 +49,16 @@ struct RunName {
 }
 
 impl RunName {
-    /// Returns the first name of a run that sorts behind all those in a folder. Exports take the last of versions that nothing else
+    /// Returns the first name of a run that sorts behind all these, which are in a folder. Exports take the last of versions that nothing else
     /// distinguishes, so the order of names is that of runs, also within a second, and if the clock was set back.
-    fn behind_all(folder: &Path, time: Millis) -> io::Result<Self> {
+    fn behind_all(names: &[String], time: Millis) -> Self {
         let mut first = Self { time: time.compact(), number: 1 };
-        for path in entries(folder)? {
-            let found = path.file_name().and_then(|name| name.to_str()).and_then(Self::parse);
-            if let Some(found) = found.filter(|found| *found >= first) {
+        for name in names {
+            if let Some(found) = Self::parse(name).filter(|found| *found >= first) {
                 first = Self { number: found.number + 1, ..found };
             }
         }
-        Ok(first)
+        first
     }
 
     /// Parses the name of an object. `None` if no run has written it.
@@ -110,10 +107,7 @@ impl<'s> LakeLines<'s> {
             let (folder, kind) = &key;
             let name = match next.remove(&key) {
                 Some(name) => name,
-                None => {
-                    let path = staging.lake().root().join(format!("{folder}{kind}"));
-                    RunName::behind_all(&path, time).map_err(WriteError::at(&path))?
-                }
+                None => RunName::behind_all(&staging.lake().file_names(&format!("{folder}{kind}"))?, time),
             };
             names.push((staged, format!("{folder}{kind}/{}-{:06}.ndjson.zst", name.time, name.number)));
             next.insert(key, RunName { number: name.number + 1, ..name });

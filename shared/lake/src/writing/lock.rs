@@ -3,16 +3,30 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use headrace_core::job::task::Pin;
+
+use super::bucket::{LakeBucket, LockClock, LockedBucket};
 use super::private::{create_folder, open_file};
 use super::{FaultPoint, OWN_FOLDER, WriteError};
 
-/// A lake in a directory that only this process writes. The system releases the lock with the process.
+/// A lake in a directory or a bucket that only this process writes.
 #[derive(Debug)]
 pub struct LakeLock {
+    /// The directory of the lake. For a bucket, the folder of this machine with its internal folder.
     root: PathBuf,
     pub(super) fault: FaultPoint,
-    _lock: File,
+    place: LakePlace,
+}
+
+/// The place of a lake that is locked.
+#[derive(Debug)]
+enum LakePlace {
+    /// A directory, with its lock. The system releases it with the process.
+    Directory(#[expect(dead_code, reason = "the lock is held as long as the file is open")] File),
+    /// A bucket.
+    Bucket(Box<LockedBucket>),
 }
 
 impl LakeLock {
@@ -28,20 +42,67 @@ impl LakeLock {
         let path = folder.join("lock");
         let lock = open_file(&path).map_err(WriteError::at(&path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { root: root.to_owned(), fault, _lock: lock }),
+            Ok(()) => Ok(Self { root: root.to_owned(), fault, place: LakePlace::Directory(lock) }),
             Err(TryLockError::WouldBlock) => Err(WriteError::Locked(root.to_owned())),
             Err(TryLockError::Error(cause)) => Err(WriteError::at(&path)(cause)),
         }
     }
 
-    /// Returns the directory of the lake.
+    /// Locks the lake in a bucket. Files are staged in `temp_folder`.
+    pub fn lock_bucket(bucket: Arc<dyn LakeBucket>, temp_folder: &Path, clock: LockClock) -> Result<Self, WriteError> {
+        let locked = Box::new(LockedBucket::lock(bucket, temp_folder, clock)?);
+        Ok(Self { root: locked.workspace().to_owned(), fault: FaultPoint::default(), place: LakePlace::Bucket(locked) })
+    }
+
+    /// Returns the directory of the lake. For a bucket, the folder of this machine with its internal folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Counts a change to the file system. Fails if a test lets the process stop here.
-    pub(crate) fn fault_pass(&self) -> io::Result<()> {
-        self.fault.pass()
+    /// Returns the bucket, if the lake is in one.
+    pub(crate) fn bucket(&self) -> Option<&LockedBucket> {
+        match &self.place {
+            LakePlace::Directory(_) => None,
+            LakePlace::Bucket(locked) => Some(locked),
+        }
+    }
+
+    /// Returns the names of the files in a folder of the lake, which need not exist.
+    pub(crate) fn file_names(&self, folder: &str) -> Result<Vec<String>, WriteError> {
+        let Some(locked) = self.bucket() else {
+            let path = self.root.join(folder);
+            let found = entries(&path).map_err(WriteError::at(&path))?;
+            return Ok(found.iter().filter_map(|path| path.file_name()?.to_str().map(str::to_owned)).collect());
+        };
+        let start = format!("{folder}/");
+        let pins = locked.bucket.list(&start).map_err(locked.failed(&start))?;
+        Ok(pins.iter().filter_map(|pin| pin.object.strip_prefix(&start)).filter(|name| !name.contains('/')).map(str::to_owned).collect())
+    }
+
+    /// Removes an object of the lake in the state in which it was listed.
+    pub(crate) fn remove_object(&self, pin: &Pin) -> Result<(), WriteError> {
+        if let Some(locked) = self.bucket() {
+            locked.check_lock()?;
+            return locked.bucket.remove_if(&pin.object, &pin.etag).map_err(locked.failed(&pin.object));
+        }
+        let path = self.root.join(&pin.object);
+        self.fault.pass().and_then(|()| remove_file(&path)).map_err(WriteError::at(&path))?;
+        if let Some(folder) = path.parent().filter(|folder| *folder != self.root) {
+            // Fails if it is not empty.
+            drop(fs::remove_dir(folder));
+        }
+        Ok(())
+    }
+
+    /// Removes a file of a folder below the internal folder.
+    pub(crate) fn remove_own_file(&self, path: &Path) -> Result<(), WriteError> {
+        if let Some(locked) = self.bucket()
+            && let Some(object) = path.strip_prefix(&self.root).ok().and_then(Path::to_str)
+        {
+            locked.check_lock()?;
+            locked.bucket.remove(&[object.replace(std::path::MAIN_SEPARATOR, "/")]).map_err(locked.failed(object))?;
+        }
+        self.fault.pass().and_then(|()| remove_file(path)).map_err(WriteError::at(path))
     }
 
     /// Returns a path below the internal folder.
@@ -53,6 +114,14 @@ impl LakeLock {
     pub(crate) fn own_entries(&self, name: &str) -> Result<Vec<PathBuf>, WriteError> {
         let folder = self.own(name);
         entries(&folder).map_err(WriteError::at(&folder))
+    }
+}
+
+/// Removes a file that may not exist.
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

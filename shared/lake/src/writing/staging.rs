@@ -4,15 +4,16 @@ use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::bucket_commit;
 use super::lock::entries;
 use super::private::{create_file, create_folder};
 use super::{FaultPoint, LakeLock, OWN_FOLDER, WriteError};
 
 /// The folder of staged files, below the internal folder.
-const STAGING_FOLDER: &str = "staging";
+pub(super) const STAGING_FOLDER: &str = "staging";
 
 /// The name of the list of final names.
-const LIST: &str = "commit";
+pub(super) const LIST: &str = "commit";
 
 /// The files of one run.
 #[derive(Debug)]
@@ -60,8 +61,14 @@ impl<'l> Staging<'l> {
     }
 
     /// Makes the staged files visible, in this order. `files` are pairs of the staged and the final name, which is relative to the
-    /// lake.
-    pub(crate) fn commit(self, files: &[(String, String)]) -> Result<(), WriteError> {
+    /// lake. Returns the watermark objects in a bucket that stay as they are, because another process has changed them meanwhile.
+    pub(crate) fn commit(self, files: &[(String, String)]) -> Result<Vec<String>, WriteError> {
+        if let Some(locked) = self.lake.bucket() {
+            let run = self.folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let kept = bucket_commit::commit(locked, &self.folder, run, files)?;
+            locked.mirror_own_files()?;
+            return Ok(kept);
+        }
         let path = self.folder.join("commit.new");
         let mut list = BufWriter::new(self.create("commit.new")?);
         let mut write = || {
@@ -76,7 +83,8 @@ impl<'l> Staging<'l> {
         };
         write().map_err(WriteError::at(&path))?;
         sync_folder(&self.folder);
-        complete(self.lake, &self.folder)
+        complete(self.lake, &self.folder)?;
+        Ok(Vec::new())
     }
 
     /// Removes the staged files.
@@ -102,6 +110,9 @@ pub fn unfinished_runs(root: &Path) -> io::Result<u64> {
 
 /// Completes or drops the runs that were interrupted.
 pub(crate) fn recover(lake: &LakeLock) -> Result<(), WriteError> {
+    if let Some(locked) = lake.bucket() {
+        return bucket_commit::recover(locked);
+    }
     let staging = lake.own(STAGING_FOLDER);
     for folder in folders(&staging).map_err(WriteError::at(&staging))? {
         if folder.join(LIST).is_file() { complete(lake, &folder)? } else { remove_folder(lake, &folder)? }

@@ -45,7 +45,7 @@ pub enum LakeCommand {
     ///
     /// Exit status: 0 everything was added, 1 nothing was added, 3 added except for what is reported.
     #[command(
-        after_long_help = "Examples:\n  headrace lake add synthea/output/fhir lake\n  headrace lake add bundles lake --complete-up-to 2026-11-29T10:00:00Z\n  headrace lake add download/AWSDynamoDB/01693685827463-2d8752fd lake --binaries download/binaries"
+        after_long_help = "Examples:\n  headrace lake add synthea/output/fhir lake\n  headrace lake add bundles lake --complete-up-to 2026-11-29T10:00:00Z\n  headrace lake add download/AWSDynamoDB/01693685827463-2d8752fd lake --binaries download/binaries\n  headrace lake add synthea/output/fhir s3://lake-bucket/fhir"
     )]
     Add(AddToLakeArgs),
     /// Replace the objects of a lake by new ones with the newest version of each resource
@@ -55,7 +55,9 @@ pub enum LakeCommand {
     /// it would export it twice, so this command then does nothing without --now.
     ///
     /// Exit status: 0 done or nothing to do, 1 not compacted, 3 compacted except for objects that must stay, which it counts.
-    #[command(after_long_help = "Examples:\n  headrace lake compact lake\n  headrace lake compact lake --now")]
+    #[command(
+        after_long_help = "Examples:\n  headrace lake compact lake\n  headrace lake compact lake --now\n  headrace lake compact s3://lake-bucket/fhir"
+    )]
     Compact(CompactLakeArgs),
 }
 
@@ -136,9 +138,9 @@ pub struct AddToLakeArgs {
     /// A directory of files, or one file. Files that end in .json, .ndjson or .jsonl are read, also with .gz or .zst
     #[arg(value_name = "FROM")]
     pub from: PathBuf,
-    /// The directory of the lake; created if it does not exist
+    /// The lake: a directory, which is created if it does not exist, or s3://bucket/prefix
     #[arg(value_name = "LAKE")]
-    pub lake: PathBuf,
+    pub lake: LakeLocation,
     /// The format of the input [default: found out]
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<AddedFormat>,
@@ -166,9 +168,9 @@ pub struct AddToLakeArgs {
 /// Arguments of `headrace lake compact`.
 #[derive(Debug, Args)]
 pub struct CompactLakeArgs {
-    /// The directory of the lake
+    /// The lake: a directory, or s3://bucket/prefix
     #[arg(value_name = "LAKE")]
-    pub lake: PathBuf,
+    pub lake: LakeLocation,
     /// Remove the old objects at once: no export is running
     #[arg(long)]
     pub now: bool,

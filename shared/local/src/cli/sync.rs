@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use clap::{Args, ValueEnum};
 
 use super::LoginOptions;
 
@@ -32,9 +32,33 @@ pub struct SyncArgs {
     #[command(flatten, next_help_heading = "Access to the FHIR server")]
     /// Access to the server.
     pub login: LoginOptions,
+    #[command(flatten)]
+    /// Signatures of the requests.
+    pub signing: SigningOptions,
     /// The folder with the state of the synchronization, from which an interrupted one continues [default: LAKE/_headrace/sync-state]
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
+}
+
+/// The way in which requests to a FHIR server are authenticated, beside tokens and passwords.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AuthMethod {
+    /// Signatures with AWS credentials (Signature Version 4)
+    Sigv4,
+}
+
+/// Signatures of the requests to a FHIR server.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SigningOptions {
+    /// Sign the requests with the credentials of the AWS CLI, as AWS HealthLake requires. The signature is sent to the origin of URL only
+    #[arg(long, value_name = "METHOD", conflicts_with_all = ["token", "client_id", "basic_file"])]
+    pub auth: Option<AuthMethod>,
+    /// The AWS region of the server [default: that in a URL of HealthLake, else that of the AWS CLI]
+    #[arg(long, requires = "auth", value_name = "REGION")]
+    pub region: Option<String>,
+    /// The AWS service for which requests are signed: healthlake, or execute-api for a server behind API Gateway
+    #[arg(long, requires = "auth", default_value = "healthlake", value_name = "NAME")]
+    pub sigv4_service: String,
 }
 
 /// Settings of the requests to a FHIR server.

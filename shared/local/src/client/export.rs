@@ -406,7 +406,7 @@ async fn resume_export(args: &ExportArgs, out: &Path) -> Result<ExportStatus, Ex
     let (folder, saved) = ExportFolder::open(out)?;
     let credential = match credential(args)? {
         Credential::None => saved_credential(&saved)?,
-        given @ (Credential::BearerToken(_) | Credential::Basic(_) | Credential::BackendServices(_)) => given,
+        given @ (Credential::BearerToken(_) | Credential::Basic(_) | Credential::BackendServices(_) | Credential::Signature(_)) => given,
     };
     let mut settings = client_settings(args);
     for origin in &saved.token_origins {

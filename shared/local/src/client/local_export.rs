@@ -65,6 +65,7 @@ pub(crate) fn reason_in_command_words(error: &ClientError) -> Option<String> {
         | ClientError::OnlyPauses { .. }
         | ClientError::DownloadTooLong(_)
         | ClientError::WaitedTooLong { .. }
+        | ClientError::Signature(_)
         | ClientError::Login(_)
         | ClientError::Url(_)
         | ClientError::NotConformant(_)

@@ -88,6 +88,12 @@ fn rewrite_settings(options: &LakeOptions) -> Result<RewriteSettings, LakeComman
     })
 }
 
+/// Returns the clock of the lock of a lake in S3.
+#[cfg(feature = "deployment")]
+fn lock_clock() -> headrace_lake::writing::LockClock {
+    std::sync::Arc::new(|| SystemClock.now())
+}
+
 /// Returns random bytes.
 fn random_seed() -> Result<[u8; 16], LakeCommandError> {
     let mut seed = [0; 16];

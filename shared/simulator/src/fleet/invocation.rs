@@ -118,6 +118,7 @@ fn end_name(end: &InvocationEnd) -> &'static str {
             TaskEnd::Unavailable => "unavailable",
             TaskEnd::Obsolete => "obsolete",
             TaskEnd::Retried(_) => "retried",
+            TaskEnd::Paused(_) => "paused",
             TaskEnd::JobFailed(_) => "failed the job",
         },
     }

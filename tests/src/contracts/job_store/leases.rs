@@ -1,9 +1,12 @@
 //! Leases of tasks: order, duration and number of attempts.
 
+use std::time::Duration;
+
 use headrace_core::access::Agent;
 use headrace_core::job::task::{Cursor, LeaseOutcome, PlanInput, PlanProgress, Release, TaskCompletion, TaskUpdate, Work};
 use headrace_core::job::{JobEvent, JobState};
 use headrace_core::ports::{DueSubject, TaskStore};
+use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{JobId, TaskId};
 
@@ -96,6 +99,37 @@ pub async fn a_stop_does_not_count_as_an_attempt(store: &impl TaskStore) -> Case
         assert_eq!(stopped.attempts_since_progress, 1);
         store.update_task(&mut stopped, TaskUpdate::Release(Release::Stop), T0).await?;
     }
+    Ok(())
+}
+
+/// Checks that a paused task is available from the end of its pause on and not before, that the pause does not count as an attempt, and that
+/// progress ends the sum of the pauses.
+pub async fn a_paused_task_is_available_after_its_pause_and_keeps_their_sum(store: &impl TaskStore) -> CaseResult {
+    let job = running_job(store, 1).await?;
+    let (mut now, mut total) = (T0, Duration::ZERO);
+    for _ in 0..3 * LEASE_SETTINGS.max_attempts {
+        let mut paused = lease(store, &job, 2, now).await?;
+        assert_eq!((paused.attempts_since_progress, paused.paused), (1, total));
+        let until = now + Duration::from_millis(7_200_001);
+        total += until.since(now);
+        store.update_task(&mut paused, TaskUpdate::Release(Release::Pause { until, total }), now).await?;
+        let late = store.update_task(&mut paused, TaskUpdate::Heartbeat, after(9_999_999)).await;
+        assert!(matches!(late, Err(StoreError::Stale)), "{late:?}");
+        let just_before = Millis(until.0 - 1);
+        assert_eq!(lease_refusal(store, &job, 2, just_before).await?, LeaseOutcome::Unavailable);
+        let is_due = async |now| {
+            let due = store.due(now, 100).await?;
+            Ok::<_, StoreError>(due.iter().any(|due| due.subject == DueSubject::Task(task(&job, 2))))
+        };
+        assert_eq!((is_due(just_before).await?, is_due(until).await?), (false, true));
+        now = until;
+    }
+    let mut working = lease(store, &job, 2, now).await?;
+    let written = checkpoint(&working, &[], 7);
+    store.update_task(&mut working, TaskUpdate::Checkpoint(written), now).await?;
+    assert_eq!(working.paused, Duration::ZERO);
+    store.update_task(&mut working, TaskUpdate::Release(Release::Yield), now).await?;
+    assert_eq!(lease(store, &job, 2, now).await?.paused, Duration::ZERO);
     Ok(())
 }
 

@@ -61,6 +61,7 @@ macro_rules! job_store_contract {
                 a_task_is_not_leased_again_before_its_lease_expires,
                 a_void_lease_does_not_count_as_an_attempt_whatever_its_time,
                 a_stop_does_not_count_as_an_attempt,
+                a_paused_task_is_available_after_its_pause_and_keeps_their_sum,
                 a_plan_keeps_its_progress_within_the_listing,
                 attempts_without_progress_are_limited_and_the_last_error_is_kept,
                 a_checkpoint_resets_the_attempt_count_and_a_yield_does_not,
@@ -90,6 +91,7 @@ macro_rules! job_store_contract {
                 quotas_are_exact_under_concurrent_kick_offs,
                 a_quota_that_is_set_later_counts_running_jobs,
                 every_ended_job_frees_exactly_one_slot,
+                a_synchronization_has_a_slot_of_its_own,
                 a_queued_job_has_no_task_to_lease_and_ends_without_freeing_a_slot,
                 a_queued_job_starts_once_and_only_if_a_slot_is_free,
                 queued_jobs_are_listed_oldest_first,
@@ -265,6 +267,7 @@ async fn assert_all_updates_are_stale(store: &impl TaskStore, lease: &Lease) -> 
         TaskUpdate::ListFiles(FileListPart { number: 0, files: Vec::new() }),
         TaskUpdate::Release(Release::Yield),
         TaskUpdate::Release(Release::Fault("too late".into())),
+        TaskUpdate::Release(Release::Pause { until: after(9_999), total: Duration::from_secs(9) }),
     ];
     let job = store.job(&lease.task.job).await?;
     let job = job.ok_or("no job")?;

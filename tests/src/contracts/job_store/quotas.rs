@@ -162,6 +162,21 @@ pub async fn every_ended_job_frees_exactly_one_slot(store: &impl TaskStore) -> C
     assert_active_jobs(store, BEN, 1, 2).await
 }
 
+/// Checks that a synchronization of the lake takes no slot of an export and needs none, and that the quota of synchronizations is their own.
+pub async fn a_synchronization_has_a_slot_of_its_own(store: &impl TaskStore) -> CaseResult {
+    let quotas = Quotas { per_caller: Some(1), global: Some(1), queue_when_full: false };
+    let [first, second, third] = [job_of(1, Caller::SYNC, 0)?, job_of(2, Caller::SYNC, 1)?, job_of(3, Caller::SYNC, 2)?];
+    assert_eq!(record_with_quotas(store, &job_of(9, ANN, 0)?, quotas).await?, RecordOutcome::Recorded);
+    assert_eq!(record_with_quotas(store, &first, quotas).await?, RecordOutcome::Recorded, "no slot of exports is free");
+    assert_eq!(record_with_quotas(store, &second, quotas).await?, RecordOutcome::NoSlot(Quota::PerCaller(1)), "the first one runs");
+    assert_active_jobs(store, ANN, 1, 1).await?;
+    complete(store, &first, T0).await?;
+    assert_eq!(record_with_quotas(store, &second, quotas).await?, RecordOutcome::Recorded);
+    give_up(store, &second).await?;
+    assert_eq!(record_with_quotas(store, &third, quotas).await?, RecordOutcome::Recorded);
+    assert_active_jobs(store, ANN, 1, 1).await
+}
+
 /// Creates a job like [`job_of`] that waits for a free slot.
 fn queued_job(n: u8, owner: &str, seconds: u64) -> Result<Job, BoxError> {
     Ok(Job { state: JobState::Queued, ..job_of(n, owner, seconds)? })

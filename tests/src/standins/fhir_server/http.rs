@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::{FhirResponse, FhirServer};
+use super::{FhirResponse, FhirServer, ReceivedRequest};
 
 /// The path of the base URL.
 const BASE_PATH: &str = "/fhir";
@@ -47,6 +47,21 @@ impl FhirServer {
         let fields = head.lines().filter_map(|line| line.split_once(':'));
         fields.into_iter().any(|(name, value)| name.eq_ignore_ascii_case("authorization") && value.trim() == required)
     }
+
+    /// Returns true if the head of a request has the required signature. As HealthLake does, it rejects equals signs in values that are not
+    /// encoded.
+    fn accepts_signature(&self, head: &str) -> bool {
+        let Some(required) = self.lock().signature.clone() else { return true };
+        let request = ReceivedRequest::parse(head);
+        let has_raw_sign = request.target.split(['?', '&']).any(|pair| pair.matches('=').count() > 1);
+        let verified = if has_raw_sign { Err("a raw equals sign".to_owned()) } else { required.verify(&request, SystemClock.now()) };
+        verified
+            .inspect_err(|error| {
+                let wrong = &mut self.lock().wrong_signatures;
+                *wrong = (wrong.0 + 1, error.clone());
+            })
+            .is_ok()
+    }
 }
 
 /// Serves the requests of a connection.
@@ -65,7 +80,11 @@ async fn serve(server: FhirServer, mut stream: TcpStream) {
         let target = head.split(' ').nth(1).unwrap_or_default();
         let response = match target.strip_prefix(BASE_PATH) {
             Some(_) if !server.accepts(&head) => FhirResponse { status: 401, headers: Vec::new(), body: String::new() },
-            Some(target) => server.respond(target),
+            Some(_) if !server.accepts_signature(&head) => {
+                let body = r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"forbidden","diagnostics":"the request signature does not match"}]}"#;
+                FhirResponse { status: 403, headers: Vec::new(), body: body.to_owned() }
+            }
+            Some(target) => server.respond(&target.replace("%3D", "=")),
             None => FhirResponse { status: 404, headers: Vec::new(), body: String::new() },
         };
         if stream.write_all(&format_response(&response)).await.is_err() {

@@ -5,6 +5,7 @@
 //! | exactly one of several `If-None-Match: *` writers succeeds | several succeed |
 //! | a copy respects `If-None-Match: *` | ignores it |
 //! | reads respect `If-Match` and `If-None-Match` | ignore both |
+//! | a deletion respects `If-Match` | ignores it |
 //! | a listing contains ETags | it does not |
 //! | a body with a wrong checksum is not stored | it is stored, then rejected; parts are not checked at all |
 //! | a write into a missing bucket is rejected | the bucket is created |
@@ -262,6 +263,10 @@ impl S3 for PatchedS3 {
 
     async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
         self.check_bucket_exists(&req.input.bucket)?;
+        if req.input.if_match.is_some() {
+            let head = self.head(&req, &req.input.bucket, &req.input.key).await?;
+            checks::check_conditions(&head, req.input.if_match.as_ref(), None)?;
+        }
         self.remove(&req, &req.input.bucket, &req.input.key).await?;
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }

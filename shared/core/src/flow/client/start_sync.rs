@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::access::Agent;
 use crate::job::sync::SyncRequest;
 use crate::job::task::PlanInput;
-use crate::job::{ExportError, IdempotencyKey, Job, JobSettings, RecordConditions, RecordOutcome};
+use crate::job::{ExportError, IdempotencyKey, Job, JobSettings, Quotas, RecordConditions, RecordOutcome};
 use crate::ports::{JobStore, TaskQueue};
 use crate::request::ExportRequest;
 use crate::vocab::clock::Millis;
@@ -24,11 +24,12 @@ pub async fn start_sync(
     settings: JobSettings,
     now: Millis,
 ) -> Result<Job, ExportError> {
-    let (job, _) = record_sync(stores, id, (request, None), settings, now).await?;
+    let (job, _) = record_sync(stores, id, request, RecordConditions::default(), (settings, now)).await?;
     Ok(job)
 }
 
-/// Starts the synchronization that is due at this time, unless it was started before. Returns its job if it was started by this call.
+/// Starts the synchronization that is due at this time, unless it was started before, or another one is running: a lake has one FHIR
+/// server, which is read by one synchronization at a time. Returns its job if it was started by this call.
 pub async fn start_due_sync(
     stores: (&impl JobStore, &impl TaskQueue),
     id: JobId,
@@ -36,7 +37,10 @@ pub async fn start_due_sync(
     settings: JobSettings,
     now: Millis,
 ) -> Result<Option<Job>, ExportError> {
-    let (job, outcome) = record_sync(stores, id, (request, Some(due_at)), settings, now).await?;
+    let key = Some(IdempotencyKey::from_due_time(&sync_owner(), due_at));
+    let quotas = Quotas { per_caller: Some(1), ..Quotas::default() };
+    let conditions = RecordConditions { quotas, key, ..RecordConditions::default() };
+    let (job, outcome) = record_sync(stores, id, request, conditions, (settings, now)).await?;
     Ok(Some(job).filter(|_| outcome == RecordOutcome::Recorded))
 }
 
@@ -44,15 +48,14 @@ pub async fn start_due_sync(
 async fn record_sync(
     (jobs, queue): (&impl JobStore, &impl TaskQueue),
     id: JobId,
-    (request, due_at): (SyncRequest, Option<Millis>),
-    settings: JobSettings,
-    now: Millis,
+    request: SyncRequest,
+    conditions: RecordConditions,
+    (settings, now): (JobSettings, Millis),
 ) -> Result<(Job, RecordOutcome), ExportError> {
     let request_url = request.origin.clone();
-    let key = due_at.map(|due_at| IdempotencyKey::from_due_time(&sync_owner(), due_at));
     let job = Job { request_url, settings, ..Job::accepted(id, sync_owner(), ExportRequest::default(), now) };
     let plan = PlanInput { sync: Some(Box::new(request)), ..PlanInput::default() };
-    let outcome = jobs.record_job(&job, &plan, &RecordConditions { key, ..RecordConditions::default() }, &Agent::service()).await?;
+    let outcome = jobs.record_job(&job, &plan, &conditions, &Agent::service()).await?;
     if outcome != RecordOutcome::Recorded {
         return Ok((job, outcome));
     }

@@ -229,7 +229,10 @@ fn is_temporary(error: &ExportError) -> bool {
             StoreError::Misconfigured { .. } | StoreError::Unreadable { .. } => false,
         },
         ExportError::Source(error) => match error {
-            SourceError::Overloaded(_) | SourceError::Unavailable(_) | SourceError::OriginUnavailable(_) => true,
+            SourceError::Overloaded(_)
+            | SourceError::Unavailable(_)
+            | SourceError::OriginUnavailable(_)
+            | SourceError::OriginBusy { .. } => true,
             SourceError::Changed { .. }
             | SourceError::Unreadable { .. }
             | SourceError::Misconfigured { .. }

@@ -43,7 +43,7 @@ pub enum SyncStart {
     NotDue,
     /// A synchronization is due, and an earlier one still runs. The next one starts after its end.
     StillRunning(JobId),
-    /// A synchronization was due, and another process has started it.
+    /// A synchronization was due, and another process has started it, or one that the list of jobs did not show yet.
     StartedByAnother,
     /// A synchronization was started.
     Started(JobId),

@@ -28,6 +28,13 @@ use super::sort_patients::run_sort_task;
 use super::sync::{run_fetch_task, run_finalize_sync_task, run_plan_sync_task, run_publish_task};
 use super::task_end::TaskEnd;
 
+/// The longest time that a task may spend without progress in pauses that the FHIR server demands, and in the attempts that end with them.
+/// It outlasts a maintenance at night.
+const PAUSES_WITHOUT_PROGRESS: Duration = Duration::from_secs(12 * 3_600);
+
+/// The longest delay of the queue.
+const LONGEST_DELAY: Duration = Duration::from_secs(900);
+
 /// Runs one attempt at a task. `stop_at` is the time at which the attempt should yield (rule P7).
 ///
 /// Returns an error only if not even the failure could be recorded. Then the lease expires, and the reaper announces the task.
@@ -38,7 +45,7 @@ pub async fn run_task(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSet
     let has_job_ended = match &end {
         TaskEnd::Completed(_, job) => !job.state.is_open(),
         TaskEnd::JobFailed(_) => true,
-        TaskEnd::Yielded(_) | TaskEnd::Unavailable | TaskEnd::Obsolete | TaskEnd::Retried(_) => false,
+        TaskEnd::Yielded(_) | TaskEnd::Unavailable | TaskEnd::Obsolete | TaskEnd::Retried(_) | TaskEnd::Paused(_) => false,
     };
     // Jobs may be queued even if the deployment has no limit, because a client may have a limit of its own.
     if has_job_ended && settings.quotas.queue_when_full {
@@ -50,6 +57,7 @@ pub async fn run_task(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSet
 /// Leases the task and runs its work until it is completed, yields or fails. Handles errors of the work: returns an error only if
 /// the outcome could not be recorded.
 async fn run_attempt(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSettings, stop_at: Millis) -> Result<TaskEnd, ExportError> {
+    let started_at = ports.now();
     let outcome = match ports.jobs().lease_task(task, settings.lease, ports.now()).await {
         Err(error @ StoreError::OutOfSpace { .. }) => {
             return fail_job(ports, task, FailureReason { kind: FailureKind::OutOfSpace, text: error.to_string() }).await;
@@ -100,11 +108,14 @@ async fn run_attempt(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSett
     // The files of a cancelled job are deleted, so an attempt that is still writing fails. That is expected.
     let has_ended = ports.jobs().job(&task.job).await.is_ok_and(|job| job.is_none_or(|job| !job.state.is_open()));
     match FaultHandling::from_error(&error) {
-        FaultHandling::FailJob(_) | FaultHandling::Retry | FaultHandling::DropLease if has_ended => drop_lease(ports, &lease.job).await,
+        FaultHandling::FailJob(_) | FaultHandling::Retry | FaultHandling::DropLease | FaultHandling::Pause(_) if has_ended => {
+            drop_lease(ports, &lease.job).await
+        }
         FaultHandling::DropLease => drop_lease(ports, &lease.job).await,
         FaultHandling::FailJob(kind) => fail_job(ports, task, job_failure_reason(&lease.job, &error, kind)).await,
         FaultHandling::Retry => retry(ports, lease, settings, &error).await,
         FaultHandling::Postpone => postpone(ports, lease, &error).await,
+        FaultHandling::Pause(until) => pause(ports, lease, until, started_at).await,
     }
 }
 
@@ -160,6 +171,36 @@ async fn postpone(ports: &impl AllPorts, mut lease: Lease, error: &ExportError) 
     Ok(TaskEnd::Retried(error.to_string()))
 }
 
+/// Gives the task back until the end of a pause that the FHIR server demands. The attempt does not count, but the time does: fails the job
+/// if the task has spent too much of it in such attempts and pauses since it last made progress.
+async fn pause(ports: &impl AllPorts, mut lease: Lease, until: Millis, started_at: Millis) -> Result<TaskEnd, ExportError> {
+    let (task, now) = (lease.task.clone(), ports.now());
+    let total = lease.paused.saturating_add(until.since(started_at));
+    if total > PAUSES_WITHOUT_PROGRESS {
+        return fail_job(ports, &task, busy_reason(until, total)).await;
+    }
+    match release_task(ports, &mut lease, Release::Pause { until, total }, now).await {
+        Err(StoreError::Stale) => return Ok(TaskEnd::Obsolete),
+        released => released?,
+    }
+    // The reaper announces the task after a longer pause.
+    let delay = until.since(now);
+    if delay <= LONGEST_DELAY {
+        ports.queue().announce(std::slice::from_ref(&task), delay).await?;
+    }
+    Ok(TaskEnd::Paused(until))
+}
+
+/// Returns the failure reason of a synchronization whose FHIR server demands pauses only.
+fn busy_reason(until: Millis, total: Duration) -> FailureReason {
+    let text = format!(
+        "the FHIR server was busy: it has demanded pauses, the last one until {until}, and within {} hours a task has made no progress; \
+         synchronize again when the server answers",
+        total.as_secs() / 3_600
+    );
+    FailureReason { kind: FailureKind::Exhausted, text }
+}
+
 /// Announces a task again whose lease was not granted because of this error. A message that the queue delivers again would come back only
 /// after its visibility timeout, which is longer than any attempt.
 async fn announce_unleased(ports: &impl AllPorts, task: &TaskId, error: &StoreError) -> Result<TaskEnd, ExportError> {
@@ -178,6 +219,8 @@ enum FaultHandling {
     Retry,
     /// A store was overloaded. Another attempt may succeed, and this one does not count.
     Postpone,
+    /// The FHIR server demands a pause until this time.
+    Pause(Millis),
 }
 
 impl FaultHandling {
@@ -195,6 +238,7 @@ impl FaultHandling {
             }
             ExportError::Store(StoreError::Overloaded { .. })
             | ExportError::Source(SourceError::Overloaded(_) | SourceError::OriginUnavailable(_)) => Self::Postpone,
+            ExportError::Source(SourceError::OriginBusy { until }) => Self::Pause(*until),
             // The plan has found what the precheck of the kick-off had no time to find.
             ExportError::NotFound(_) => Self::FailJob(FailureKind::NotFound),
             ExportError::Rejected(_) | ExportError::Remarked(_) => Self::FailJob(FailureKind::NotSupported),
@@ -223,7 +267,8 @@ fn text_without_object_names(error: &ExportError) -> String {
             SourceError::Misconfigured { .. }
             | SourceError::Unavailable(_)
             | SourceError::Overloaded(_)
-            | SourceError::OriginUnavailable(_),
+            | SourceError::OriginUnavailable(_)
+            | SourceError::OriginBusy { .. },
         )
         | ExportError::Rejected(_)
         | ExportError::Remarked(_)

@@ -7,6 +7,7 @@ use crate::job::task::{Lease, Release, TaskCompletion};
 use crate::job::{FailureReason, Job, JobState};
 use crate::metering::{count, used_until};
 use crate::ports::{AllPorts, TaskQueue as _, TaskStore as _};
+use crate::vocab::clock::Millis;
 use crate::vocab::ids::TaskId;
 
 use super::heartbeat::release_task;
@@ -25,6 +26,8 @@ pub enum TaskEnd {
     Obsolete,
     /// The attempt failed with this error, and the task was announced again.
     Retried(String),
+    /// The FHIR server demands a pause. The task is available again at this time.
+    Paused(Millis),
     /// The job has failed with this reason (rule P8).
     JobFailed(FailureReason),
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use headrace_fhir::definitions::ResourceType;
@@ -105,6 +106,7 @@ fn lease(request: ExportRequest, file_bytes: u64) -> Lease {
         attempt: 1,
         fencing_token: 1,
         attempts_since_progress: 1,
+        paused: Duration::ZERO,
         until: Millis(0),
         cursor: Cursor::default(),
         reserved_files: Vec::new(),

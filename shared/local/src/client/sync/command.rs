@@ -25,7 +25,7 @@ use headrace_edge::system::{SystemClock, random_job_id};
 use headrace_fhir::definitions::ResourceType;
 use tokio::task::JoinSet;
 
-use crate::cli::{ExportArgs, ExportLevel, ExportOptions, OriginOptions, Source, SourceError, SyncArgs};
+use crate::cli::{AuthMethod, ExportArgs, ExportLevel, ExportOptions, OriginOptions, Source, SourceError, SyncArgs};
 use crate::client::bulk::ClientError;
 use crate::client::credential::read_credential;
 use crate::client::progress::print_line;
@@ -35,6 +35,7 @@ use crate::server::signals::stop_signal;
 use crate::server::state::{FILES_FOLDER, StateError, StateFolder, lock_state_folder, mark_stopped};
 use crate::server::workers::{LocalPorts, Workers, clone_ports};
 use crate::stores::client_key::KeyError;
+use crate::stores::deployment::{self, DeploymentError};
 use crate::stores::directory::{DirectoryLake, DirectoryLakeWriter, DirectoryOutputStore};
 use crate::stores::embedded::TableSpace;
 use crate::stores::encryptor::FileSecretEncryptor;
@@ -98,6 +99,9 @@ pub enum SyncCommandError {
     /// The client's key or secret cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// Requests cannot be signed.
+    #[error(transparent)]
+    Signature(#[from] DeploymentError),
     /// The state folder cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
@@ -140,7 +144,11 @@ pub async fn run_sync(args: &SyncArgs) -> Result<SyncStatus, SyncCommandError> {
         Source::Directory(_) => return Err(SyncCommandError::NotServer(shorten(&args.url, 200))),
     };
     let types = args.types.as_deref().map(parse_types).transpose()?;
-    let settings = origin_settings(read_credential(&args.login.credential)?, args.login.token_origins.clone(), &args.requests);
+    let credential = match args.signing.auth {
+        Some(AuthMethod::Sigv4) => deployment::signature(&base, args.signing.region.clone(), &args.signing.sigv4_service).await?,
+        None => read_credential(&args.login.credential)?,
+    };
+    let settings = origin_settings(credential, args.login.token_origins.clone(), &args.requests);
     let origin = HttpOrigin::new(&base, settings)?;
     check_origin(&origin).await?;
     let sync = Sync {

@@ -4,16 +4,22 @@ use std::sync::Arc;
 
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::plural::counted;
+#[cfg(feature = "deployment")]
+use headrace_lake::add::add_to_bucket;
 use headrace_lake::add::{AddReport, AddSettings, InputFormat, LeftOutExample, LeftOutReason, TableVersions, WatermarkChange, add};
 use headrace_lake::add::{InputPosition, LeftOut};
 use headrace_lake::progress::Progress;
 use indicatif::HumanCount;
 use serde_json::{Value, json};
 
+#[cfg(feature = "deployment")]
+use super::lock_clock;
 use super::progress::ProgressDisplay;
 use super::{LakeCommandError, LakeStatus, rewrite_settings, status};
-use crate::cli::{AddToLakeArgs, AddedFormat, AddedVersions};
+use crate::cli::{AddToLakeArgs, AddedFormat, AddedVersions, LakeLocation};
 use crate::commands::table::{Column, format_columns, terminal_width};
+#[cfg(feature = "deployment")]
+use crate::stores::deployment;
 use crate::terminal::{print_result, printable, printable_json};
 
 /// The number of examples of a reason that are printed. The JSON has more.
@@ -27,8 +33,17 @@ pub(super) async fn run_add(args: &AddToLakeArgs) -> Result<LakeStatus, LakeComm
     let settings = settings(args)?;
     let progress = Arc::new(Progress::default());
     let display = ProgressDisplay::start("adding", &progress, args.common.quiet);
-    let (from, lake) = (args.from.clone(), args.lake.clone());
-    let added = tokio::task::spawn_blocking(move || add(&from, &lake, &settings, &progress)).await?;
+    let from = args.from.clone();
+    let added = match args.lake.clone() {
+        LakeLocation::Directory(lake) => tokio::task::spawn_blocking(move || add(&from, &lake, &settings, &progress)).await?,
+        #[cfg(feature = "deployment")]
+        LakeLocation::S3 { bucket, prefix } => {
+            let bucket = Arc::new(deployment::lake_bucket(&bucket, &prefix).await?);
+            tokio::task::spawn_blocking(move || add_to_bucket(&from, bucket, lock_clock(), &settings, &progress)).await?
+        }
+        #[cfg(not(feature = "deployment"))]
+        LakeLocation::S3 { .. } => return Err(crate::stores::deployment::DeploymentError::BuiltWithoutAws.into()),
+    };
     drop(display);
     let report = added?;
     if args.json {

@@ -7,13 +7,19 @@ use std::time::Duration;
 use headrace_core::lake::watermark::WATERMARK_OBJECT;
 use headrace_core::ports::{Clock as _, ResourceSource};
 use headrace_core::vocab::clock::Millis;
+#[cfg(feature = "deployment")]
+use headrace_core::vocab::error::SourceError;
 use headrace_core::vocab::plural::counted;
 use headrace_edge::system::SystemClock;
 use headrace_fhir::instant::Instant;
 use headrace_lake::check::{CheckError, CheckSettings, Finding, FindingExample, LakeReport, SLICE_BYTES, TypeReport, check_lake};
+#[cfg(feature = "deployment")]
+use headrace_lake::compact::waiting_objects_in;
 use headrace_lake::compact::{ObjectCount, waiting_objects};
 use headrace_lake::progress::Progress;
 use headrace_lake::writing::unfinished_runs;
+#[cfg(feature = "deployment")]
+use headrace_lake::writing::unfinished_runs_in;
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::{Value, json};
 
@@ -44,7 +50,13 @@ pub(super) async fn run_check(args: &CheckLakeArgs) -> Result<LakeStatus, LakeCo
         }
         #[cfg(feature = "deployment")]
         LakeLocation::S3 { bucket, prefix } => {
-            (check(deployment::clients().await?.lake(bucket, prefix), args).await?, 0, WaitingObjects::default())
+            let report = check(deployment::clients().await?.lake(bucket, prefix), args).await?;
+            let bucket = deployment::lake_bucket(bucket, prefix).await?;
+            let internal =
+                tokio::task::spawn_blocking(move || Ok::<_, std::io::Error>((unfinished_runs_in(&bucket)?, waiting_objects_in(&bucket)?)));
+            let failed = |cause: std::io::Error| SourceError::Unavailable(cause.into());
+            let (unfinished, waiting) = internal.await?.map_err(failed)?;
+            (report, unfinished, waiting)
         }
         #[cfg(not(feature = "deployment"))]
         LakeLocation::S3 { .. } => return Err(crate::stores::deployment::DeploymentError::BuiltWithoutAws.into()),

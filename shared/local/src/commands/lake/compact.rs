@@ -7,15 +7,23 @@ use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::lake_settings::LakeVersions;
 use headrace_core::vocab::plural::counted;
 use headrace_edge::config::{parse_lake_versions, parse_lake_watermark};
+#[cfg(feature = "deployment")]
+use headrace_lake::compact::compact_bucket;
 use headrace_lake::compact::{CompactReport, CompactSettings, ObjectCount, compact};
 use headrace_lake::progress::Progress;
+#[cfg(feature = "deployment")]
+use headrace_lake::writing::{LakeBucket, LockClock};
 use indicatif::{DecimalBytes, HumanCount};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
+#[cfg(feature = "deployment")]
+use super::lock_clock;
 use super::progress::ProgressDisplay;
 use super::{LakeCommandError, LakeStatus, rewrite_settings, status};
-use crate::cli::{CompactLakeArgs, non_empty};
+use crate::cli::{CompactLakeArgs, LakeLocation, non_empty};
+#[cfg(feature = "deployment")]
+use crate::stores::deployment;
 use crate::stores::directory::DirectoryLake;
 use crate::terminal::print_result;
 
@@ -33,9 +41,21 @@ pub(super) async fn run_compact(args: &CompactLakeArgs) -> Result<LakeStatus, La
     };
     let progress = Arc::new(Progress::default());
     let display = ProgressDisplay::start("compacting", &progress, args.common.quiet);
-    let (root, runtime) = (args.lake.clone(), Handle::current());
-    let compacted =
-        tokio::task::spawn_blocking(move || compact(&DirectoryLake::open(&root), &root, &settings, &progress, &runtime)).await?;
+    let runtime = Handle::current();
+    let compacted = match args.lake.clone() {
+        LakeLocation::Directory(root) => {
+            tokio::task::spawn_blocking(move || compact(&DirectoryLake::open(&root), &root, &settings, &progress, &runtime)).await?
+        }
+        #[cfg(feature = "deployment")]
+        LakeLocation::S3 { bucket, prefix } => {
+            let bucket = deployment::lake_bucket(&bucket, &prefix).await?;
+            let source = bucket.lake.clone();
+            let place: (Arc<dyn LakeBucket>, LockClock) = (Arc::new(bucket), lock_clock());
+            tokio::task::spawn_blocking(move || compact_bucket(&source, place, &settings, &progress, &runtime)).await?
+        }
+        #[cfg(not(feature = "deployment"))]
+        LakeLocation::S3 { .. } => return Err(crate::stores::deployment::DeploymentError::BuiltWithoutAws.into()),
+    };
     drop(display);
     let report = compacted?;
     if args.json {

@@ -70,7 +70,11 @@ pub(in super::super) async fn run_finalize_sync_task(
 }
 
 /// Reads the records of all tasks.
-async fn read_records(ports: &impl AllPorts, lease: &mut Lease, settings: &WorkerSettings) -> Result<Vec<SyncRecord>, ExportError> {
+pub(super) async fn read_records(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+) -> Result<Vec<SyncRecord>, ExportError> {
     let selection = FragmentSelection::Kind(OutputKind::SyncRecords);
     let fragments = ports.jobs().fragments(&lease.job.id, 0..=lease.job.round, &selection).await?;
     let mut records = Vec::new();

@@ -18,11 +18,15 @@ use super::super::settings::WorkerSettings;
 /// The number of attempts at a page. They outlast a restart of a proxy.
 const ATTEMPTS: u32 = 5;
 
-/// The time in pauses after which an attempt at a page of a busy server ends.
-const BUSY_PATIENCE: Duration = Duration::from_secs(3_600);
+/// The longest pause that an attempt waits for. After a longer one the task starts anew, because a lease and a function cost more than
+/// the pages that the attempt has read. Servers that limit requests by the minute demand less.
+const LONGEST_HELD_PAUSE: Duration = Duration::from_secs(120);
 
-/// The longest single pause. A pause looks at the lease and at the flag that stops the workers in between.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The time in pauses after which an attempt at a page of a busy server ends.
+const BUSY_PATIENCE: Duration = Duration::from_secs(600);
+
+/// The longest time without a look at the lease and at the flag that stops the workers.
+const PAUSE_STEP: Duration = Duration::from_secs(1);
 
 /// The reason why there is no page.
 pub(super) enum PageError {
@@ -68,20 +72,18 @@ impl<W: AllPorts> PageReader<'_, '_, W> {
     }
 
     /// Reads a page. Waits and repeats the request if the server is busy, does not answer, or fails.
+    ///
+    /// A pause that the attempt cannot wait for is an error with its end, so that no other attempt asks the server before.
     pub(super) async fn read(&mut self, request: OriginRequest<'_>) -> Result<OriginPage, PageError> {
-        let (mut failures, mut waited) = (0, Duration::ZERO);
+        let (mut failures, mut rejections, mut waited) = (0, 0, Duration::ZERO);
         loop {
             let delay = match self.get(request).await? {
                 Ok(page) => return Ok(page),
                 Err(OriginError::Busy { retry_after }) => {
-                    let delay = retry_after.unwrap_or_else(|| back_off(failures));
-                    waited += delay;
-                    if waited > BUSY_PATIENCE {
-                        // The next attempt asks at once, so the pause is kept also if it is the last one.
-                        self.pause(delay).await?;
-                        return Err(unavailable("it was busy for an hour").into());
-                    }
-                    delay
+                    let delay = retry_after.unwrap_or_else(|| back_off(rejections));
+                    (rejections, waited) = (rejections + 1, waited.saturating_add(delay));
+                    self.wait_while_busy(delay, waited).await?;
+                    continue;
                 }
                 Err(OriginError::Unavailable(cause)) if failures + 1 >= ATTEMPTS => {
                     return Err(ExportError::from(SourceError::OriginUnavailable(cause)).into());
@@ -116,6 +118,20 @@ impl<W: AllPorts> PageReader<'_, '_, W> {
         }
     }
 
+    /// Waits for a pause that the server demands. Fails if it is too long for the attempt. `waited` includes it.
+    async fn wait_while_busy(&mut self, delay: Duration, waited: Duration) -> Result<(), PageError> {
+        let until = self.ports.now() + delay;
+        let busy = || PageError::from(ExportError::from(SourceError::OriginBusy { until }));
+        if delay > LONGEST_HELD_PAUSE || waited > BUSY_PATIENCE || until >= self.stop_at {
+            return Err(busy());
+        }
+        match self.pause(delay).await {
+            // The process stops during the pause.
+            Err(PageError::TimeUp) => Err(busy()),
+            paused => paused,
+        }
+    }
+
     /// Waits before the next request.
     async fn pause(&mut self, delay: Duration) -> Result<(), PageError> {
         let mut left = delay;
@@ -123,7 +139,7 @@ impl<W: AllPorts> PageReader<'_, '_, W> {
             if self.is_time_up() {
                 return Err(PageError::TimeUp);
             }
-            let slice = left.min(LONGEST_PAUSE);
+            let slice = left.min(PAUSE_STEP);
             self.ports.feed().origin().pause(slice).await;
             left -= slice;
             send_heartbeat_if_due(self.ports, self.lease, self.settings.lease.duration).await?;
@@ -135,11 +151,6 @@ impl<W: AllPorts> PageReader<'_, '_, W> {
     pub(super) async fn pause_before_repeat(&mut self, repeats: u32) -> Result<(), PageError> {
         self.pause(back_off(repeats)).await
     }
-}
-
-/// Returns the error of a server that does not answer.
-fn unavailable(text: &str) -> ExportError {
-    SourceError::OriginUnavailable(text.into()).into()
 }
 
 /// Returns the pause after a number of failures in a row: 1, 2, 4, … seconds, at most half a minute.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use headrace_fhir::definitions::ResourceType;
 
 use crate::job::sync::{FetchScope, FetchTask, SyncRecord, SyncRequest, TimeWindow};
-use crate::job::task::{Lease, PlanProgress, TaskCompletion, TaskUpdate, Work};
+use crate::job::task::{Cursor, Lease, PlanProgress, TaskCompletion, TaskUpdate, Work};
 use crate::job::{Counters, ExportError, ExportTime, FIRST_READ_TASK, Planned, ReadMode, Watermark};
 use crate::lake::watermark::{LakeFiller, WATERMARK_OBJECT, parse_filler, parse_watermark};
 use crate::lines::checkpoint::OpenCheckpoint;
@@ -21,6 +21,7 @@ use super::super::settings::WorkerSettings;
 use super::super::task_end::{TaskEnd, complete_task_and_announce, yield_task};
 use super::capabilities::OriginCapabilities;
 use super::fetch::commit;
+use super::finalize::read_records;
 use super::pages::{PageError, PageReader};
 use super::split::{Splitter, count_window, searches_by_time, whole_second};
 
@@ -43,14 +44,13 @@ pub(in super::super) async fn run_plan_sync_task(
         read => read.map_err(plan_error)?,
     };
     let time = take_time(&mut pages, request, &lake, server_time).await?;
-    let types = types_to_fetch(&capabilities, request, &lake, time.transaction_time);
+    let types = take_types(&mut pages, request, (&lake, &capabilities), time.transaction_time).await?;
     let mut planner = SyncPlanner::new(pages, request, time);
     let planned = planner.plan(&types, &lake, &capabilities).await;
     let (tasks, resources) = match planned {
         Err(PageError::TimeUp) => return yield_task(ports, lease, settings).await,
         planned => planned.map_err(plan_error)?,
     };
-    commit_types(ports, lease, settings, &types).await?;
     record_tasks(ports, lease, settings, vec![(TaskId::finalize(&lease.task.job).task, Work::FinalizeSync(Box::new(request.clone())))])
         .await?;
     let planned = Planned {
@@ -182,7 +182,23 @@ fn types_to_fetch(capabilities: &OriginCapabilities, request: &SyncRequest, lake
     types.into_iter().map(record).collect()
 }
 
-/// Records the types of the synchronization for its report.
+/// Decides which types are fetched, once, and records them for the report. A later attempt keeps the types of the first, whatever the
+/// server says then.
+async fn take_types<W: AllPorts>(
+    pages: &mut PageReader<'_, '_, W>,
+    request: &SyncRequest,
+    (lake, capabilities): (&LakeState, &OriginCapabilities),
+    to: Millis,
+) -> Result<Vec<SyncRecord>, ExportError> {
+    if pages.lease.cursor == Cursor::WRITTEN {
+        return read_records(pages.ports, pages.lease, pages.settings).await;
+    }
+    let types = types_to_fetch(capabilities, request, lake, to);
+    commit_types(pages.ports, pages.lease, pages.settings, &types).await?;
+    Ok(types)
+}
+
+/// Records the types of the synchronization.
 async fn commit_types(
     ports: &impl AllPorts,
     lease: &mut Lease,
@@ -195,8 +211,7 @@ async fn commit_types(
     if !others.is_empty() {
         checkpoint.append(crate::job::file::OutputKind::SyncRecords, lines.into(), others.len() as u64).await?;
     }
-    let cursor = lease.cursor;
-    commit(ports, lease, settings, checkpoint, (last, Counters::default()), cursor).await
+    commit(ports, lease, settings, checkpoint, (last, Counters::default()), Cursor::WRITTEN).await
 }
 
 /// A plan that is being made.
@@ -208,6 +223,8 @@ struct SyncPlanner<'a, 'l, W: AllPorts> {
     tasks: Vec<(u32, Work)>,
     next_task: u32,
     resources: u64,
+    /// The type that is being planned, and the moment up to which it is planned. `None` for the beginning of time.
+    position: Option<(ResourceType, Option<Millis>)>,
 }
 
 impl<'a, 'l, W: AllPorts> SyncPlanner<'a, 'l, W> {
@@ -215,22 +232,37 @@ impl<'a, 'l, W: AllPorts> SyncPlanner<'a, 'l, W> {
     fn new(pages: PageReader<'a, 'l, W>, request: &'a SyncRequest, time: ExportTime) -> Self {
         let progress = pages.lease.plan_progress.as_ref();
         let (next_task, resources) = progress.map_or((FIRST_READ_TASK, 0), |progress| (progress.next_task, progress.plain_bytes));
-        Self { pages, request, time, tasks: Vec::new(), next_task, resources }
+        let position = progress.and_then(|progress| parse_position(&progress.after));
+        Self { pages, request, time, tasks: Vec::new(), next_task, resources, position }
     }
 
-    /// Plans all types. Returns the number of tasks and of resources.
+    /// Plans all types. Returns the number of tasks and of resources. The next attempt after an end of the time, or a pause that the server
+    /// demands, continues where this one has stopped.
     async fn plan(&mut self, types: &[SyncRecord], lake: &LakeState, capabilities: &OriginCapabilities) -> Result<(u32, u64), PageError> {
-        let reached = self.pages.lease.plan_progress.as_ref().and_then(|progress| parse_position(&progress.after));
-        for kind in types.iter().filter(|record| record.is_covered).map(|record| record.resource_type) {
-            let from = match reached {
-                Some((planned, _)) if kind < planned => continue,
-                Some((planned, position)) if kind == planned => Some(position),
-                Some(_) | None => lake.complete_up_to(kind, self.request),
-            };
-            self.plan_type(kind, from, capabilities).await?;
+        if let Err(error) = self.plan_types(types, lake, capabilities).await {
+            if is_passing(&error) {
+                self.record_position().await?;
+            }
+            return Err(error);
         }
         self.record_tasks().await?;
         Ok((self.next_task - FIRST_READ_TASK, self.resources))
+    }
+
+    /// Plans all types after those that were planned before.
+    async fn plan_types(&mut self, types: &[SyncRecord], lake: &LakeState, capabilities: &OriginCapabilities) -> Result<(), PageError> {
+        let reached = self.position;
+        for kind in types.iter().filter(|record| record.is_covered).map(|record| record.resource_type) {
+            let from = match reached {
+                Some((planned, _)) if kind < planned => continue,
+                Some((planned, position)) if kind == planned => position,
+                Some(_) | None => lake.complete_up_to(kind, self.request),
+            };
+            self.position = Some((kind, from));
+            self.plan_type(kind, from, capabilities).await?;
+            self.position = Some((kind, Some(self.time.transaction_time)));
+        }
+        Ok(())
     }
 
     /// Plans the windows of a type from this moment on.
@@ -241,12 +273,12 @@ impl<'a, 'l, W: AllPorts> SyncPlanner<'a, 'l, W> {
         }
         if !capabilities.of_type(kind).names_last_updated && !searches_by_time(&mut self.pages, kind).await? {
             self.add(kind, FetchScope::Everything { to }, 0);
-            return self.record_position(kind, to).await;
+            return self.record_up_to(kind, to).await;
         }
         let total = if self.request.ignores_totals { None } else { count_window(&mut self.pages, kind, (from, to)).await? };
         let Some(total) = total else {
             self.add(kind, FetchScope::Window(TimeWindow { from, to, is_counted: false }), 0);
-            return self.record_position(kind, to).await;
+            return self.record_up_to(kind, to).await;
         };
         if total == 0 {
             return Ok(());
@@ -256,11 +288,11 @@ impl<'a, 'l, W: AllPorts> SyncPlanner<'a, 'l, W> {
             if count > 0 {
                 self.add(kind, FetchScope::Window(TimeWindow { from, to, is_counted: true }), count);
             }
+            self.position = Some((kind, Some(to)));
             if self.tasks.len() >= TASKS_PER_UPDATE {
-                self.record_position(kind, to).await?;
+                self.record_position().await?;
             }
             if self.pages.is_time_up() {
-                self.record_position(kind, to).await?;
                 return Err(PageError::TimeUp);
             }
         }
@@ -282,21 +314,44 @@ impl<'a, 'l, W: AllPorts> SyncPlanner<'a, 'l, W> {
     }
 
     /// Records the tasks so far, and that this type is planned up to this moment.
-    async fn record_position(&mut self, kind: ResourceType, reached: Millis) -> Result<(), PageError> {
+    async fn record_up_to(&mut self, kind: ResourceType, reached: Millis) -> Result<(), PageError> {
+        self.position = Some((kind, Some(reached)));
+        self.record_position().await
+    }
+
+    /// Records the tasks so far, and the position, unless it is recorded already: then nothing was planned since.
+    async fn record_position(&mut self) -> Result<(), PageError> {
+        let Some(position) = self.position else { return Ok(()) };
+        let after = format_position(position);
+        if self.pages.lease.plan_progress.as_ref().is_some_and(|progress| progress.after == after) {
+            return Ok(());
+        }
         self.record_tasks().await?;
-        let progress = PlanProgress {
-            after: format!("{kind}|{}", reached.0),
-            next_task: self.next_task,
-            plain_bytes: self.resources,
-            compressed_bytes: 0,
-        };
+        let progress = PlanProgress { after, next_task: self.next_task, plain_bytes: self.resources, compressed_bytes: 0 };
         let duration = self.pages.settings.lease.duration;
         Ok(update_leased_task(self.pages.ports, self.pages.lease, duration, TaskUpdate::ListedUpTo(progress)).await?)
     }
 }
 
-/// Parses the position of a plan: the type, and the moment up to which it is planned.
-fn parse_position(text: &str) -> Option<(ResourceType, Millis)> {
+/// Returns true for an error after which the next attempt can continue the plan.
+fn is_passing(error: &PageError) -> bool {
+    match error {
+        PageError::TimeUp => true,
+        PageError::Attempt(error) => {
+            matches!(error, ExportError::Source(SourceError::OriginBusy { .. } | SourceError::OriginUnavailable(_)))
+        }
+        PageError::Rejected(..) | PageError::TooLong | PageError::Incomplete(_) | PageError::Final(_) => false,
+    }
+}
+
+/// Formats the position of a plan: the type, and the moment up to which it is planned.
+fn format_position((kind, reached): (ResourceType, Option<Millis>)) -> String {
+    format!("{kind}|{}", reached.map(|reached| reached.0.to_string()).unwrap_or_default())
+}
+
+/// Parses the output of [`format_position`].
+fn parse_position(text: &str) -> Option<(ResourceType, Option<Millis>)> {
     let (kind, reached) = text.split_once('|')?;
-    Some((ResourceType::parse(kind)?, Millis(reached.parse().ok()?)))
+    let reached = if reached.is_empty() { None } else { Some(Millis(reached.parse().ok()?)) };
+    Some((ResourceType::parse(kind)?, reached))
 }
