@@ -36,17 +36,19 @@ use reqwest::Url;
 
 pub use access::{AccessMode, AccessOptions};
 pub use audit::{AuditArgs, AuditCommand, AuditLocation, ShowRecordsArgs, VerifyArgs};
-pub use clients::{AddClientArgs, ClientsArgs, ClientsCommand, KeySetArgs, KeygenArgs, RegistryLocation};
+pub use clients::{AddClientArgs, ClientWebhookArgs, ClientsArgs, ClientsCommand, KeySetArgs, KeygenArgs, RegistryLocation};
 pub use credential::{ClientKeyOptions, CredentialOptions};
 pub use deid::{DeidArgs, DeidCheckArgs, DeidCommand, DeidKeygenArgs, DeidKeysOptions, DeidPreviewArgs, DeidReportArgs, FhirVersionArgs};
 pub use documents::{CompletionsArgs, ManArgs};
-pub use events::{EventOptions, EventsArgs, EventsCommand, ListEventsArgs, ReplayEventsArgs};
+pub use events::{EventOptions, EventsArgs, EventsCommand, ListEventsArgs, ReplayEventsArgs, WebhookArgs};
 pub use jobs::{CancelJobsArgs, DEFAULT_SERVER, JobsArgs, JobsCommand, ListJobsArgs, ServerOptions, ShowJobArgs, TokenArgs, WatchJobsArgs};
 pub use keys::{KeysArgs, KeysCommand};
 pub use lake::{
     AddToLakeArgs, AddedFormat, AddedVersions, CheckLakeArgs, CompactLakeArgs, LakeArgs, LakeCommand, LakeLocation, LakeOptions,
 };
-pub use schedules::{AddScheduleArgs, ListSchedulesArgs, ScheduleArgs, SchedulesArgs, SchedulesCommand, ShowScheduleArgs};
+pub use schedules::{
+    AddScheduleArgs, ListSchedulesArgs, ScheduleArgs, ScheduleWebhookArgs, SchedulesArgs, SchedulesCommand, ShowScheduleArgs,
+};
 pub use source::{Source, SourceError};
 pub use sync::{OriginOptions, SyncArgs};
 pub use ui::UiArgs;

@@ -244,6 +244,9 @@ struct JobDefinition {
     destination: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     schedule: Option<ScheduleKey>,
+    /// True if the owner or the schedule has a webhook.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    has_webhook: bool,
 }
 
 /// Returns the item of a job, without the time at which it is due.
@@ -256,6 +259,7 @@ pub(super) fn job_item(job: &Job) -> Result<Item, StoreError> {
         requires_access_token: job.requires_access_token,
         destination: job.destination.clone(),
         schedule: job.schedule.clone(),
+        has_webhook: job.has_webhook,
     };
     let mut item = job_key(&job.id, JOB_SK);
     item.extend([
@@ -448,6 +452,7 @@ impl Attributes<'_> {
             requires_access_token: definition.requires_access_token,
             destination: definition.destination,
             schedule: definition.schedule,
+            has_webhook: definition.has_webhook,
             pinned_config: self.pinned_config()?,
             planned: self.optional_json::<Planned>("planned")?,
             open_tasks: 0,

@@ -8,6 +8,7 @@ use super::Schedule;
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::JobId;
 use crate::vocab::schedule_key::ScheduleKey;
+use crate::vocab::webhook::RegisteredWebhook;
 
 /// The largest number of results that a schedule keeps. Each is one id in the item of the schedule.
 pub const MAX_KEPT: u32 = 100;
@@ -39,6 +40,9 @@ pub struct ScheduleState {
     /// The last complete run after which older results were deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruned_after: Option<JobId>,
+    /// The webhook that gets the events of the schedule's runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<RegisteredWebhook>,
 }
 
 /// A run of a schedule.
@@ -99,6 +103,7 @@ impl ScheduleState {
             problem: None,
             kept: Vec::new(),
             pruned_after: None,
+            webhook: None,
         }
     }
 
