@@ -53,7 +53,8 @@ fn moved_to(state: EventState) -> Result<ExportEvent> {
         Job { counters, ..running.clone() }
     };
     let ended = Job { ended_at: Some(after(190)), state: JobState::Complete, ..read(0) };
-    let text = "the object `Patient.ndjson` of the lake was changed or removed after the export had pinned it; start a new export".to_owned();
+    let text =
+        "the object `Patient.ndjson` of the lake was changed or removed after the export had pinned it; start a new export".to_owned();
     let reason = FailureReason { kind: FailureKind::SourceChanged, text };
     Ok(match state {
         EventState::Queued => ExportEvent::from_move(&accepted, JobState::Queued, ACCEPTED_AT, None),

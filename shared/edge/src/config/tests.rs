@@ -170,7 +170,8 @@ fn events_go_to_a_bus_to_a_webhook_or_to_both() {
         table.extend(settings.iter().copied());
         ReaperConfig::read(&Table(table))
     };
-    let (on, url, secret) = ((Setting::Events, "true"), (Setting::EventWebhookUrl, "https://a.example/x"), (Setting::EventWebhookSecret, "AQID"));
+    let (on, url, secret) =
+        ((Setting::Events, "true"), (Setting::EventWebhookUrl, "https://a.example/x"), (Setting::EventWebhookSecret, "AQID"));
     let targets = |settings: &[(Setting, &'static str)]| read(settings).map(|config| (config.webhook.is_some(), config.event_bus));
     assert_eq!(targets(&[]), Ok((false, None)));
     assert_eq!(targets(&[on, (Setting::EventBusName, "exports")]), Ok((false, Some("exports".to_owned()))));
