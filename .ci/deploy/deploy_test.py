@@ -38,7 +38,7 @@ from signed_http import Reply
 from smart import Smart
 from smart_tests import TESTS as SMART_TESTS
 from stage import (
-    KICK_OFF_HEADERS, DESTINATION_PREFIX, EXPORT_SECONDS, LAKE_BUCKET, LAKE_PREFIX, PUBLIC_ROUTES, SIGNED_REQUESTS, Stage, expect, expect_absent,
+    KICK_OFF_HEADERS, DESTINATION_PREFIX, EVENT_SECONDS, EXPORT_SECONDS, LAKE_BUCKET, LAKE_PREFIX, PUBLIC_ROUTES, SIGNED_REQUESTS, Stage, expect, expect_absent,
     expect_outcome, expect_record, expect_sound_records, job_id)
 from sync_tests import (
     a_stack_creates_its_lake_and_synchronizes_it, an_export_equals_the_fhir_server, an_export_equals_the_fhir_server_after_a_change,
@@ -367,6 +367,24 @@ def audit_records_are_sealed(stage: Stage) -> None:
     expect_sound_records(stage)
 
 
+def the_event_bus_gets_the_moves_of_an_export_in_order(stage: Stage) -> None:
+    """Reads the events that a rule has sent to a queue until the deletion of the first export is among them."""
+    details: list[dict] = []
+    job = job_id(stage.finished)
+    deadline = time.monotonic() + EVENT_SECONDS
+    while not any(detail["job"] == job and detail["state"] == "cancelled" for detail in details):
+        expect(time.monotonic() < deadline, f"the events of the export arrive: {details}")
+        received = stage.sqs.receive_message(QueueUrl=stage.events_url, MaxNumberOfMessages=10, WaitTimeSeconds=1)
+        for message in received.get("Messages", []):
+            event = json.loads(message["Body"])
+            expect((event["source"], event["detail-type"]) == ("headrace", "Export State Change"), f"an event of this service: {event}")
+            details.append(event["detail"])
+            stage.sqs.delete_message(QueueUrl=stage.events_url, ReceiptHandle=message["ReceiptHandle"])
+    states = [detail["state"] for detail in details if detail["job"] == job]
+    expect(list(dict.fromkeys(states)) == ["accepted", "running", "complete", "cancelled"], f"the moves in order: {states}")
+    expect(all(detail["id"] == f"{detail['job']}-{detail['state']}" for detail in details), f"stable ids: {details}")
+
+
 def the_policies_suffice_and_the_logs_contain_no_secrets(stage: Stage) -> None:
     logs = stage.stack.logs()
     expect(bool(logs), "the functions have logged")
@@ -432,6 +450,7 @@ TESTS: list[Callable[[Stage], None]] = [
     an_export_equals_the_fhir_server_after_a_change,
     the_credential_is_read_by_its_function_alone_and_never_logged,
     audit_records_are_sealed,
+    the_event_bus_gets_the_moves_of_an_export_in_order,
     the_policies_suffice_and_the_logs_contain_no_secrets,
 ]
 

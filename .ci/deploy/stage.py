@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from botocore.credentials import Credentials
 
-from deployment import Deployment, lay_out
+from deployment import Deployment, lay_out, root_client
 from emulator import MiniStack
 from signed_http import Client, Reply
 
@@ -32,6 +32,9 @@ EXPORT_SECONDS = 120
 # A record is sealed after a minute, and the reaper runs every minute.
 RECORD_SECONDS = 180
 AUDIT_PREFIX = "audit/"
+# Events are delivered every minute.
+EVENT_SECONDS = 180
+EVENT_BUS = "exports"
 
 
 class Stage:
@@ -48,10 +51,11 @@ class Stage:
             raise SystemExit(f"no NDJSON under {lake}")
         self.lines = collections.Counter(
             line for content in self.objects.values() for line in content.splitlines() if line.strip())
+        self.events_url = bus_with_queue(cloud)
         self.packaged = lay_out(cloud, Path(__file__).resolve().parents[2] / "template.yaml", binaries)
         self.stack = Deployment(cloud, self.packaged, "headrace-test", {
             "SourceBucketName": LAKE_BUCKET, "SourcePrefix": LAKE_PREFIX, "DestinationPrefix": DESTINATION_PREFIX,
-            "AccessMode": "iam", "LeaseSeconds": "15", "TaskMaxAttempts": "2", "LogLevel": "debug"})
+            "AccessMode": "iam", "LeaseSeconds": "15", "TaskMaxAttempts": "2", "LogLevel": "debug", "EventBusName": EVENT_BUS})
         self.s3, self.sqs = self.stack.client("s3"), self.stack.client("sqs")
         self.s3.create_bucket(Bucket=LAKE_BUCKET)
         for key, content in self.objects.items():
@@ -124,6 +128,18 @@ class Stage:
             if messages:
                 return messages[0]
         raise AssertionError(f"no message was received from {queue_url}")
+
+
+def bus_with_queue(cloud: MiniStack) -> str:
+    """Creates an event bus, and a rule that sends the events of exports to a queue. Returns the URL of the queue."""
+    events, sqs = root_client(cloud, "events"), root_client(cloud, "sqs")
+    events.create_event_bus(Name=EVENT_BUS)
+    url = sqs.create_queue(QueueName="events-of-exports")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    pattern = {"source": ["headrace"], "detail-type": ["Export State Change"]}
+    events.put_rule(Name="exports", EventBusName=EVENT_BUS, EventPattern=json.dumps(pattern))
+    events.put_targets(Rule="exports", EventBusName=EVENT_BUS, Targets=[{"Id": "queue", "Arn": arn}])
+    return url
 
 
 class Program:

@@ -195,6 +195,10 @@ impl JobSecretEncryptor for ReopenedFile {
     async fn decrypt_keys(&self, keys: &[u8]) -> Result<Vec<u8>, StoreError> {
         call!(self, decrypt_keys(keys))
     }
+
+    async fn decrypt_webhook_secret(&self, ciphertext: &[u8]) -> Result<Vec<u8>, StoreError> {
+        call!(self, decrypt_webhook_secret(ciphertext))
+    }
 }
 
 impl TaskStore for ReopenedFile {

@@ -208,6 +208,7 @@ impl Template {
     fn variables(&self) -> Result<BTreeMap<&str, &Value>> {
         let mut variables = BTreeMap::new();
         for (name, value) in self.environments()?.into_values().flatten() {
+            let value = value_if_created(value);
             let earlier = variables.insert(name, value);
             assert!(earlier.is_none_or(|earlier| earlier == value), "{name} differs between functions");
         }
@@ -246,6 +247,15 @@ impl Template {
             (None, None, Some(length)) => Some(format!("at least {length} characters")),
             _ => text("ConstraintDescription").map(plain),
         }
+    }
+}
+
+/// Returns the value that a variable has if the resource that it names is created: without the condition of that resource and the empty
+/// text that functions get otherwise. A function with the same condition names the resource itself.
+fn value_if_created(value: &Value) -> &Value {
+    match value["Fn::If"].as_array().map(Vec::as_slice) {
+        Some([_, created, otherwise]) if otherwise == "" => created,
+        _ => value,
     }
 }
 

@@ -163,7 +163,9 @@ fn each_function_has_one_name_everywhere() -> Result<()> {
     let deployed: BTreeSet<String> =
         template.of_type("AWS::Serverless::Function").into_iter().map(|(name, _)| function_name(name)).collect();
     assert_eq!(folders_in("functions")?, expected);
-    assert_eq!(folders_in("events")?, expected);
+    let mut with_samples = folders_in("events")?;
+    assert!(with_samples.remove("event-bus"), "events/event-bus has what the service puts on an event bus");
+    assert_eq!(with_samples, expected);
     assert_eq!(deployed, expected);
     for (name, lines) in template.of_type("AWS::Serverless::Function") {
         let binary = lines.iter().find_map(|line| value(line, "Binary"));
@@ -273,6 +275,42 @@ fn the_dashboard_and_the_alarms_use_existing_metrics() -> Result<()> {
     let lines: Vec<&str> = template.0.lines().map(str::trim).collect();
     named = lines.windows(2).filter(|pair| pair[0] == "Namespace: Headrace").filter_map(|pair| value(pair[1], "MetricName")).collect();
     assert!(!named.is_empty() && named.is_subset(&written), "{named:?}");
+    Ok(())
+}
+
+/// Returns true if the source of a function records the metric. The sync-worker runs the handler of the worker.
+fn records_metric(function: &str, metric: &str) -> Result<bool> {
+    let folders: &[&str] = if function == "sync-worker" { &["sync-worker", "chunk-worker"] } else { &[function] };
+    for folder in folders {
+        for file in std::fs::read_dir(workspace().join("functions").join(folder).join("src"))? {
+            let text = std::fs::read_to_string(file?.path())?;
+            let names = text.split("Metric::").skip(1).filter_map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric()).next());
+            if names.into_iter().any(|name| name == metric) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+#[test]
+fn each_function_records_the_metrics_that_the_dashboard_shows_of_it() -> Result<()> {
+    let template = Template::read()?;
+    let shown = template.0.lines().filter_map(|line| {
+        let (metric, rest) = line.split_once(r#"["Headrace", ""#)?.1.split_once(r#"", "function", "${"#)?;
+        Some((metric, rest.split('}').next()?))
+    });
+    let shown: Vec<(&str, &str)> = shown.collect();
+    assert!(shown.len() > 20, "{shown:?}");
+    let operations = std::fs::read_to_string(workspace().join("docs/operations.md"))?;
+    for (metric, logical_id) in shown {
+        let function = function_name(logical_id.trim_end_matches("Function"));
+        assert!(records_metric(&function, metric)?, "{function} does not record {metric}");
+        assert!(operations.contains(&format!("`{metric}`")), "docs/operations.md does not name {metric}");
+    }
+    for row in ["Schedules", "Events", "Cost of exports"] {
+        assert!(template.0.contains(&format!(r#""title": "{row}"#)), "the dashboard has no row for {row}");
+    }
     Ok(())
 }
 

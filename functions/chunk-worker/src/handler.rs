@@ -9,7 +9,7 @@ use headrace_core::flow::work::run_task::run_task;
 use headrace_core::flow::work::settings::WorkerSettings;
 use headrace_core::flow::work::task_end::TaskEnd;
 use headrace_core::job::ExportError;
-use headrace_core::job::{FailureKind, JobState};
+use headrace_core::job::{FailureKind, JobState, PriceTable, Usage};
 use headrace_core::ports::{
     Clock, JobSecretEncryptor, LakeFeed, NoFeed, OutputStore, Ports, ReceivedMessage, ResourceSource, TaskQueue, TaskReceiver, TaskStore,
 };
@@ -119,6 +119,26 @@ where
 /// The log target of the line about a failed job. A program that tells its user the reason itself leaves the line out.
 pub const JOB_FAILED_TARGET: &str = "chunk_worker::failed_jobs";
 
+/// Records the metrics of what a task has used on AWS, in all its attempts.
+fn record_usage(used: Usage) {
+    let Ok(prices) = PriceTable::us_east_1() else { return };
+    if !used.is_on_aws() {
+        return;
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "prices are not negative, and a cast to an integer saturates"
+    )]
+    let micro_usd = (prices.costs(used).total() * 1e6).round() as u64;
+    let objects = used.gets + used.puts + used.copies + used.lists + used.deletes;
+    record_metrics(&[
+        (Metric::ListPriceMicroUsd, micro_usd),
+        (Metric::TableUnits, used.half_read_units / 2 + used.write_units),
+        (Metric::ObjectRequests, objects),
+    ]);
+}
+
 /// Logs an attempt in one line and records its metrics.
 fn log_attempt(task: &TaskId, end: &Result<TaskEnd, ExportError>, duration: Duration) {
     let (job_id, task_id, duration_ms) = (&task.job, task.task, u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
@@ -136,6 +156,7 @@ fn log_attempt(task: &TaskId, end: &Result<TaskEnd, ExportError>, duration: Dura
                 (Metric::SourceBytesRead, source_bytes),
                 (Metric::LinesRejected, counters.lines_rejected),
             ]);
+            record_usage(counters.usage);
         }
         Ok(TaskEnd::Yielded(lease)) => {
             tracing::info!(job.id = %job_id, task.id = task_id, attempt = lease.attempt, size_bytes = lease.counters.source_bytes, duration_ms, "task yielded before the timeout");

@@ -4,9 +4,11 @@ use headrace_aws::Clients;
 use headrace_core::flow::upkeep::seal::SealSettings;
 use headrace_core::ports::{NoFeed, Ports};
 use headrace_edge::config::{Environment, ReaperConfig};
+use headrace_edge::event_targets::EventTargets;
+use headrace_edge::jwks::UrlPolicy;
 use headrace_edge::system::{SystemClock, random_job_id};
 use headrace_edge::telemetry;
-use headrace_edge::webhook::EventTargets;
+use headrace_edge::webhook::WebhookClient;
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use reaper::events::{EventDeliverer, decrypt_webhook};
 use reaper::handler::ReaperHandler;
@@ -19,15 +21,18 @@ use serde_json::Value;
 async fn main() -> Result<(), Error> {
     let config = ReaperConfig::read(&Environment)?;
     telemetry::init("reaper", &config.common);
+    let makes_events = config.makes_events();
     let aws = Clients::connect().await;
     let output = aws.output(&config.destination.name, &config.destination.prefix).with_client_buckets(config.client_buckets);
     let audit = aws.audit_files(&config.audit.name, &config.audit.prefix);
-    let jobs = aws.jobs_with_encryptor(&config.common.table, config.job_secret_key.as_deref()).with_events(config.webhook.is_some());
+    let jobs = aws.jobs_with_encryptor(&config.common.table, config.job_secret_key.as_deref()).with_events(makes_events);
     let webhook = match config.webhook {
         Some(webhook) => Some(decrypt_webhook(&jobs, webhook).await?),
         None => None,
     };
-    let events = &EventDeliverer::new(jobs.clone(), EventTargets::new(webhook), SystemClock);
+    let targets = EventTargets::new(webhook, WebhookClient::new(UrlPolicy::Clients));
+    let targets = targets.with_event_bus(config.event_bus.as_deref().map(|bus| aws.event_bus(bus)));
+    let events = &EventDeliverer::new(jobs.clone(), targets, SystemClock);
     let queue = aws.queue(&config.queue_url);
     let queue = match &config.sync {
         Some(sync) => queue.with_syncs(&sync.queue_url),

@@ -7,6 +7,8 @@ use aws_credential_types::provider::error::CredentialsError as ProviderError;
 #[cfg(feature = "sigv4")]
 use crate::AwsRequestSigner;
 use crate::DynamoJobStore;
+#[cfg(feature = "events")]
+use crate::EventBridgeBus;
 #[cfg(feature = "secrets")]
 use crate::StoredSecret;
 use crate::connections::https_client;
@@ -131,6 +133,12 @@ impl Clients {
     #[cfg(feature = "s3")]
     pub fn audit_files(&self, bucket: &str, prefix: &str) -> S3AuditFiles {
         S3AuditFiles::new(&self.s3(), bucket, prefix)
+    }
+
+    /// Creates a client of the event bus with this name or ARN.
+    #[cfg(feature = "events")]
+    pub fn event_bus(&self, bus: &str) -> EventBridgeBus {
+        EventBridgeBus::new(aws_sdk_eventbridge::Client::new(&self.config), bus)
     }
 
     /// Creates the S3 client.

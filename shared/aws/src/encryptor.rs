@@ -23,12 +23,15 @@ pub trait SecretEncryptor: Debug + Send + Sync {
 
     /// Decrypts the keys file of an anonymization configuration, which the operator has encrypted.
     fn decrypt_keys<'a>(&'a self, keys: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>>;
+
+    /// Decrypts the secret of a webhook, which the operator has encrypted.
+    fn decrypt_webhook_secret<'a>(&'a self, ciphertext: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>>;
 }
 
 /// Returns the error of a deployment without a key for secrets.
 pub(crate) fn no_key_configured() -> StoreError {
     StoreError::Misconfigured {
-        remedy: format!("{} is not set; name a KMS key for de-identified exports", SETTING.as_str()),
+        remedy: format!("{} is not set; name a KMS key for de-identified exports and secrets of webhooks", SETTING.as_str()),
         cause: "there is no key for secrets".into(),
     }
 }

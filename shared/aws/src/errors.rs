@@ -150,7 +150,7 @@ impl Service {
     }
 
     /// Converts an error code that came in a response with status 200, for one of several objects, to a store error.
-    #[cfg(feature = "s3")]
+    #[cfg(any(feature = "s3", feature = "events"))]
     pub(crate) fn store_error_from_code(&self, code: &str, cause: headrace_core::vocab::error::BoxError) -> StoreError {
         let store = self.store;
         let misconfigured = |remedy, cause| StoreError::Misconfigured { remedy, cause };

@@ -114,26 +114,34 @@ impl SecretEncryptor for KmsSecretEncryptor {
     }
 
     fn decrypt_keys<'a>(&'a self, keys: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
-        let request = self.client.decrypt().key_id(&self.service.value).ciphertext_blob(Blob::new(keys));
-        Box::pin(async move {
-            let response = request.encryption_context(KEYS_CONTEXT.0, KEYS_CONTEXT.1).send().await;
-            let response = response.map_err(|error| {
-                let is_foreign = error
-                    .as_service_error()
-                    .is_some_and(|error| error.is_invalid_ciphertext_exception() || error.is_incorrect_key_exception());
-                if is_foreign { not_encrypted(error.into()) } else { self.service.store_error(error) }
-            })?;
-            let missing = || StoreError::Unreadable { store: encryptor::STORE, detail: "a response without a plaintext".to_owned() };
-            response.plaintext.map(Blob::into_inner).ok_or_else(missing)
-        })
+        let what = "the .keys file beside the anonymization configuration";
+        Box::pin(self.decrypt_of_operator(keys, (what, "docs/de-identification.md")))
+    }
+
+    fn decrypt_webhook_secret<'a>(&'a self, ciphertext: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
+        Box::pin(self.decrypt_of_operator(ciphertext, ("the secret of the webhook", "docs/events.md")))
     }
 }
 
-/// Returns the error of a keys file that is not encrypted with the key of this deployment, or not for this purpose.
-fn not_encrypted(cause: BoxError) -> StoreError {
+impl KmsSecretEncryptor {
+    /// Decrypts what an operator has encrypted. `subject` is its name and the page that shows how to encrypt it, for errors.
+    async fn decrypt_of_operator(&self, ciphertext: &[u8], subject: (&str, &str)) -> Result<Vec<u8>, StoreError> {
+        let request = self.client.decrypt().key_id(&self.service.value).ciphertext_blob(Blob::new(ciphertext));
+        let response = request.encryption_context(KEYS_CONTEXT.0, KEYS_CONTEXT.1).send().await;
+        let response = response.map_err(|error| {
+            let is_foreign =
+                error.as_service_error().is_some_and(|error| error.is_invalid_ciphertext_exception() || error.is_incorrect_key_exception());
+            if is_foreign { not_encrypted(subject, error.into()) } else { self.service.store_error(error) }
+        })?;
+        let missing = || StoreError::Unreadable { store: encryptor::STORE, detail: "a response without a plaintext".to_owned() };
+        response.plaintext.map(Blob::into_inner).ok_or_else(missing)
+    }
+}
+
+/// Returns the error of a secret that is not encrypted with the key of this deployment, or not for this purpose.
+fn not_encrypted((what, page): (&str, &str), cause: BoxError) -> StoreError {
     let remedy = format!(
-        "the .keys file beside the anonymization configuration is not encrypted with {} and the encryption context {}={}; encrypt it with \
-         `aws kms encrypt` as docs/de-identification.md shows",
+        "{what} is not encrypted with {} and the encryption context {}={}; encrypt it with `aws kms encrypt` as {page} shows",
         encryptor::SETTING.as_str(),
         KEYS_CONTEXT.0,
         KEYS_CONTEXT.1

@@ -1,4 +1,4 @@
-//! The ports of `headrace-core` over DynamoDB, SQS, S3 and KMS, and secrets in Secrets Manager.
+//! The ports of `headrace-core` over DynamoDB, SQS, S3, KMS and EventBridge, and secrets in Secrets Manager.
 
 mod backoff;
 #[cfg(feature = "connect")]
@@ -8,6 +8,8 @@ mod connections;
 mod dynamo;
 mod encryptor;
 mod errors;
+#[cfg(feature = "events")]
+mod event_bus;
 #[cfg(feature = "kms")]
 mod kms;
 mod request_kinds;
@@ -31,6 +33,8 @@ pub use backoff::PauseClock;
 pub use connect::{Clients, CredentialsError};
 pub use dynamo::{DynamoJobStore, TableSchema};
 pub use encryptor::SecretEncryptor;
+#[cfg(feature = "events")]
+pub use event_bus::{EVENT_DETAIL_TYPE, EVENT_SOURCE, EventBridgeBus};
 #[cfg(feature = "kms")]
 pub use kms::{KEYS_CONTEXT, KmsSecretEncryptor, KmsSigner};
 pub use request_kinds::count_object_request;

@@ -3,6 +3,8 @@
 //! An event is written to an outbox in the transaction of the change, and delivered later: at least once, with the same id each time, and
 //! in order for each job. It holds no data of a patient and no URL.
 
+mod outbox;
+
 use std::collections::BTreeSet;
 
 use headrace_fhir::definitions::ResourceType;
@@ -14,8 +16,10 @@ use crate::job::{FailureReason, Job, JobState};
 use crate::vocab::clock::Millis;
 use crate::vocab::container::Container;
 use crate::vocab::ids::{Caller, JobId};
-use crate::vocab::schedule_key::ScheduleName;
+use crate::vocab::schedule_key::ScheduleKey;
 use crate::vocab::text::stored_as_text;
+
+pub use outbox::{EventTarget, FailedDelivery, OutboxEvent};
 
 /// A move of an export.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +34,7 @@ pub struct ExportEvent {
     pub owner: Caller,
     /// The schedule that has started the export.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<ScheduleName>,
+    pub schedule: Option<ScheduleKey>,
     /// The level, without the id of a patient or group.
     pub level: SummaryLevel,
     /// The requested resource types. Empty means all that the owner may read.
@@ -147,7 +151,7 @@ impl ExportEvent {
             at: earlier.into_iter().flatten().fold(at, Millis::max),
             job: job.id.clone(),
             owner: job.owner.clone(),
-            schedule: job.schedule.as_ref().map(|schedule| schedule.name.clone()),
+            schedule: job.schedule.clone(),
             level: (&job.request.level).into(),
             types: job.request.types.clone().unwrap_or_default(),
             container: job.request.container.clone(),
@@ -185,7 +189,7 @@ impl ExportEvent {
             "sourceBytes": self.source_bytes,
         });
         let optional = [
-            ("schedule", self.schedule.as_ref().map(|schedule| json!(schedule))),
+            ("schedule", self.schedule.as_ref().map(|schedule| json!(schedule.name))),
             ("container", self.container.as_ref().map(|container| json!(container))),
             ("transactionTime", self.transaction_time.map(|time| json!(time.instant()))),
             ("reason", self.reason.as_ref().map(|reason| json!({ "kind": reason.kind, "text": reason.text }))),
@@ -194,37 +198,5 @@ impl ExportEvent {
             members.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
         }
         detail
-    }
-}
-
-/// A target of events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EventTarget {
-    /// A URL that gets each event by POST (Standard Webhooks).
-    Webhook,
-}
-
-/// An event in the outbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutboxEvent {
-    /// The event.
-    pub event: ExportEvent,
-    /// The time since when it is delivered: that of the move, or of a replay.
-    pub since: Millis,
-    /// The number of failed deliveries.
-    pub attempts: u32,
-    /// The time of the next delivery.
-    pub next_at: Millis,
-    /// The targets that have accepted the event, if not all have.
-    pub accepted_by: BTreeSet<EventTarget>,
-    /// The reason of the last failure.
-    pub fault: Option<String>,
-}
-
-impl OutboxEvent {
-    /// Creates an event that has not been sent yet.
-    pub fn new(event: ExportEvent, since: Millis) -> Self {
-        Self { event, since, attempts: 0, next_at: since, accepted_by: BTreeSet::new(), fault: None }
     }
 }

@@ -154,6 +154,8 @@ pub struct Job {
     pub base: String,
     /// The schedule that has started the job.
     pub schedule: Option<ScheduleKey>,
+    /// True if the owner or the schedule had a webhook when the job was recorded, so that the moves of the job become events.
+    pub has_webhook: bool,
     /// The time at which the job was recorded.
     pub created_at: Millis,
     /// The settings.
@@ -202,6 +204,7 @@ impl Job {
             request_url: String::new(),
             base: String::new(),
             schedule: None,
+            has_webhook: false,
             created_at,
             settings: JobSettings::default(),
             requires_access_token: false,

@@ -22,7 +22,7 @@ pub use all::{AllPorts, Ports};
 pub use audit::{AuditFileListing, AuditFiles, AuditTrail, AuditWrite};
 pub use clock::Clock;
 pub use encryptor::JobSecretEncryptor;
-pub use events::{EventOutbox, EventSender};
+pub use events::{DecryptedWebhook, EventBus, EventOutbox, EventReceiver, EventResults, EventSender, NoEventBus};
 pub use feed::{Feed, LakeFeed, LakeWriter, NoFeed, OriginError, OriginPage, OriginRequest, OriginServer, PAGE_LIMIT_BYTES};
 pub use jobs::{DueItem, DueSubject, JobLists, JobPage, JobStore, QueueStart, QueuedJob};
 pub use output::{ConfigLookup, FileAccess, FileRequest, FileWriter, OutputStore};

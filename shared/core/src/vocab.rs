@@ -15,3 +15,4 @@ pub mod plural;
 pub mod schedule_key;
 pub mod setting;
 pub(crate) mod text;
+pub mod webhook;

@@ -427,8 +427,10 @@ pub struct ReaperConfig {
     pub source: Bucket,
     /// The watermark to watch. `None` does not watch it.
     pub watermark: Option<WatermarkLimit>,
-    /// The target of events. `None` makes no events.
+    /// The webhook that gets the events of all exports.
     pub webhook: Option<EncryptedWebhook>,
+    /// The name or ARN of the event bus that gets the events of all exports.
+    pub event_bus: Option<String>,
     /// The synchronizations of the lake with a FHIR server. `None` if there is no server.
     pub sync: Option<SyncConfig>,
 }
@@ -443,13 +445,12 @@ pub struct EncryptedWebhook {
 }
 
 impl EncryptedWebhook {
-    /// Reads the webhook. Returns `None` if events are off. The URL must be one that a deployment may call.
+    /// Reads the webhook. Returns `None` if events are off, or there is no URL. The URL must be one that a deployment may call.
     fn read(settings: &impl SettingSource) -> Result<Option<Self>, ConfigError> {
-        let (url, text) = (settings.required(Setting::EventWebhookUrl), settings.required(Setting::EventWebhookSecret));
-        if !settings.flag(Setting::Events, false)? {
-            return Ok(None);
-        }
-        let (url, text) = (url?, text?);
+        let (url, text) = (settings.get(Setting::EventWebhookUrl), settings.required(Setting::EventWebhookSecret));
+        let is_on = settings.flag(Setting::Events, false)?;
+        let Some(url) = url.filter(|_| is_on) else { return Ok(None) };
+        let text = text?;
         UrlPolicy::Clients
             .parse_url(&url)
             .map_err(|error| ConfigError { setting: Setting::EventWebhookUrl, problem: error.to_string() })?;
@@ -478,7 +479,25 @@ impl WatermarkLimit {
     }
 }
 
+/// Reads the name or the ARN of the event bus.
+fn read_event_bus(settings: &impl SettingSource) -> Result<Option<String>, ConfigError> {
+    let Some(bus) = settings.get(Setting::EventBusName) else { return Ok(None) };
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'/');
+    let name = if bus.starts_with("arn:") { bus.split_once(":event-bus/").map(|(_, name)| name) } else { Some(bus.as_str()) };
+    if name.is_some_and(|name| (1..=256).contains(&name.len()) && name.bytes().all(is_plain)) {
+        return Ok(Some(bus));
+    }
+    let problem =
+        format!("is `{bus}`: set the name of an event bus, or its ARN such as arn:aws:events:eu-central-1:111122223333:event-bus/exports");
+    Err(ConfigError { setting: Setting::EventBusName, problem })
+}
+
 impl ReaperConfig {
+    /// Returns true if a target gets the events of all exports.
+    pub fn makes_events(&self) -> bool {
+        self.webhook.is_some() || self.event_bus.is_some()
+    }
+
     /// Reads and validates the settings of the reaper function.
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
         let source = Bucket::read_source(settings)?;
@@ -495,6 +514,7 @@ impl ReaperConfig {
             source,
             watermark: WatermarkLimit::read(settings)?,
             webhook: EncryptedWebhook::read(settings)?,
+            event_bus: read_event_bus(settings)?,
             sync: SyncConfig::read(settings)?,
         })
     }

@@ -5,6 +5,7 @@ pub mod accept;
 pub mod auth;
 pub mod base_url;
 pub mod config;
+pub mod event_targets;
 pub mod form;
 pub mod gateway;
 pub mod jose;

@@ -49,13 +49,21 @@ pub enum Metric {
     SyncsIncomplete,
     /// The number of delivered events.
     EventsDelivered,
+    /// The number of deliveries of an event to a target that have failed, and are repeated.
+    EventDeliveriesFailed,
     /// The number of events that could not be delivered within a day.
     EventsUndelivered,
+    /// The costs of completed tasks by list prices, in millionths of a USD.
+    ListPriceMicroUsd,
+    /// The capacity of the job table that completed tasks have consumed, in units.
+    TableUnits,
+    /// The number of requests for objects that completed tasks have made.
+    ObjectRequests,
 }
 
 impl Metric {
     /// The list of all metrics.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::JobsAccepted,
         Self::JobsCompleted,
         Self::JobsFailed,
@@ -71,7 +79,11 @@ impl Metric {
         Self::SyncsCompleted,
         Self::SyncsIncomplete,
         Self::EventsDelivered,
+        Self::EventDeliveriesFailed,
         Self::EventsUndelivered,
+        Self::ListPriceMicroUsd,
+        Self::TableUnits,
+        Self::ObjectRequests,
     ];
 
     /// Returns the name of the metric in CloudWatch.
@@ -92,7 +104,11 @@ impl Metric {
             Self::SyncsCompleted => "SyncsCompleted",
             Self::SyncsIncomplete => "SyncsIncomplete",
             Self::EventsDelivered => "EventsDelivered",
+            Self::EventDeliveriesFailed => "EventDeliveriesFailed",
             Self::EventsUndelivered => "EventsUndelivered",
+            Self::ListPriceMicroUsd => "ListPriceMicroUsd",
+            Self::TableUnits => "TableUnits",
+            Self::ObjectRequests => "ObjectRequests",
         }
     }
 
@@ -113,7 +129,11 @@ impl Metric {
             | Self::SyncsCompleted
             | Self::SyncsIncomplete
             | Self::EventsDelivered
-            | Self::EventsUndelivered => "Count",
+            | Self::EventDeliveriesFailed
+            | Self::EventsUndelivered
+            | Self::TableUnits
+            | Self::ObjectRequests => "Count",
+            Self::ListPriceMicroUsd => "None",
         }
     }
 }

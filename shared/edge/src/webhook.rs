@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use headrace_core::events::{EventTarget, ExportEvent};
-use headrace_core::ports::EventSender;
+use headrace_core::events::ExportEvent;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::BoxError;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -94,71 +93,59 @@ pub enum WebhookError {
     Failed(#[source] BoxError),
 }
 
-/// The sender of events, with the webhook that the operator has set, if there is one.
-#[derive(Debug)]
-pub struct EventTargets {
-    webhook: Option<Webhook>,
-}
-
-/// A webhook.
+/// The webhook that gets the events of all exports.
 #[derive(Clone, Debug)]
 pub struct WebhookSettings {
     /// The URL.
     pub url: String,
     /// The secret.
     pub secret: WebhookSecret,
-    /// The rules for the URL.
-    pub policy: UrlPolicy,
-    /// The longest duration of a delivery.
-    pub timeout: Duration,
-}
-
-/// A webhook with its HTTP client, which is built at the first event.
-#[derive(Debug)]
-struct Webhook {
-    settings: WebhookSettings,
-    client: OnceCell<Client>,
 }
 
 impl WebhookSettings {
     /// Creates the settings of a webhook. Fails if the URL must not be called.
     pub fn new(url: String, secret: WebhookSecret, policy: UrlPolicy) -> Result<Self, InvalidWebhookUrl> {
         policy.parse_url(&url)?;
-        Ok(Self { url, secret, policy, timeout: TIMEOUT })
+        Ok(Self { url, secret })
     }
 }
 
-impl EventTargets {
-    /// Creates the sender. Without a webhook it delivers nothing.
-    pub fn new(webhook: Option<WebhookSettings>) -> Self {
-        Self { webhook: webhook.map(|settings| Webhook { settings, client: OnceCell::new() }) }
-    }
+/// Checks the URL of a webhook that an operator registers. The addresses of its host are checked at every delivery.
+pub fn check_webhook_url(url: &str, policy: UrlPolicy) -> Result<(), InvalidWebhookUrl> {
+    policy.check_registered_url(url)?;
+    Ok(())
 }
 
-impl EventSender for EventTargets {
-    fn targets(&self) -> Vec<EventTarget> {
-        self.webhook.iter().map(|_| EventTarget::Webhook).collect()
-    }
-
-    async fn send(&self, target: EventTarget, event: &ExportEvent, now: Millis) -> Result<(), BoxError> {
-        match (target, &self.webhook) {
-            (EventTarget::Webhook, Some(webhook)) => webhook.send(event, now).await,
-            (EventTarget::Webhook, None) => Ok(()),
-        }
-    }
+/// The HTTP client of all webhooks, which is built at the first event.
+#[derive(Debug)]
+pub struct WebhookClient {
+    policy: UrlPolicy,
+    timeout: Duration,
+    client: OnceCell<Client>,
 }
 
-impl Webhook {
-    /// Sends an event. Succeeds if the server answers with a status of 2XX.
-    async fn send(&self, event: &ExportEvent, now: Millis) -> Result<(), BoxError> {
-        let WebhookSettings { url, secret, policy, timeout } = &self.settings;
+impl WebhookClient {
+    /// Creates a client that calls what the policy allows.
+    pub fn new(policy: UrlPolicy) -> Self {
+        Self { policy, timeout: TIMEOUT, client: OnceCell::new() }
+    }
+
+    /// Sets the longest duration of a delivery.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// Sends an event to a webhook. Succeeds if the server answers with a status of 2XX.
+    pub(crate) async fn send(&self, (url, secret): (&str, &WebhookSecret), event: &ExportEvent, now: Millis) -> Result<(), BoxError> {
         let (id, timestamp, body) = (event.id(), now.0 / 1_000, event.payload().to_string());
         let signature = secret.sign(&id, timestamp, &body)?;
+        let url = self.policy.parse_url(url).map_err(InvalidWebhookUrl::from)?;
         let failed = |error: reqwest::Error| WebhookError::Failed(error.without_url().into());
-        let client = self.client.get_or_try_init(async || build_client(*policy)).await.map_err(failed)?;
+        let client = self.client.get_or_try_init(async || build_client(self.policy)).await.map_err(failed)?;
         let request = client
-            .post(policy.parse_url(url)?)
-            .timeout(*timeout)
+            .post(url)
+            .timeout(self.timeout)
             .header(CONTENT_TYPE, "application/json")
             .header("webhook-id", id)
             .header("webhook-timestamp", timestamp)

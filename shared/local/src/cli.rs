@@ -37,18 +37,19 @@ use reqwest::Url;
 
 pub use access::{AccessMode, AccessOptions};
 pub use audit::{AuditArgs, AuditCommand, AuditLocation, ShowRecordsArgs, VerifyArgs};
-pub use clients::{AddClientArgs, ClientsArgs, ClientsCommand, KeySetArgs, KeygenArgs, RegistryLocation};
+pub use clients::{AddClientArgs, ClientWebhookArgs, ClientsArgs, ClientsCommand, KeySetArgs, KeygenArgs, RegistryLocation};
 pub use credential::{ClientKeyOptions, CredentialOptions};
 pub use deid::{DeidArgs, DeidCheckArgs, DeidCommand, DeidKeygenArgs, DeidKeysOptions, DeidPreviewArgs, DeidReportArgs, FhirVersionArgs};
 pub use documents::{CompletionsArgs, ManArgs};
-pub use events::{EventOptions, EventsArgs, EventsCommand, ListEventsArgs, ReplayEventsArgs};
+pub use events::{EventOptions, EventsArgs, EventsCommand, ListEventsArgs, ReplayEventsArgs, WebhookArgs};
 pub use jobs::{CancelJobsArgs, DEFAULT_SERVER, JobsArgs, JobsCommand, ListJobsArgs, ServerOptions, ShowJobArgs, TokenArgs, WatchJobsArgs};
 pub use keys::{KeysArgs, KeysCommand};
 pub use lake::{
     AddToLakeArgs, AddedFormat, AddedVersions, CheckLakeArgs, CompactLakeArgs, LakeArgs, LakeCommand, LakeLocation, LakeOptions,
 };
 pub use schedules::{
-    AddScheduleArgs, ChangeScheduleArgs, ListSchedulesArgs, ScheduleArgs, ScheduleOption, SchedulesArgs, SchedulesCommand, ShowScheduleArgs,
+    AddScheduleArgs, ChangeScheduleArgs, ListSchedulesArgs, ScheduleArgs, ScheduleOption, ScheduleWebhookArgs, SchedulesArgs,
+    SchedulesCommand, ShowScheduleArgs,
 };
 pub use source::{Source, SourceError};
 pub use sync::{AuthMethod, OriginOptions, SigningOptions, SyncArgs};

@@ -15,3 +15,4 @@ pub mod schedules;
 pub(crate) mod table;
 pub mod token;
 pub mod ui;
+pub mod webhooks;

@@ -1,7 +1,7 @@
 //! Contract of `EventOutbox`, and of the events that the job store writes.
 
 use headrace_core::access::Agent;
-use headrace_core::events::{EventState, OutboxEvent};
+use headrace_core::events::{EventState, EventTarget, FailedDelivery, OutboxEvent};
 use headrace_core::job::task::PlanInput;
 use headrace_core::job::{FailureKind, FailureReason, Job, JobEvent, RecordConditions, RecordOutcome};
 use headrace_core::ports::{EventOutbox, JobStore};
@@ -84,10 +84,10 @@ pub async fn a_delayed_event_keeps_its_place(store: &(impl JobStore + EventOutbo
     record(store, &job(1, 5)).await?;
     record(store, &job(2, 6)).await?;
     let mut event = first(store).await?;
-    event.attempts = 3;
-    event.next_at = Millis(1_000_000);
-    event.fault = Some("status 500".to_owned());
-    store.delay_event(&event).await?;
+    let failure = FailedDelivery { attempts: 3, next_at: Millis(1_000_000), fault: "status 500".to_owned(), is_given_up: false };
+    event.failures.insert(EventTarget::ClientWebhook(Caller("lab".to_owned())), failure);
+    event.accept(&EventTarget::Webhook);
+    store.update_event(&event).await?;
     assert_eq!(first(store).await?, event);
     store.remove_event(&event).await?;
     store.remove_event(&event).await?;
@@ -98,13 +98,17 @@ pub async fn a_delayed_event_keeps_its_place(store: &(impl JobStore + EventOutbo
 /// Checks that an event is in one of the two lists.
 pub async fn an_event_that_is_given_up_can_be_replayed_once(store: &(impl JobStore + EventOutbox)) -> CaseResult {
     record(store, &job(1, 5)).await?;
-    let event = first(store).await?;
+    let mut event = first(store).await?;
+    event.accept(&EventTarget::EventBus);
+    let failure = FailedDelivery { attempts: 9, next_at: Millis(8), fault: "status 500".to_owned(), is_given_up: true };
+    event.failures.insert(EventTarget::Webhook, failure);
     store.give_up_event(&event).await?;
     assert_eq!((store.pending_events(10).await?.len(), store.undelivered_events().await?), (0, vec![event.clone()]));
     assert!(store.replay_event(&event, Millis(77)).await?);
     assert!(!store.replay_event(&event, Millis(78)).await?);
     let replayed = first(store).await?;
-    assert_eq!((replayed.event, replayed.since, replayed.attempts), (event.event, Millis(77), 0));
+    assert_eq!((replayed.event, replayed.since, replayed.failures.len()), (event.event, Millis(77), 0));
+    assert_eq!(replayed.accepted_by, event.accepted_by);
     assert_eq!(store.undelivered_events().await?, []);
     Ok(())
 }

@@ -104,6 +104,9 @@ pub trait Deployment: Clone + Send + Sync + 'static {
     /// Stores the keys of an anonymization configuration, protected as an operator does it.
     fn put_anonymization_keys(&self, config: &str, keys: &str) -> impl Future<Output = Result<()>> + Send;
 
+    /// Encrypts the secret of a webhook as an operator does it.
+    fn encrypt_webhook_secret(&self, secret: &str) -> impl Future<Output = Result<Vec<u8>>> + Send;
+
     /// Returns every item of the job table as DynamoDB JSON, by key. Audit records are left out: even rejected requests write them.
     fn job_table_items(&self) -> impl Future<Output = Result<BTreeMap<String, Value>>> + Send {
         let client = self.dynamo();
@@ -290,10 +293,15 @@ impl Deployment for AwsDeployment {
     }
 
     async fn put_anonymization_keys(&self, config: &str, keys: &str) -> Result<()> {
-        let request = self.kms.client().encrypt().key_id(ENCRYPTION_KEY).plaintext(aws_sdk_kms::primitives::Blob::new(keys));
-        let encrypted = request.encryption_context(KEYS_CONTEXT.0, KEYS_CONTEXT.1).send().await?;
-        let bytes = encrypted.ciphertext_blob.ok_or("no ciphertext")?.into_inner();
+        let bytes = self.encrypt_webhook_secret(keys).await?;
         self.s3.put(DESTINATION, &format!("out/anonymization/{config}.keys"), bytes).await
+    }
+
+    // With the encryption context of all that operators encrypt.
+    async fn encrypt_webhook_secret(&self, secret: &str) -> Result<Vec<u8>> {
+        let request = self.kms.client().encrypt().key_id(ENCRYPTION_KEY).plaintext(aws_sdk_kms::primitives::Blob::new(secret));
+        let encrypted = request.encryption_context(KEYS_CONTEXT.0, KEYS_CONTEXT.1).send().await?;
+        Ok(encrypted.ciphertext_blob.ok_or("no ciphertext")?.into_inner())
     }
 
     fn audit_files(&self) -> S3AuditFiles {
@@ -373,6 +381,11 @@ pub struct LocalDeployment {
 }
 
 impl LocalDeployment {
+    /// Returns the encryptor with the key of the deployment.
+    fn encryptor(&self) -> FileSecretEncryptor {
+        FileSecretEncryptor::new(self.folder.path().join("keys/secrets.key"))
+    }
+
     /// Creates a deployment that reads the lake in `dir`. Tests must not change that lake.
     pub async fn with_lake(dir: &Path) -> Result<Self> {
         let (folder, lake_folder) = (Arc::new(tempfile::tempdir()?), Arc::new(tempfile::tempdir()?));
@@ -446,8 +459,11 @@ impl Deployment for LocalDeployment {
     }
 
     fn job_store(&self) -> DynamoJobStore {
-        let sealer = FileSecretEncryptor::new(self.folder.path().join("keys/secrets.key"));
-        DynamoJobStore::new(self.dynamo(), TABLE).with_one_partition().with_encryptor(sealer)
+        DynamoJobStore::new(self.dynamo(), TABLE).with_one_partition().with_encryptor(self.encryptor())
+    }
+
+    async fn encrypt_webhook_secret(&self, secret: &str) -> Result<Vec<u8>> {
+        Ok(self.encryptor().encrypt_webhook_secret(secret.as_bytes())?)
     }
 
     async fn put_anonymization_config(&self, name: &str, config: &str) -> Result<()> {

@@ -39,7 +39,7 @@ pub enum Fault {
 }
 
 /// Calls that change no store.
-const READING_CALLS: [&str; 35] = [
+const READING_CALLS: [&str; 36] = [
     "access.client",
     "access.clients",
     "access.token_key",
@@ -52,6 +52,7 @@ const READING_CALLS: [&str; 35] = [
     "events.undelivered_events",
     "jobs.decrypt",
     "jobs.decrypt_keys",
+    "jobs.decrypt_webhook_secret",
     "jobs.due",
     "jobs.encrypt",
     "jobs.file_list",

@@ -18,9 +18,9 @@ use headrace_core::job::folder::Folder;
 use headrace_core::job::task::{Lease, LeaseOutcome, Pin, PlanInput, TaskCompletion, TaskSplit, TaskUpdate, Work};
 use headrace_core::job::{FailureReason, Job, JobEvent, Quotas, RecordConditions, RecordOutcome, Transition};
 use headrace_core::ports::{
-    AccessStore, AuditFileListing, AuditFiles, AuditTrail, AuditWrite, ByteStream, DueItem, EventOutbox, EventSender, FileAccess,
-    FileRequest, FileWriter, FragmentSelection, JobLists, JobPage, JobSecretEncryptor, JobStore, LeaseSettings, ObjectPage, OutputStore,
-    QueueStart, QueuedJob, ResourceSource, ScheduleStore, TaskQueue, TaskStore,
+    AccessStore, AuditFileListing, AuditFiles, AuditTrail, AuditWrite, ByteStream, DueItem, EventOutbox, EventReceiver, EventResults,
+    EventSender, FileAccess, FileRequest, FileWriter, FragmentSelection, JobLists, JobPage, JobSecretEncryptor, JobStore, LeaseSettings,
+    ObjectPage, OutputStore, QueueStart, QueuedJob, ResourceSource, ScheduleStore, TaskQueue, TaskStore,
 };
 use headrace_core::ports::{ConfigLookup, MetadataObject};
 use headrace_core::request::ConfigName;
@@ -121,8 +121,8 @@ impl<T: EventOutbox> EventOutbox for FaultyPort<T> {
         self.faults.intercept("events.remove_event", self.port.remove_event(event)).await
     }
 
-    async fn delay_event(&self, event: &OutboxEvent) -> Result<(), StoreError> {
-        self.faults.intercept("events.delay_event", self.port.delay_event(event)).await
+    async fn update_event(&self, event: &OutboxEvent) -> Result<(), StoreError> {
+        self.faults.intercept("events.update_event", self.port.update_event(event)).await
     }
 
     async fn give_up_event(&self, event: &OutboxEvent) -> Result<(), StoreError> {
@@ -143,8 +143,9 @@ impl<T: EventSender> EventSender for FaultyPort<T> {
         self.port.targets()
     }
 
-    async fn send(&self, target: EventTarget, event: &ExportEvent, now: Millis) -> Result<(), BoxError> {
-        let sent = async { self.port.send(target, event, now).await.map_err(|cause| StoreError::NotApplied { store: "a target", cause }) };
+    async fn send(&self, receiver: &EventReceiver, events: &[ExportEvent], now: Millis) -> Result<EventResults, BoxError> {
+        let sent =
+            async { self.port.send(receiver, events, now).await.map_err(|cause| StoreError::NotApplied { store: "a target", cause }) };
         Ok(self.faults.intercept("sender.send", sent).await?)
     }
 }
@@ -251,6 +252,10 @@ impl<T: JobSecretEncryptor> JobSecretEncryptor for FaultyPort<T> {
 
     async fn decrypt_keys(&self, keys: &[u8]) -> Result<Vec<u8>, StoreError> {
         self.faults.intercept("jobs.decrypt_keys", self.port.decrypt_keys(keys)).await
+    }
+
+    async fn decrypt_webhook_secret(&self, ciphertext: &[u8]) -> Result<Vec<u8>, StoreError> {
+        self.faults.intercept("jobs.decrypt_webhook_secret", self.port.decrypt_webhook_secret(ciphertext)).await
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_dynamodb::operation as dynamo;
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_eventbridge::operation as event_bridge;
 use aws_sdk_kms::operation as kms;
 use aws_sdk_s3::operation as s3;
 use aws_sdk_secretsmanager::operation as secrets;
@@ -123,6 +124,7 @@ fn required_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
         .or_else(|| s3_permissions(input))
         .or_else(|| sqs_permissions(input))
         .or_else(|| secret_permissions(input))
+        .or_else(|| event_permissions(input))
         .or_else(|| kms_permissions(input))
 }
 
@@ -262,6 +264,14 @@ fn sqs_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
 fn secret_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
     let get = input.downcast_ref::<secrets::get_secret_value::GetSecretValueInput>()?;
     Some(vec![RequiredPermission::new("secretsmanager:GetSecretValue", get.secret_id().unwrap_or_default().to_owned())])
+}
+
+/// Returns the permissions for a call of EventBridge: one for each bus.
+fn event_permissions(input: &Input) -> Option<Vec<RequiredPermission>> {
+    let put = input.downcast_ref::<event_bridge::put_events::PutEventsInput>()?;
+    let buses: BTreeSet<&str> = put.entries().iter().filter_map(|entry| entry.event_bus_name()).collect();
+    let arn = |bus: &str| format!("arn:aws:events:{REGION_AND_ACCOUNT}:event-bus/{bus}");
+    Some(buses.into_iter().map(|bus| RequiredPermission::new("events:PutEvents", arn(bus))).collect())
 }
 
 /// Adds the condition keys of an encryption context, which has one name here.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use headrace_core::access::{Client, ClientKeys, Scopes};
-use headrace_core::events::OutboxEvent;
+use headrace_core::events::{EventTarget, FailedDelivery};
 use headrace_core::job::JobState;
 use headrace_core::ports::{Clock as _, EventOutbox as _, JobStore as _, ScheduleStore as _};
 use headrace_core::schedule::{Schedule, ScheduleDefinition, ScheduleState, Timing};
@@ -207,11 +207,14 @@ pub async fn schedule_items() -> Result<BTreeMap<&'static str, Vec<Value>>> {
     let state = ScheduleState { is_paused: true, requested_at: Some(clock.now()), ..paused.state.clone() };
     store.put_schedule(&Schedule { state, ..paused }, Some(1)).await?;
     let mut events = store.pending_events(10).await?.into_iter();
-    let fault = Some("the webhook's URL answered with status 503".to_owned());
-    let event = events.next().ok_or("no event")?;
-    store.delay_event(&OutboxEvent { attempts: 1, next_at: event.since + Duration::from_secs(30), fault: fault.clone(), ..event }).await?;
-    let event = events.next().ok_or("no second event")?;
-    store.give_up_event(&OutboxEvent { attempts: 31, next_at: event.since + DAY, fault, ..event }).await?;
+    let fault = "the webhook's URL answered with status 503";
+    let failure = |attempts, next_at, is_given_up| FailedDelivery { attempts, next_at, fault: fault.to_owned(), is_given_up };
+    let mut event = events.next().ok_or("no event")?;
+    event.failures.insert(EventTarget::Webhook, failure(1, event.since + Duration::from_secs(30), false));
+    store.update_event(&event).await?;
+    let mut event = events.next().ok_or("no second event")?;
+    event.failures.insert(EventTarget::Webhook, failure(31, event.since + DAY, true));
+    store.give_up_event(&event).await?;
 
     let open = format!("JOB#{:032x}", FIRST_RUN_NUMBER + 1);
     let mut items = BTreeMap::<&'static str, Vec<Value>>::new();

@@ -23,7 +23,7 @@ use headrace_core::job::ExportError;
 use headrace_core::job::JobSecret;
 use headrace_core::job::task::PlanInput;
 use headrace_core::job::{Job, JobSettings, Quotas, RecordConditions};
-use headrace_core::ports::{AccessStore as _, Clock as _, JobStore as _, NoFeed, Ports, TaskQueue as _, TaskReceiver};
+use headrace_core::ports::{AccessStore as _, Clock as _, EventSender, JobStore as _, NoFeed, Ports, TaskQueue as _, TaskReceiver};
 use headrace_core::request::{AcceptedRemarks, ExportPolicy, ExportRequest, RawKickOff};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::{Caller, TaskId};
@@ -32,7 +32,6 @@ use headrace_edge::auth::Authenticator;
 use headrace_edge::config::{AccessControl, CapabilitySettings, SmartSettings};
 use headrace_edge::gateway;
 use headrace_edge::jwks::{JwksCache, UrlPolicy};
-use headrace_edge::webhook::EventTargets;
 use headrace_fhir::definitions::FhirVersion;
 use headrace_local::server::service::ServerAccess;
 use headrace_local::stores::signer::FileSigner;
@@ -491,7 +490,7 @@ impl<S: Deployment> ServiceProcess<S> {
     }
 
     /// Delivers the events that are due to these targets, as the reaper does after its other work.
-    pub async fn deliver_events(&self, targets: EventTargets) -> Result<DeliveredEvents> {
+    pub async fn deliver_events(&self, targets: impl EventSender) -> Result<DeliveredEvents> {
         let sender = FaultyPort::new(targets, &self.faults);
         let deliverer = EventDeliverer::new(self.outbox.clone(), sender, self.clock.clone());
         Ok(run_as("reaper", deliverer.run()).await?)

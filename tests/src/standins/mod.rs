@@ -1,4 +1,4 @@
-//! In-process stand-ins of S3, SQS, KMS and Secrets Manager for tests. They need no sockets and no AWS account, and leave nothing behind.
+//! In-process stand-ins of S3, SQS, KMS, Secrets Manager and EventBridge for tests. They need no sockets and no AWS account, and leave nothing behind.
 //!
 //! The stand-in of DynamoDB is the embedded database of the local server, `headrace_local::stores::embedded`, which lists its gaps. Tests
 //! that run hundreds of exports use the simulator's model, which is compared with it ([`dynamo_model`]).
@@ -37,9 +37,13 @@
 //! **Secrets Manager** ([`secrets`], our own). It has one secret and one operation, and checks no permissions.
 //!
 //! Measurements use an S3 that only stores files ([`disk_s3`]), and a FHIR server that makes up its resources ([`made_up_server`]).
+//!
+//! **EventBridge** ([`event_bridge`], our own). It has one bus and one operation, and checks no permissions. It has no rules and no targets,
+//! and does not limit the size of a call.
 
 pub mod disk_s3;
 pub mod dynamo_model;
+pub mod event_bridge;
 pub mod fhir_server;
 pub mod kms;
 pub mod made_up_server;

@@ -2,127 +2,29 @@
 
 #![allow(clippy::indexing_slicing, reason = "an absent member of a JSON value is Null, which the tests then reject")]
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use headrace_core::events::OutboxEvent;
 use headrace_core::flow::upkeep::deliver_events::DeliveredEvents;
 use headrace_core::ports::{Clock as _, EventOutbox as _};
-use headrace_edge::jwks::UrlPolicy;
-use headrace_edge::webhook::{EventTargets, WebhookSecret, WebhookSettings};
 use headrace_tests::flows::{
-    Deployment as _, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, REAPER_INTERVAL, Result, ServiceProcess, run,
-    set_next_job_number,
+    Deployment as _, DeploymentSettings, LocalDeployment, ManualClock, REAPER_INTERVAL, Result, ServiceProcess, run, set_next_job_number,
 };
 use headrace_tests::lake;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
 
 use super::lake_model::{self, version};
 use super::process::{Server, command_result, headrace};
-
-/// A secret in the form of Standard Webhooks.
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-
-/// A request that the receiver got.
-#[derive(Clone, Debug)]
-struct Received {
-    path: String,
-    headers: BTreeMap<String, String>,
-    body: Value,
-}
-
-/// The answer of the receiver to each request: a status, and headers. `None` never answers.
-type Answer = Option<(u16, &'static str)>;
-
-/// An HTTP server that receives webhooks.
-#[derive(Clone)]
-struct Receiver {
-    port: u16,
-    answer: Arc<Mutex<Answer>>,
-    received: Arc<Mutex<Vec<Received>>>,
-}
-
-impl Receiver {
-    /// Starts a receiver on a free loopback port. It accepts every event until its answer is changed.
-    async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let receiver =
-            Self { port: listener.local_addr()?.port(), answer: Arc::new(Mutex::new(Some((204, "")))), received: Arc::default() };
-        let served = receiver.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let receiver = served.clone();
-                tokio::spawn(async move { receiver.serve(stream).await.ok() });
-            }
-        });
-        Ok(receiver)
-    }
-
-    /// Reads requests of one connection and answers them.
-    async fn serve(&self, mut stream: TcpStream) -> Result<()> {
-        let mut buffer = Vec::new();
-        loop {
-            let end = loop {
-                if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-                    break end + 4;
-                }
-                if stream.read_buf(&mut buffer).await? == 0 {
-                    return Ok(());
-                }
-            };
-            let head = String::from_utf8_lossy(buffer.get(..end).unwrap_or_default()).into_owned();
-            let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
-            let headers: BTreeMap<String, String> = head
-                .lines()
-                .filter_map(|line| line.split_once(": "))
-                .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
-                .collect();
-            let length: usize = headers.get("content-length").ok_or("no length")?.parse()?;
-            while buffer.len() < end + length {
-                stream.read_buf(&mut buffer).await?;
-            }
-            let rest = buffer.split_off(end + length);
-            let body = serde_json::from_slice(buffer.get(end..).unwrap_or_default())?;
-            buffer = rest;
-            self.received.lock().unwrap_or_else(PoisonError::into_inner).push(Received { path, headers, body });
-            let answer = *self.answer.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some((status, headers)) = answer else { std::future::pending().await };
-            stream.write_all(format!("HTTP/1.1 {status} x\r\n{headers}content-length: 0\r\n\r\n").as_bytes()).await?;
-        }
-    }
-
-    /// Sets the answer to further requests.
-    fn set_answer(&self, answer: Answer) {
-        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
-    }
-
-    /// Returns the requests so far.
-    fn received(&self) -> Vec<Received> {
-        self.received.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Returns the types of the events so far.
-    fn types(&self) -> Vec<String> {
-        self.received().iter().map(|received| received.body["type"].as_str().unwrap_or_default().to_owned()).collect()
-    }
-
-    /// Returns the targets of a process that sends events here.
-    fn targets(&self) -> Result<EventTargets> {
-        let secret = WebhookSecret::parse(SECRET)?;
-        let settings = WebhookSettings::new(format!("http://localhost:{}/hook?key=secret", self.port), secret, UrlPolicy::LocalClients)?;
-        Ok(EventTargets::new(Some(WebhookSettings { timeout: Duration::from_millis(300), ..settings })))
-    }
-}
+use super::webhook_receiver::{Receiver, SECRET};
 
 /// Returns settings with events.
-fn settings() -> DeploymentSettings {
+pub(super) fn settings() -> DeploymentSettings {
     DeploymentSettings { events: true, ..DeploymentSettings::default() }
 }
 
 /// Starts a process over a lake of one patient and one line that is not a resource.
-async fn start(settings: DeploymentSettings) -> Result<(LocalDeployment, Arc<ServiceProcess<LocalDeployment>>)> {
+pub(super) async fn start(settings: DeploymentSettings) -> Result<(LocalDeployment, Arc<ServiceProcess<LocalDeployment>>)> {
     set_next_job_number(1);
     let mut lake = lake_model::lines(&[version("Patient", 1, "2026-01-01", 1)]);
     lake.extend_from_slice(b"not a resource\n");
@@ -209,7 +111,8 @@ fn events_that_fail_for_a_day_are_given_up_and_replayed_by_hand_with_the_same_id
         let store = deployment.job_store();
         assert_eq!(store.pending_events(10).await?, []);
         let given_up = store.undelivered_events().await?;
-        assert!(given_up.iter().all(|event| event.fault.as_deref().is_some_and(|fault| fault.contains("status 500"))), "{given_up:?}");
+        let faults = given_up.iter().flat_map(|event| event.failures.values());
+        assert!(faults.clone().count() == 3 && faults.clone().all(|failure| failure.fault.contains("status 500")), "{given_up:?}");
         assert!(!format!("{given_up:?}").contains("secret"), "the URL is not kept");
         let before = receiver.received().len();
         receiver.set_answer(Some((200, "")));
@@ -233,7 +136,8 @@ fn a_redirect_is_not_followed_and_a_slow_answer_is_a_failure() -> Result<()> {
         receiver.set_answer(Some((307, "location: http://169.254.169.254/latest/meta-data/\r\n")));
         let failed = DeliveredEvents { failed: 1, ..DeliveredEvents::default() };
         assert_eq!(service.deliver_events(receiver.targets()?).await?, failed);
-        let fault = |events: Vec<headrace_core::events::OutboxEvent>| events.into_iter().next().and_then(|event| event.fault);
+        let fault =
+            |events: Vec<OutboxEvent>| events.into_iter().flat_map(|event| event.failures.into_values()).next().map(|last| last.fault);
         assert!(fault(deployment.job_store().pending_events(1).await?).is_some_and(|fault| fault.contains("redirect")));
         receiver.set_answer(None);
         service.clock.advance(REAPER_INTERVAL);
@@ -266,63 +170,6 @@ fn a_failed_event_holds_back_its_own_export_only() -> Result<()> {
         assert_eq!(of_first, ["export.accepted", "export.running", "export.complete-with-errors"]);
         Ok(())
     })
-}
-
-/// Runs an export and delivers its events.
-async fn run_and_deliver(service: &ServiceProcess<LocalDeployment>, receiver: &Receiver) -> Result<()> {
-    service.kick_off("").await?;
-    service.deliver_events(receiver.targets()?).await?;
-    service.deliver_all().await?;
-    service.deliver_events(receiver.targets()?).await?;
-    Ok(())
-}
-
-/// Crashes the process at one call and continues in another. Fails if an event is missing or out of order.
-async fn run_with_crash(number: usize, fault: Fault) -> Result<()> {
-    let (deployment, service) = start(settings()).await?;
-    let clock = service.clock.clone();
-    drop(service);
-    let faults = FaultInjector::at_call(number, fault);
-    let receiver = Receiver::start().await?;
-    let service = ServiceProcess::start_with_faults(&deployment, &clock, settings(), faults.clone());
-    if faults.until_crash(run_and_deliver(&service, &receiver)).await.is_some() {
-        return Err("the process did not crash".into());
-    }
-    drop(service);
-    let service = ServiceProcess::start(&deployment, &clock, settings());
-    let status = format!("/_operations/export/{:032x}", 1);
-    if service.request("GET", &status).await?.status == 404 {
-        set_next_job_number(1);
-        service.kick_off("").await?;
-    }
-    service.complete(&status).await?;
-    service.deliver_events(receiver.targets()?).await?;
-    let mut types = receiver.types();
-    types.dedup();
-    let expected = ["export.accepted", "export.running", "export.complete-with-errors"];
-    if types == expected { Ok(()) } else { Err(format!("the events are {types:?}").into()) }
-}
-
-#[test]
-fn every_event_is_delivered_at_least_once_and_in_order_whatever_call_crashes() -> Result<()> {
-    let names = run(async || {
-        let (_, service) = start(settings()).await?;
-        let receiver = Receiver::start().await?;
-        run_and_deliver(&service, &receiver).await?;
-        Ok(service.faults.call_names())
-    })?;
-    for name in ["events.pending_events", "sender.send", "events.remove_event"] {
-        assert!(names.contains(&name), "{name} is not among {names:?}");
-    }
-    let crashes = std::iter::once((1, Fault::CrashBefore)).chain((1..=names.len()).map(|number| (number, Fault::CrashAfter)));
-    let failures: Vec<String> = crashes
-        .filter_map(|(number, fault)| {
-            let error = run(async || run_with_crash(number, fault).await).err()?;
-            Some(format!("{fault:?} call {number}, {}: {error}", names.get(number - 1).unwrap_or(&"?")))
-        })
-        .collect();
-    assert!(failures.is_empty(), "of {} calls:\n{}", names.len(), failures.join("\n"));
-    Ok(())
 }
 
 #[test]

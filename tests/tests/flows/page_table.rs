@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use headrace_core::access::Agent;
-use headrace_core::events::{ExportEvent, OutboxEvent};
+use headrace_core::events::{EventTarget, ExportEvent, FailedDelivery, OutboxEvent};
 use headrace_core::job::task::PlanInput;
 use headrace_core::job::{Job, JobState, RecordConditions};
 use headrace_core::ports::{EventOutbox as _, JobStore as _, ScheduleStore as _};
@@ -192,7 +192,10 @@ fn a_mistake_in_a_schedule_is_answered_with_its_field() -> Result<()> {
 fn event(n: u8) -> OutboxEvent {
     let job = Job::accepted(JobId::from_random([n; 16]), Caller("lab".to_owned()), ExportRequest::default(), Millis(1_769_846_400_000));
     let event = ExportEvent::from_move(&job, JobState::Complete, Millis(1_769_846_500_000), None);
-    OutboxEvent { attempts: 1, fault: Some("the webhook answered with 500".to_owned()), ..OutboxEvent::new(event, job.created_at) }
+    let mut event = OutboxEvent::new(event, job.created_at);
+    let fault = "the webhook answered with 500".to_owned();
+    event.failures.insert(EventTarget::Webhook, FailedDelivery { attempts: 1, next_at: job.created_at, fault, is_given_up: true });
+    event
 }
 
 #[test]
@@ -201,7 +204,7 @@ fn the_page_lists_events_that_are_not_delivered_and_sends_them_again() -> Result
         let state = tempfile::tempdir()?;
         let folder = state.path().join("state");
         let opened = StateFolder::open(&folder).await?;
-        opened.jobs.delay_event(&event(1)).await?;
+        opened.jobs.update_event(&event(1)).await?;
         opened.jobs.give_up_event(&event(2)).await?;
         opened.jobs.give_up_event(&event(3)).await?;
         drop(opened);

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use headrace_tests::flows::aws_sync::SYNC_QUEUE;
 use headrace_tests::flows::permissions::{REGION_AND_ACCOUNT, UsedPermission};
 use headrace_tests::flows::{Result, run};
+use headrace_tests::standins::event_bridge::EVENT_BUS;
 use headrace_tests::standins::kms::{ENCRYPTION_KEY, SIGNING_KEY};
 use headrace_tests::standins::secrets::ORIGIN_SECRET;
 
@@ -53,6 +54,7 @@ const PARAMETERS: [(&str, &str); 16] = [
     ("ClientDestinationBuckets", "client-bucket"),
     ("OutputKmsKeyArns", scenario::JOB_KEY),
     ("WatermarkMaxAgeSeconds", "7200"),
+    ("EventBusName", EVENT_BUS),
     ("OriginUrl", "https://fhir.example.org/r4"),
     ("OriginSecretArn", ORIGIN_SECRET),
     ("OriginSecretKmsKeyArn", "arn:aws:kms:eu-central-1:111122223333:key/origin"),

@@ -2,25 +2,28 @@
 
 use std::sync::Arc;
 
-use headrace_aws::KmsSigner;
+use headrace_aws::{EventBridgeBus, KmsSigner};
 use headrace_core::access::ClientKeys;
 use headrace_core::job::Quotas;
-use headrace_core::ports::ScheduleStore as _;
+use headrace_core::ports::{AccessStore as _, ScheduleStore as _};
 use headrace_core::request::{EncryptionKey, ExportPolicy};
 use headrace_core::schedule::{Schedule, ScheduleDefinition, ScheduleState, Timing};
 use headrace_core::vocab::lake_settings::LakeWatermark;
 use headrace_core::vocab::level::Level;
 use headrace_core::vocab::schedule_key::{ScheduleKey, ScheduleName};
+use headrace_core::vocab::webhook::RegisteredWebhook;
 use headrace_edge::auth::Authenticator;
 use headrace_edge::config::{AccessControl, SmartSettings, WatermarkLimit};
+use headrace_edge::event_targets::EventTargets;
 use headrace_edge::jwks::{JwksCache, UrlPolicy};
-use headrace_edge::webhook::{EventTargets, WebhookSecret, WebhookSettings};
+use headrace_edge::webhook::{WebhookClient, WebhookSecret, WebhookSettings};
 use headrace_tests::flows::aws_sync::AwsSync;
 use headrace_tests::flows::permissions::run_as;
 use headrace_tests::flows::{
     ANN, AwsDeployment, BEN, Deployment as _, DeploymentSettings, Fault, FaultInjector, ManualClock, REAPER_INTERVAL, Result,
     ServiceProcess, SmartClient, TestRequest, TestResponse, token_request_form,
 };
+use headrace_tests::standins::event_bridge::{EVENT_BUS, EventBridgeStandIn};
 use headrace_tests::standins::kms::{KmsStandIn, SIGNING_KEY};
 use reaper::watermark::WatermarkMonitor;
 use token::handler::TokenHandler;
@@ -365,11 +368,20 @@ impl Scenario {
         Ok(())
     }
 
-    /// Delivers events to a webhook that nobody answers, until they are given up.
+    /// Delivers events to an event bus, and to webhooks that nobody answers, until they are given up. One of the webhooks is the client's.
     async fn give_up_events(&self) -> Result<()> {
+        let (store, owner) = (self.deployment.job_store(), ServiceProcess::<AwsDeployment>::ann());
+        let mut client = store.client(&owner).await?.ok_or("the client is not registered")?;
+        let encrypted_secret = self.deployment.encrypt_webhook_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").await?;
+        client.webhook = Some(RegisteredWebhook { url: "http://localhost:1/".to_owned(), encrypted_secret });
+        self.service.put_client(&client).await?;
+        let bus = EventBridgeStandIn::start().client();
+        let bus = bus.config().to_builder().interceptor(self.deployment.permission_log.clone()).build();
+        let bus = EventBridgeBus::new(aws_sdk_eventbridge::Client::from_conf(bus), EVENT_BUS);
         let secret = WebhookSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?;
         let webhook = WebhookSettings::new("http://localhost:1/".to_owned(), secret, UrlPolicy::LocalClients)?;
-        let targets = || EventTargets::new(Some(webhook.clone()));
+        let client = || WebhookClient::new(UrlPolicy::LocalClients);
+        let targets = || EventTargets::new(Some(webhook.clone()), client()).with_event_bus(Some(bus.clone()));
         self.service.kick_off("").await?;
         self.service.deliver_events(targets()).await?;
         self.clock.advance(25 * 60 * REAPER_INTERVAL);

@@ -137,6 +137,12 @@ impl Template {
                 let parts = text.as_str().ok_or_else(wrong)?.split(argument[0].as_str().ok_or_else(wrong)?);
                 Ok(Some(parts.map(Value::from).collect()))
             }
+            "Fn::Select" => {
+                let index = argument[0].to_string().trim_matches('"').parse::<usize>().ok();
+                let list = self.resolve(&argument[1])?;
+                let item = index.zip(list).and_then(|(index, list)| list.get(index).cloned());
+                item.ok_or_else(wrong).map(Some).map_err(Into::into)
+            }
             "Fn::FindInMap" => {
                 let keys = self.resolve(argument)?.ok_or_else(wrong)?;
                 let keys: Vec<&str> = keys.as_array().ok_or_else(wrong)?.iter().filter_map(Value::as_str).collect();

@@ -20,6 +20,9 @@ const KEYS: &str = r#"{"keys":[{"kty":"EC","crv":"P-384","kid":"2026","use":"sig
 /// Registered scopes of that client.
 const SCOPES: &str = "system/Patient.rs system/Observation.rs";
 
+/// Folder of the events that the service puts on a bus.
+const EVENT_BUS: &str = "event-bus";
+
 /// Suffix of the names of events for a deployment with access tokens.
 const TOKEN_EVENT_SUFFIX: &str = "access-token";
 
@@ -35,7 +38,7 @@ fn event_pairs() -> Result<BTreeMap<String, EventPair>> {
     let mut event_pairs = BTreeMap::<String, EventPair>::new();
     for function in std::fs::read_dir(events_dir())? {
         let function = function?.path();
-        if !function.is_dir() {
+        if !function.is_dir() || function.ends_with(EVENT_BUS) {
             continue;
         }
         for file in std::fs::read_dir(&function)? {

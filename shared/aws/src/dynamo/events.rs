@@ -24,12 +24,10 @@ fn event_item(partition: &str, outbox: &OutboxEvent) -> Result<Item, StoreError>
     item.extend([
         ("event".to_owned(), items::json(&outbox.event)?),
         ("since".to_owned(), items::millis(outbox.since)),
-        ("attempts".to_owned(), items::number(outbox.attempts)),
-        ("next_at".to_owned(), items::millis(outbox.next_at)),
         ("accepted_by".to_owned(), items::json(&outbox.accepted_by)?),
+        ("failures".to_owned(), items::json(&outbox.failures)?),
         ("ttl".to_owned(), items::number(outbox.since.0.div_ceil(1_000) + RETENTION_SECONDS)),
     ]);
-    item.extend(outbox.fault.as_ref().map(|fault| ("fault".to_owned(), items::text(fault))));
     Ok(item)
 }
 
@@ -39,15 +37,13 @@ fn read_event(item: &Item) -> Result<OutboxEvent, StoreError> {
     Ok(OutboxEvent {
         event: attributes.required_json("event")?,
         since: Millis(attributes.count("since")?),
-        attempts: attributes.count("attempts")?,
-        next_at: Millis(attributes.count("next_at")?),
         accepted_by: attributes.required_json("accepted_by")?,
-        fault: item.get("fault").and_then(|fault| fault.as_s().ok()).cloned(),
+        failures: attributes.required_json("failures")?,
     })
 }
 
 impl DynamoJobStore {
-    /// Returns the write of the event for a move of a job, or `None` if no target of events is set.
+    /// Returns the write of the event for a move of a job, or `None` if no target gets it.
     pub(super) fn event_write(
         &self,
         job: &Job,
@@ -56,7 +52,7 @@ impl DynamoJobStore {
         reason: Option<&FailureReason>,
     ) -> Result<Option<Write>, StoreError> {
         // Events tell of exports.
-        if !self.writes_events || job.is_sync() {
+        if !(self.writes_events || job.has_webhook) || job.is_sync() {
             return Ok(None);
         }
         let event = ExportEvent::from_move(job, state, at, reason);
@@ -79,7 +75,7 @@ impl EventOutbox for DynamoJobStore {
         self.transact(&[Write::Delete(event_key(OUTBOX_PK, &event.event))]).await.map(drop)
     }
 
-    async fn delay_event(&self, event: &OutboxEvent) -> Result<(), StoreError> {
+    async fn update_event(&self, event: &OutboxEvent) -> Result<(), StoreError> {
         self.transact(&[Write::Put(event_item(OUTBOX_PK, event)?)]).await.map(drop)
     }
 

@@ -253,6 +253,9 @@ struct JobDefinition {
     destination: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     schedule: Option<ScheduleKey>,
+    /// True if the owner or the schedule has a webhook.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    has_webhook: bool,
 }
 
 /// Returns the item of a job, without the time at which it is due.
@@ -265,6 +268,7 @@ pub(super) fn job_item(job: &Job) -> Result<Item, StoreError> {
         requires_access_token: job.requires_access_token,
         destination: job.destination.clone(),
         schedule: job.schedule.clone(),
+        has_webhook: job.has_webhook,
     };
     let mut item = job_key(&job.id, JOB_SK);
     item.extend([
@@ -464,6 +468,7 @@ impl Attributes<'_> {
             requires_access_token: definition.requires_access_token,
             destination: definition.destination,
             schedule: definition.schedule,
+            has_webhook: definition.has_webhook,
             pinned_config: self.pinned_config()?,
             planned: self.optional_json::<Planned>("planned")?,
             open_tasks: 0,

@@ -55,10 +55,8 @@ impl JobLists for DynamoJobStore {
         let position = Write::Delete(items::queue_key(queued.queued_at, &queued.job));
         let record = AuditRecord::from_job_action(now, AuditAction::Start, Agent::service(), (&queued.job, &queued.owner));
         let mut writes = vec![Write::Update(job), Write::Update(plan), position, Write::AuditRecord(Box::new(record))];
-        // The event contains the request, which only the job has.
-        if self.writes_events
-            && let Some(job) = self.job(&queued.job).await?
-        {
+        // The event contains the request, which only the job has. The job also says whether there is a webhook for it.
+        if let Some(job) = self.job(&queued.job).await? {
             writes.extend(self.event_write(&job, JobState::Accepted, now, None)?);
         }
         let first_counter = writes.len();

@@ -161,4 +161,8 @@ impl JobSecretEncryptor for DynamoJobStore {
     async fn decrypt_keys(&self, keys: &[u8]) -> Result<Vec<u8>, StoreError> {
         self.encryptor.as_ref().ok_or_else(encryptor::no_key_configured)?.decrypt_keys(keys).await
     }
+
+    async fn decrypt_webhook_secret(&self, ciphertext: &[u8]) -> Result<Vec<u8>, StoreError> {
+        self.encryptor.as_ref().ok_or_else(encryptor::no_key_configured)?.decrypt_webhook_secret(ciphertext).await
+    }
 }

@@ -8,6 +8,7 @@ use super::Scopes;
 use crate::vocab::clock::Millis;
 use crate::vocab::container::Container;
 use crate::vocab::ids::Caller;
+use crate::vocab::webhook::RegisteredWebhook;
 
 /// The registration of a client (SMART Backend Services, "Registering a client").
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +36,9 @@ pub struct Client {
     /// single machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
+    /// The webhook that gets the events of the client's exports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<RegisteredWebhook>,
     /// True if every request of the client is rejected.
     #[serde(default)]
     pub is_disabled: bool,
@@ -56,6 +60,7 @@ impl Client {
             containers: None,
             max_exports: None,
             destination: None,
+            webhook: None,
             is_disabled: false,
             created_at: now,
             changed_at: now,

@@ -14,4 +14,7 @@ pub trait JobSecretEncryptor: Send + Sync {
 
     /// Decrypts the keys file of an anonymization configuration.
     fn decrypt_keys(&self, keys: &[u8]) -> impl Future<Output = Result<Vec<u8>, StoreError>> + Send;
+
+    /// Decrypts the secret of a registered webhook.
+    fn decrypt_webhook_secret(&self, ciphertext: &[u8]) -> impl Future<Output = Result<Vec<u8>, StoreError>> + Send;
 }

@@ -8,6 +8,7 @@ use super::{Schedule, ScheduleDefinition};
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::JobId;
 use crate::vocab::schedule_key::ScheduleKey;
+use crate::vocab::webhook::RegisteredWebhook;
 
 /// The largest number of results that a schedule keeps. Each is one id in the item of the schedule.
 pub const MAX_KEPT: u32 = 100;
@@ -43,6 +44,9 @@ pub struct ScheduleState {
     /// that had not come.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outdated: Vec<JobId>,
+    /// The webhook that gets the events of the schedule's runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<RegisteredWebhook>,
 }
 
 /// A run of a schedule.
@@ -104,6 +108,7 @@ impl ScheduleState {
             kept: Vec::new(),
             pruned_after: None,
             outdated: Vec::new(),
+            webhook: None,
         }
     }
 

@@ -90,7 +90,7 @@ impl fmt::Display for TaskId {
 
 /// The identity that sends requests and owns the jobs that it starts: a `client_id`, the ARN of an IAM identity on AWS, or
 /// [`Caller::LOCAL`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Caller(pub String);
 

@@ -48,7 +48,7 @@ impl fmt::Display for ScheduleName {
 }
 
 /// The name of a schedule, and a random id that tells it from an earlier schedule of the same name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ScheduleKey {
     /// The name.
     pub name: ScheduleName,

@@ -49,6 +49,8 @@ settings! {
     DestinationPrefix = "HEADRACE_DESTINATION_PREFIX",
     /// The URL of the dead-letter queue.
     DeadLetterQueueUrl = "HEADRACE_DLQ_URL",
+    /// The event bus that gets the events of all exports: its name or ARN.
+    EventBusName = "HEADRACE_EVENT_BUS_NAME",
     /// The switch that makes events of the moves of exports.
     Events = "HEADRACE_EVENTS",
     /// The secret that signs events for a webhook, encrypted with the KMS key of job secrets.

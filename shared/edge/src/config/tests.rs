@@ -162,3 +162,24 @@ fn every_setting_is_read_from_its_variable() {
     let capabilities = MetadataConfig::read(&Table(table)).unwrap().capabilities;
     assert_eq!((capabilities.version, capabilities.adds_referenced, capabilities.adds_new_members), (FhirVersion::R5, true, true));
 }
+
+#[test]
+fn events_go_to_a_bus_to_a_webhook_or_to_both() {
+    let read = |settings: &[(Setting, &'static str)]| {
+        let mut table = complete();
+        table.extend(settings.iter().copied());
+        ReaperConfig::read(&Table(table))
+    };
+    let (on, url, secret) =
+        ((Setting::Events, "true"), (Setting::EventWebhookUrl, "https://a.example/x"), (Setting::EventWebhookSecret, "AQID"));
+    let targets = |settings: &[(Setting, &'static str)]| read(settings).map(|config| (config.webhook.is_some(), config.event_bus));
+    assert_eq!(targets(&[]), Ok((false, None)));
+    assert_eq!(targets(&[on, (Setting::EventBusName, "exports")]), Ok((false, Some("exports".to_owned()))));
+    assert_eq!(targets(&[on, url, secret]), Ok((true, None)));
+    assert_eq!(targets(&[on, url]).unwrap_err().setting, Setting::EventWebhookSecret);
+    let arn = "arn:aws:events:eu-central-1:111122223333:event-bus/team/exports";
+    assert_eq!(targets(&[on, url, secret, (Setting::EventBusName, arn)]), Ok((true, Some(arn.to_owned()))));
+    for bus in ["two words", "arn:aws:events:eu-central-1:111122223333:rule/x", "a:b"] {
+        assert_eq!(targets(&[on, (Setting::EventBusName, bus)]).unwrap_err().setting, Setting::EventBusName, "{bus}");
+    }
+}

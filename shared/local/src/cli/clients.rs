@@ -7,6 +7,7 @@ use headrace_core::access::check_client_id;
 use headrace_core::vocab::container::Container;
 use headrace_core::vocab::ids::Caller;
 
+use super::events::WebhookArgs;
 use crate::stores::client_key::KeyAlgorithm;
 
 /// Arguments of `headrace clients`.
@@ -50,6 +51,13 @@ pub enum ClientsCommand {
         after_long_help = "Examples:\n  headrace clients rotate lab --jwks lab-2027/jwks.json\n  headrace clients rotate study-7 --jwks-url https://study.example/jwks.json --table headrace-jobs\n\nExit status: 0 done, 1 failed."
     )]
     Rotate(RotateClientKeysArgs),
+    /// Set or remove the webhook that gets the events of a client's exports
+    ///
+    /// It gets the events of exports that start from now on, besides the webhook of the server.
+    #[command(
+        after_long_help = "Examples:\n  headrace clients webhook lab --url https://hooks.example.org/lab --secret-file lab.secret\n  headrace clients webhook lab --url https://hooks.example.org/lab --secret-file lab.secret.encrypted --table headrace-jobs\n  headrace clients webhook lab --remove\n\nExit status: 0 done, 1 failed."
+    )]
+    Webhook(ClientWebhookArgs),
     /// Remove a client's registration
     ///
     /// Its exports remain until they expire, and belong to any client that is registered again under the same client_id. To
@@ -161,6 +169,20 @@ pub struct ClientArgs {
     /// The client_id
     #[arg(value_parser = parse_client_id)]
     pub id: Caller,
+    #[command(flatten)]
+    /// Location of the registration.
+    pub registry: RegistryLocation,
+}
+
+/// Arguments of `headrace clients webhook`.
+#[derive(Debug, Args)]
+pub struct ClientWebhookArgs {
+    /// The client_id
+    #[arg(value_parser = parse_client_id)]
+    pub id: Caller,
+    #[command(flatten)]
+    /// The webhook.
+    pub webhook: WebhookArgs,
     #[command(flatten)]
     /// Location of the registration.
     pub registry: RegistryLocation,

@@ -17,6 +17,22 @@ pub struct EventOptions {
     pub event_webhook_secret_file: Option<PathBuf>,
 }
 
+/// The webhook of a client or a schedule.
+#[derive(Debug, Args)]
+pub struct WebhookArgs {
+    /// A URL that gets an event by POST for each change of state of these exports, as Standard Webhooks defines it: https, or http on
+    /// this machine
+    #[arg(long, value_name = "URL", required_unless_present = "remove", requires = "secret_file")]
+    pub url: Option<String>,
+    /// The file with the secret that signs the events: whsec_ and 24 to 64 bytes in base64. With --table, what `aws kms encrypt` prints
+    /// for it
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub secret_file: Option<PathBuf>,
+    /// Remove the webhook
+    #[arg(long, conflicts_with_all = ["url", "secret_file"])]
+    pub remove: bool,
+}
+
 /// Arguments of `headrace events`.
 #[derive(Debug, Args)]
 pub struct EventsArgs {

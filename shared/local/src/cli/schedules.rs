@@ -6,6 +6,7 @@ use headrace_core::vocab::schedule_key::ScheduleName;
 
 use super::ExportOptions;
 use super::clients::{RegistryLocation, parse_client_id};
+use super::events::WebhookArgs;
 
 /// Arguments of `headrace schedules`.
 #[derive(Debug, Args)]
@@ -58,6 +59,13 @@ pub enum SchedulesCommand {
         after_long_help = "Examples:\n  headrace schedules resume nightly\n  headrace schedules resume nightly --table headrace-jobs\n\nExit status: 0 done, 1 failed."
     )]
     Resume(ScheduleArgs),
+    /// Set or remove the webhook that gets the events of a schedule's runs
+    ///
+    /// It gets the events of runs that start from now on, besides the webhooks of the server and of the client.
+    #[command(
+        after_long_help = "Examples:\n  headrace schedules webhook nightly --url https://hooks.example.org/nightly --secret-file nightly.secret\n  headrace schedules webhook nightly --remove --table headrace-jobs\n\nExit status: 0 done, 1 failed."
+    )]
+    Webhook(ScheduleWebhookArgs),
     /// Remove a schedule. Its exports stay until they expire
     #[command(
         after_long_help = "Examples:\n  headrace schedules remove nightly\n  headrace schedules remove nightly --table headrace-jobs\n\nExit status: 0 done, 1 failed."
@@ -193,6 +201,20 @@ pub struct ShowScheduleArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    /// Location of the schedule.
+    pub registry: RegistryLocation,
+}
+
+/// Arguments of `headrace schedules webhook`.
+#[derive(Debug, Args)]
+pub struct ScheduleWebhookArgs {
+    /// The name
+    #[arg(value_parser = parse_schedule_name)]
+    pub name: ScheduleName,
+    #[command(flatten)]
+    /// The webhook.
+    pub webhook: WebhookArgs,
     #[command(flatten)]
     /// Location of the schedule.
     pub registry: RegistryLocation,

@@ -19,6 +19,7 @@ use headrace_edge::system::SystemClock;
 
 use crate::cli::{ClientsArgs, ClientsCommand, KeygenArgs, RegistryLocation};
 use crate::commands::job_table::{JobTableError, open_existing_job_table, open_job_table};
+use crate::commands::webhooks::{WebhookError, describe_webhook, registered_webhook};
 use crate::server::state::StateError;
 use crate::server::state_access::{record_access_control, running_access};
 use crate::stores::client_key::{GeneratedKey, KeyError};
@@ -42,6 +43,9 @@ pub enum ClientsCommandError {
     /// The registration is invalid.
     #[error(transparent)]
     Registration(#[from] RegistrationError),
+    /// The webhook is invalid.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     /// The client_id is already registered.
     #[error("`{0}` is already registered; `headrace clients show` shows it, `headrace clients rotate` replaces its keys")]
     AlreadyRegistered(String),
@@ -103,11 +107,15 @@ pub async fn run_clients(args: &ClientsArgs) -> Result<(), ClientsCommandError> 
         }
         ClientsCommand::List(list) => {
             let clients = list_clients(&open_existing_job_table(&list.registry).await?).await?;
-            if list.json { json_text(&clients)? } else { view::format_clients(&clients) }
+            if list.json {
+                json_text(&clients.iter().map(view::client_json).collect::<Result<Vec<_>, _>>()?)?
+            } else {
+                view::format_clients(&clients)
+            }
         }
         ClientsCommand::Show(show) => {
             let client = find_client(&open_existing_job_table(&show.registry).await?, &show.id).await?;
-            if show.json { json_text(&client)? } else { view::format_client(&client) }
+            if show.json { json_text(&view::client_json(&client)?)? } else { view::format_client(&client) }
         }
         ClientsCommand::Disable(client) => {
             update_client(&client.registry, &client.id, |registered| registered.is_disabled = true).await?;
@@ -129,6 +137,13 @@ pub async fn run_clients(args: &ClientsArgs) -> Result<(), ClientsCommandError> 
                 return Err(ClientsCommandError::ExternalIdentity(client.id.0));
             }
             format!("`{}` has new keys: {}; the old keys are no longer accepted\n", client.id.0, view::format_keys(&client.keys))
+        }
+        ClientsCommand::Webhook(args) => {
+            // A mistyped path or client must not leave a key behind.
+            find_client(&open_existing_job_table(&args.registry).await?, &args.id).await?;
+            let webhook = registered_webhook(&args.webhook, &args.registry)?;
+            let client = update_client(&args.registry, &args.id, |client| client.webhook = webhook).await?;
+            describe_webhook(&client.id.0, client.webhook.as_ref())
         }
         ClientsCommand::Remove(args) => {
             let store = open_existing_job_table(&args.registry).await?;

@@ -64,14 +64,14 @@ pub async fn run_events(args: &EventsArgs) -> Result<(), EventsCommandError> {
                 let pending = pending.iter().find(|event| event.event.id() == *unknown);
                 return Err(pending.map_or_else(
                     || EventsCommandError::NotFound(unknown.clone()),
-                    |event| EventsCommandError::StillPending { id: unknown.clone(), next_at: event.next_at },
+                    |event| EventsCommandError::StillPending { id: unknown.clone(), next_at: event.next_at() },
                 ));
             }
             let mut replayed = 0;
             for event in undelivered.iter().filter(|event| replay.all || replay.ids.contains(&event.event.id())) {
                 replayed += u64::from(store.replay_event(event, SystemClock.now()).await?);
             }
-            let next_at = pending.iter().map(|event| event.next_at).min();
+            let next_at = pending.iter().map(OutboxEvent::next_at).min();
             describe_replay(replayed, pending.len() as u64, next_at)
         }
     };
@@ -94,27 +94,42 @@ fn describe_replay(replayed: u64, pending: u64, next_at: Option<Millis>) -> Stri
     }
 }
 
-/// Formats events as a table, one per line.
+/// Formats events as a table, with a line for each target that has not accepted an event.
 fn format_events(events: &[(&OutboxEvent, &str)]) -> String {
     if events.is_empty() {
         return "all events are delivered\n".to_owned();
     }
-    let mut rows = vec![["ID", "TIME", "STATE", "TRIES", "LAST ERROR"].map(str::to_owned)];
-    rows.extend(events.iter().map(|(event, state)| {
-        let fault = event.fault.clone().unwrap_or_default();
-        [event.event.id(), event.event.at.instant(), (*state).to_owned(), event.attempts.to_string(), fault]
-    }));
+    let mut rows = vec![["ID", "TIME", "STATE", "TARGET", "TRIES", "LAST ERROR"].map(str::to_owned)];
+    for (event, state) in events {
+        let row = |target: String, tries: u32, fault: String| {
+            [event.event.id(), event.event.at.instant(), (*state).to_owned(), target, tries.to_string(), fault]
+        };
+        if event.failures.is_empty() {
+            rows.push(row("-".to_owned(), 0, String::new()));
+        }
+        rows.extend(event.failures.iter().map(|(target, failure)| row(target.to_string(), failure.attempts, failure.fault.clone())));
+    }
     format_table(&rows)
 }
 
 /// Returns an event as JSON.
 fn event_json(event: &OutboxEvent, state: &str) -> Value {
+    let failures = event.failures.iter().map(|(target, failure)| {
+        json!({
+            "target": target.to_string(),
+            "attempts": failure.attempts,
+            "nextAt": failure.next_at.instant(),
+            "lastError": failure.fault,
+            "givenUp": failure.is_given_up,
+        })
+    });
+    let failures: Vec<Value> = failures.collect();
     json!({
         "id": event.event.id(),
         "state": state,
-        "attempts": event.attempts,
-        "nextAt": event.next_at.instant(),
-        "lastError": event.fault,
+        "nextAt": event.next_at().instant(),
+        "acceptedBy": event.accepted_by.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "failures": failures,
         "event": event.event.payload(),
     })
 }

@@ -17,9 +17,10 @@ use headrace_core::vocab::schedule_key::{ScheduleKey, ScheduleName};
 use headrace_edge::config::{ConfigError, parse_fhir_version};
 use headrace_edge::system::{SystemClock, random_id};
 
-use crate::cli::{AddScheduleArgs, ChangeScheduleArgs, RegistryLocation, ScheduleArgs, SchedulesArgs, SchedulesCommand, non_empty};
+use crate::cli::{AddScheduleArgs, ChangeScheduleArgs, RegistryLocation, SchedulesArgs, SchedulesCommand, non_empty};
 use crate::client::local_export::in_command_words;
 use crate::commands::job_table::{JobTableError, open_existing_job_table, open_job_table};
+use crate::commands::webhooks::{WebhookError, describe_webhook, registered_webhook};
 use crate::server::schedule_status::last_job;
 use crate::server::state::StateError;
 use crate::server::state_access::needs_client;
@@ -34,6 +35,9 @@ pub enum SchedulesCommandError {
     /// The parameters of the export are invalid, or the client may not send them.
     #[error("the export would be rejected: {}", in_command_words(&.0.text))]
     Request(#[from] RequestError),
+    /// The webhook is invalid.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     /// A setting is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -117,17 +121,24 @@ pub async fn run_schedules(args: &SchedulesArgs) -> Result<(), SchedulesCommandE
             }
         }
         SchedulesCommand::Run(args) => {
-            update_state(args, |state, now| state.requested_at = Some(now)).await?;
+            update_state((&args.registry, &args.name), |state, now| state.requested_at = Some(now)).await?;
             let within = if args.registry.table.is_some() { "a minute" } else { "seconds, if `headrace serve` runs on this state folder" };
             format!("`{}` starts a run within {within}\n", args.name)
         }
         SchedulesCommand::Pause(args) => {
-            update_state(args, |state, _| state.is_paused = true).await?;
+            update_state((&args.registry, &args.name), |state, _| state.is_paused = true).await?;
             format!("`{}` is paused; a run that is open continues\n", args.name)
         }
         SchedulesCommand::Resume(args) => {
-            let schedule = update_state(args, ScheduleState::resume).await?;
+            let schedule = update_state((&args.registry, &args.name), ScheduleState::resume).await?;
             format!("`{}` is resumed; {}\n", args.name, view::format_next(&schedule))
+        }
+        SchedulesCommand::Webhook(args) => {
+            // A mistyped path or schedule must not leave a key behind.
+            find_schedule(&open_existing_job_table(&args.registry).await?, &args.name).await?;
+            let webhook = registered_webhook(&args.webhook, &args.registry)?;
+            let schedule = update_state((&args.registry, &args.name), |state, _| state.webhook = webhook).await?;
+            describe_webhook(args.name.as_str(), schedule.state.webhook.as_ref())
         }
         SchedulesCommand::Remove(args) => {
             let store = open_existing_job_table(&args.registry).await?;
@@ -239,10 +250,13 @@ async fn find_schedule(store: &DynamoJobStore, name: &ScheduleName) -> Result<Sc
 }
 
 /// Changes the state of a schedule, or fails if it was changed after it was read.
-async fn update_state(args: &ScheduleArgs, update: impl FnOnce(&mut ScheduleState, Millis)) -> Result<Schedule, SchedulesCommandError> {
-    let store = open_existing_job_table(&args.registry).await?;
-    let mut schedule = find_schedule(&store, &args.name).await?;
+async fn update_state(
+    (registry, name): (&RegistryLocation, &ScheduleName),
+    update: impl FnOnce(&mut ScheduleState, Millis),
+) -> Result<Schedule, SchedulesCommandError> {
+    let store = open_existing_job_table(registry).await?;
+    let mut schedule = find_schedule(&store, name).await?;
     update(&mut schedule.state, SystemClock.now());
     let is_written = store.put_schedule(&schedule, Some(schedule.revision)).await?;
-    if is_written { Ok(schedule) } else { Err(SchedulesCommandError::ConcurrentChange(args.name.clone())) }
+    if is_written { Ok(schedule) } else { Err(SchedulesCommandError::ConcurrentChange(name.clone())) }
 }

@@ -19,9 +19,10 @@ use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::lake_settings::LakeSettings;
 use headrace_edge::auth::Authenticator;
 use headrace_edge::config::{AccessControl, CapabilitySettings, ExportSettings, IdentityProviderSettings, SmartSettings};
+use headrace_edge::event_targets::EventTargets;
 use headrace_edge::jwks::{JwksCache, UrlPolicy};
 use headrace_edge::system::{SystemClock, random_job_id};
-use headrace_edge::webhook::{EventTargets, WebhookSettings};
+use headrace_edge::webhook::{WebhookClient, WebhookSettings};
 use kickoff::handler::KickoffHandler;
 use metadata::handler::MetadataHandler;
 use reaper::events::EventDeliverer;
@@ -88,7 +89,7 @@ pub struct ServiceConfig {
     pub workers: usize,
     /// Access control.
     pub access: ServerAccess,
-    /// The target of events. `None` makes no events.
+    /// The webhook that gets the events of all exports.
     pub webhook: Option<WebhookSettings>,
     /// The anonymization configuration of a service that runs a single export. Its keys, and the secrets of the export, are
     /// in memory only.
@@ -227,7 +228,8 @@ impl Service {
         // Writers and sealer share one process and clock, so records can be sealed without waiting for late ones.
         let seal_settings = SealSettings { min_age: Duration::ZERO, ..SealSettings::default() };
         let reaper = ReaperHandler::new((jobs.clone(), queue.clone()), (output.clone(), audit), clock, quotas, seal_settings);
-        let events = EventDeliverer::new(jobs.clone(), EventTargets::new(config.webhook), clock);
+        let targets = EventTargets::new(config.webhook, WebhookClient::new(UrlPolicy::LocalClients));
+        let events = EventDeliverer::new(jobs.clone(), targets, clock);
         let (space, reserve) = (dynamo.space().clone(), dynamo.space().clone());
         background_tasks.spawn(async move {
             loop {

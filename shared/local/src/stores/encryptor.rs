@@ -1,4 +1,4 @@
-//! Encrypts the secrets of jobs on one machine, with a key in a file that only its owner can access. A copy of the job table
+//! Encrypts the secrets of jobs and webhooks on one machine, with a key in a file that only its owner can access. A copy of the job table
 //! without that file reveals no secret.
 
 use std::fmt;
@@ -16,6 +16,9 @@ use crate::stores::private::{is_accessible_by_others, write_atomically};
 
 /// Name of the key in errors.
 const WHAT: &str = "the key that encrypts job secrets";
+
+/// The purpose of the secret of a webhook. It is no id of a job.
+const WEBHOOK: &str = "webhook";
 
 /// An AES-256-GCM encryptor with a key in a file, generated at its first use, or with a key of this process.
 #[derive(Clone, Debug)]
@@ -83,37 +86,50 @@ impl FileSecretEncryptor {
         write_atomically(&self.path, &bytes)?;
         Ok(bytes)
     }
+
+    /// Encrypts the secret of a webhook. Only [`SecretEncryptor::decrypt_webhook_secret`] returns it.
+    pub fn encrypt_webhook_secret(&self, secret: &[u8]) -> Result<Vec<u8>, StoreError> {
+        self.encrypt_for(WEBHOOK, secret)
+    }
+
+    /// Encrypts a secret for a purpose: a job, or a webhook.
+    fn encrypt_for(&self, purpose: &str, secret: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let mut text = secret.to_vec();
+        let nonce = self.key()?.seal_in_place_append_tag(Aad::from(purpose), &mut text);
+        let nonce = nonce.map_err(|error| StoreError::NotApplied { store: WHAT, cause: error.into() })?;
+        Ok([nonce.as_ref().as_slice(), &text].concat())
+    }
+
+    /// Decrypts a secret that was encrypted for the same purpose.
+    fn decrypt_for(&self, purpose: &str, ciphertext: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let undecryptable = || StoreError::Unreadable {
+            store: WHAT,
+            detail: "a secret that was encrypted with another key or for another purpose".to_owned(),
+        };
+        let (nonce, text) = ciphertext.split_at_checked(NONCE_LEN).ok_or_else(undecryptable)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| undecryptable())?;
+        let mut text = text.to_vec();
+        let opened = self.key()?.open_in_place(nonce, Aad::from(purpose), &mut text).map_err(|_| undecryptable())?;
+        Ok(opened.to_vec())
+    }
 }
 
 impl SecretEncryptor for FileSecretEncryptor {
     fn encrypt<'a>(&'a self, job: &'a JobId, secret: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
-        let encrypt = || {
-            let mut text = secret.to_vec();
-            let nonce = self.key()?.seal_in_place_append_tag(Aad::from(job.as_str()), &mut text);
-            let nonce = nonce.map_err(|error| StoreError::NotApplied { store: WHAT, cause: error.into() })?;
-            Ok([nonce.as_ref().as_slice(), &text].concat())
-        };
-        Box::pin(std::future::ready(encrypt()))
+        Box::pin(std::future::ready(self.encrypt_for(job.as_str(), secret)))
     }
 
     fn decrypt<'a>(&'a self, job: &'a JobId, ciphertext: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
-        let decrypt = || {
-            let undecryptable = || StoreError::Unreadable {
-                store: WHAT,
-                detail: "a secret that was encrypted with another key or for another job".to_owned(),
-            };
-            let (nonce, text) = ciphertext.split_at_checked(NONCE_LEN).ok_or_else(undecryptable)?;
-            let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| undecryptable())?;
-            let mut text = text.to_vec();
-            let opened = self.key()?.open_in_place(nonce, Aad::from(job.as_str()), &mut text).map_err(|_| undecryptable())?;
-            Ok(opened.to_vec())
-        };
-        Box::pin(std::future::ready(decrypt()))
+        Box::pin(std::future::ready(self.decrypt_for(job.as_str(), ciphertext)))
     }
 
     fn decrypt_keys<'a>(&'a self, keys: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
         // On one machine the file is protected by its mode, which the store has checked.
         Box::pin(std::future::ready(Ok(keys.to_vec())))
+    }
+
+    fn decrypt_webhook_secret<'a>(&'a self, ciphertext: &'a [u8]) -> BoxFuture<'a, Result<Vec<u8>, StoreError>> {
+        Box::pin(std::future::ready(self.decrypt_for(WEBHOOK, ciphertext)))
     }
 }
 
@@ -133,6 +149,15 @@ mod tests {
         assert!(reopened.decrypt(&other, &ciphertext).await.is_err());
         assert!(FileSecretEncryptor::new(folder.path().join("keys/other.key")).decrypt(&job, &ciphertext).await.is_err());
         assert!(reopened.decrypt(&job, &ciphertext[..4]).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_secret_of_a_webhook_is_not_that_of_a_job() {
+        let folder = tempfile::tempdir().unwrap();
+        let encryptor = FileSecretEncryptor::new(folder.path().join("keys/secrets.key"));
+        let ciphertext = encryptor.encrypt_webhook_secret(b"whsec_x").unwrap();
+        assert_eq!(encryptor.decrypt_webhook_secret(&ciphertext).await.unwrap(), b"whsec_x");
+        assert!(encryptor.decrypt(&JobId::from_random([1; 16]), &ciphertext).await.is_err());
     }
 
     #[tokio::test]

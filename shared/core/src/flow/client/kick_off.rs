@@ -144,6 +144,8 @@ pub(super) async fn prepare(
         request_url: request.redacted_url(&kick_off.request_url, &kick_off.base),
         base: kick_off.base.clone(),
         schedule: kick_off.firing.as_ref().map(|firing| firing.key.clone()),
+        has_webhook: client.is_some_and(|client| client.webhook.is_some())
+            || kick_off.firing.as_ref().is_some_and(|firing| firing.state.webhook.is_some()),
         settings: settings.job,
         requires_access_token: kick_off.principal.is_authenticated,
         destination,

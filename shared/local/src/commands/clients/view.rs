@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use headrace_core::access::{Client, ClientKeys};
+use serde_json::Value;
 
 use super::jwks;
 use crate::commands::table::{format_table_within, terminal_columns};
@@ -62,10 +63,20 @@ pub(super) fn format_client(client: &Client) -> String {
         ("containers", containers.as_ref().map_or_else(default, join)),
         ("max exports", client.max_exports.map_or_else(default, |limit| limit.to_string())),
         ("destination", client.destination.clone().unwrap_or_else(default)),
+        ("webhook", client.webhook.as_ref().map_or_else(|| "none".to_owned(), |webhook| webhook.server().to_owned())),
         ("registered", client.created_at.instant()),
         ("changed", client.changed_at.instant()),
     ];
     lines.iter().map(|(label, value)| format!("{}\n", format!("{label:16} {}", printable(value)).trim_end())).collect()
+}
+
+/// Returns a client as JSON. Of its webhook it has the server alone.
+pub(super) fn client_json(client: &Client) -> Result<Value, serde_json::Error> {
+    let mut json = serde_json::to_value(Client { webhook: None, ..client.clone() })?;
+    if let (Some(members), Some(webhook)) = (json.as_object_mut(), &client.webhook) {
+        members.insert("webhook".to_owned(), webhook.server().into());
+    }
+    Ok(json)
 }
 
 /// Text for the removal of the last client.

@@ -1,7 +1,8 @@
 //! Formats schedules for an operator.
 
 use headrace_core::job::Job;
-use headrace_core::schedule::Schedule;
+use headrace_core::schedule::{Schedule, ScheduleState};
+use headrace_core::vocab::webhook::RegisteredWebhook;
 use serde_json::{Value, json};
 
 use crate::commands::table::{format_table_within, terminal_columns};
@@ -68,19 +69,21 @@ pub(super) fn format_schedule(schedule: &Schedule, job: Option<&Job>) -> String 
         ("reason", reason),
         ("problem", problem),
         ("last complete", complete),
+        ("webhook", schedule.state.webhook.as_ref().map(|webhook| webhook.server().to_owned())),
         ("added", Some(definition.created_at.instant())),
     ];
     let lines = lines.iter().filter_map(|(label, value)| Some((label, value.as_ref()?)));
     lines.map(|(label, value)| format!("{}\n", format!("{label:16} {}", printable(value)).trim_end())).collect()
 }
 
-/// Returns a schedule as JSON, with the state of its last run.
+/// Returns a schedule as JSON, with the state of its last run. Of its webhook it has the server alone.
 pub(super) fn schedule_json(schedule: &Schedule, job: Option<&Job>) -> Value {
     json!({
         "name": schedule.key.name,
         "version": schedule.version(),
         "definition": schedule.definition,
-        "state": schedule.state,
+        "state": ScheduleState { webhook: None, ..schedule.state.clone() },
+        "webhook": schedule.state.webhook.as_ref().map(RegisteredWebhook::server),
         "complete_run": schedule.complete_run,
         "next": next(schedule),
         "result": result(schedule, job),

@@ -69,14 +69,16 @@ fn describe(event: &OutboxEvent) -> Value {
         "at": event.event.at.instant(),
         "state": event.event.state,
         "job": event.event.job,
-        "schedule": event.event.schedule,
-        "nextAt": event.next_at.instant(),
+        "schedule": event.event.schedule.as_ref().map(|schedule| &schedule.name),
+        "nextAt": event.next_at().instant(),
         "failures": failures(event),
     })
 }
 
 /// Returns the failed deliveries of an event, one entry for each target.
 fn failures(event: &OutboxEvent) -> Vec<Value> {
-    let failure = event.fault.as_ref().map(|fault| json!({ "target": "webhook", "attempts": event.attempts, "lastError": fault }));
-    failure.into_iter().collect()
+    let failures = event.failures.iter();
+    failures
+        .map(|(target, failure)| json!({ "target": target.to_string(), "attempts": failure.attempts, "lastError": failure.fault }))
+        .collect()
 }
