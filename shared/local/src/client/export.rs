@@ -227,7 +227,7 @@ async fn export_from(args: &ExportArgs, source: Source, out: &Path) -> Result<Ex
             }
             // A path without FHIR answers so as well.
             Err(ExportCommandError::Client(ClientError::Rejected { request: KICK_OFF, status, text }))
-                if status.as_u16() == 404 && args.options.level == ExportLevel::System =>
+                if status.as_u16() == 404 && args.options.level() == ExportLevel::System =>
             {
                 let base = parse_http_url(&base).map(|url| shown_url(&url).to_string()).unwrap_or_default();
                 Err(ExportCommandError::NotFound { base, answer: format!("{status}: {text}") })

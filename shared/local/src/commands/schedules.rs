@@ -30,7 +30,7 @@ use crate::terminal::{json_text, print_result};
 #[derive(Debug, thiserror::Error)]
 pub enum SchedulesCommandError {
     /// The schedule cannot have these times.
-    #[error("{}: {0}", timing_options(.0))]
+    #[error("{}: {}", timing_options(.0), .0)]
     Timing(#[from] InvalidTiming),
     /// The parameters of the export are invalid, or the client may not send them.
     #[error("the export would be rejected: {}", in_command_words(&.0.text))]
