@@ -231,7 +231,7 @@ async fn run_sync(base: &str, folder: &Path) -> Result<Usage> {
     let (s3, dynamo) = (disk_s3::client(&lake, folder), DynamoModel::default());
     let (jobs, messages) = (create_job_store(dynamo.client()).await?, TaskMessages::create().await?);
     let source = headrace_aws::S3Lake::new(&s3, LAKE, "");
-    let origin = OriginConfig { url: base.to_owned(), secret: None, aliases: Vec::new() };
+    let origin = OriginConfig { signing_region: None, url: base.to_owned(), secret: None, aliases: Vec::new() };
     let ports = Ports {
         jobs: jobs.clone(),
         queue: messages.queue(),
