@@ -44,7 +44,7 @@ const ROLES: [(&str, &str); 10] = [
 ];
 
 /// Parameters of the template that describe the deployment of the test, with every key, so that all statements are created.
-const PARAMETERS: [(&str, &str); 16] = [
+const PARAMETERS: [(&str, &str); 17] = [
     ("SourceBucketName", "lake-bucket"),
     ("SourcePrefix", "fhir/"),
     ("DestinationBucketName", "export-bucket"),
