@@ -107,8 +107,8 @@ impl ObjectRequest {
             (Method::POST, ..) if self.parameter("delete").is_some() => {
                 let body = request.into_body().collect().await?.to_bytes();
                 let body = String::from_utf8_lossy(&body);
-                let keys = body.split("<Key>").skip(1).filter_map(|rest| rest.split_once("</Key>"));
-                keys.map(|(key, _)| remove_if_present(&self.bucket.join(key))).collect::<io::Result<()>>()?;
+                let mut keys = body.split("<Key>").skip(1).filter_map(|rest| rest.split_once("</Key>"));
+                keys.try_for_each(|(key, _)| remove_if_present(&self.bucket.join(key)))?;
                 xml("<DeleteResult/>")
             }
             (Method::HEAD, ..) => Ok(Response::new(SdkBody::empty())),

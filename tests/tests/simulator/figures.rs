@@ -130,7 +130,7 @@ fn row(report: &Value) -> String {
 fn memory_row(report: &Value) -> String {
     let memory = with_commas(report["worker_memory_mb"].as_u64().unwrap_or_default());
     let (seconds, all) = (report["seconds"].as_f64().unwrap_or_default(), report["usd_total"].as_f64().unwrap_or_default());
-    let lambda = report["usd"]["lambda"].as_f64().unwrap_or_default();
+    let lambda = report.pointer("/usd/lambda").and_then(Value::as_f64).unwrap_or_default();
     format!(
         "| {} | {} | {} | {memory} MB | {} | {seconds:.0} | {lambda:.2} | {all:.2} |\n",
         lake(report),

@@ -31,7 +31,7 @@ pub(super) fn id_treatment(config: &ParsedConfig, root: TypeDefinition) -> IdTre
 
 /// Returns the rules that can be the first to apply to an id of the type, in the order of the file: those with conditions, up to
 /// the first without one.
-pub(in crate::deid) fn rules_of_id<'r>(rules: &'r [Rule], resolver: PathResolver, root: TypeDefinition) -> Vec<&'r Rule> {
+pub(in crate::deid) fn rules_of_id(rules: &[Rule], resolver: PathResolver, root: TypeDefinition) -> Vec<&Rule> {
     let mut found = Vec::new();
     for rule in rules.iter().filter(|rule| resolver.may_select_id(rule, root)) {
         found.push(rule);
