@@ -341,7 +341,9 @@ fn both_engines_hide_the_ids_in_the_addresses_of_bundles_like_those_of_resources
     let written = |rules: &[[&str; 2]], parameters: &str| {
         let config = configuration(rules, parameters);
         let [streamed, by_tree] = outputs_of_both_engines(&config, BUNDLE);
-        assert!(streamed.is_some() && streamed == by_tree, "{config}\n{streamed:?}\n{by_tree:?}");
+        // A substituted id is left to the tree.
+        assert_eq!(streamed.is_some(), !config.contains("substitute"), "{config}");
+        assert!(streamed.is_none() || streamed == by_tree, "{config}\n{streamed:?}\n{by_tree:?}");
         parse_json(&deidentify(&deidentifier(&config), BUNDLE).unwrap())
     };
     let (hash, redact, keep) = (r#""method":"cryptoHash""#, r#""method":"redact""#, r#""method":"keep""#);
