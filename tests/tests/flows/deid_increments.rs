@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use headrace_core::request::AcceptedRemarks;
 use headrace_tests::flows::{
     AwsDeployment, CompletedExport, Deployment, DeploymentSettings, LocalDeployment, ManualClock, Result, ServiceProcess, run,
     unsealed_audit_records,
@@ -132,7 +133,10 @@ fn a_rule_with_a_condition_on_ids_prevents_the_report_of_deletions() -> Result<(
         let config = r#"{"fhirPathRules":[{"path":"Patient.where(active).id","method":"keep"},{"path":"Resource.id","method":"cryptoHash"},
             {"path":"nodesByType('Reference').reference","method":"cryptoHash"}],"parameters":{"cryptoHashKey":"0123456789abcdef0123456789abcdef"}}"#;
         deployment.put_anonymization_config("config.json", config).await?;
-        let service = ServiceProcess::start(&deployment, &ManualClock::default(), DeploymentSettings::default());
+        // The ids of active patients are kept on purpose.
+        let accepted_remarks = AcceptedRemarks::parse("revealing-references:1")?;
+        let settings = DeploymentSettings { accepted_remarks, ..DeploymentSettings::default() };
+        let service = ServiceProcess::start(&deployment, &ManualClock::default(), settings);
         let increment = export(&service, INCREMENT).await?;
         let deleted = text_of(&increment, "deleted");
         assert!(deleted.lines().count() == 1 && deleted.contains("DELETE\",\"url\":\"Observation/"), "{deleted}");
