@@ -46,9 +46,9 @@ const EVERYTHING: &str = "/$export";
 /// A mode in which a worker runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// Everything, `LakeVersions=one`.
+    /// All resources, `LakeVersions=one`.
     One,
-    /// Everything, `LakeVersions=auto`.
+    /// All resources, `LakeVersions=auto`.
     Auto,
     /// All patients.
     Patients,
@@ -58,7 +58,7 @@ pub enum Mode {
     ByPatient,
     /// All patients, with the Provenance of their resources.
     Provenance,
-    /// Everything, de-identified.
+    /// All resources, de-identified.
     Deidentified,
     /// Objects of all types.
     Mixed,
@@ -127,7 +127,7 @@ impl Mode {
     }
 }
 
-/// What a worker did and needed.
+/// Memory that a worker did and needed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Peak resident memory of each step in kB, by the name of its work.
