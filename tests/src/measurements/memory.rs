@@ -127,7 +127,7 @@ impl Mode {
     }
 }
 
-/// Memory that a worker did and needed.
+/// Work and memory of a worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Peak resident memory of each step in kB, by the name of its work.
