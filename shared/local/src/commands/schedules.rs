@@ -6,13 +6,12 @@ mod view;
 
 use headrace_aws::DynamoJobStore;
 use headrace_core::access::Permissions;
-use headrace_core::flow::client::check_schedule::check_schedule;
-use headrace_core::ports::{AccessStore as _, Clock as _, ScheduleStore as _};
+use headrace_core::flow::client::check_schedule::{UnusableClient, check_schedule, client_permissions};
+use headrace_core::ports::{Clock as _, ScheduleStore as _};
 use headrace_core::request::{ExportPolicy, RequestError};
 use headrace_core::schedule::{InvalidTiming, Schedule, ScheduleDefinition, ScheduleState, Timing};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
-use headrace_core::vocab::ids::Caller;
 use headrace_core::vocab::schedule_key::{ScheduleKey, ScheduleName};
 use headrace_edge::config::{ConfigError, parse_fhir_version};
 use headrace_edge::system::{SystemClock, random_id};
@@ -224,7 +223,10 @@ async fn check_kick_off(
     now: Millis,
 ) -> Result<(), SchedulesCommandError> {
     let permissions = match &definition.client {
-        Some(id) => client_permissions(store, id).await?,
+        Some(id) => client_permissions(store, id).await?.map_err(|problem| match problem {
+            UnusableClient::Unknown => SchedulesCommandError::UnknownClient(id.0.clone()),
+            UnusableClient::Disabled => SchedulesCommandError::DisabledClient(id.0.clone()),
+        })?,
         None if registry.table.is_some() || needs_client(&registry.state).await? => {
             return Err(SchedulesCommandError::NoClient);
         }
@@ -233,15 +235,6 @@ async fn check_kick_off(
     let version = fhir_version.map(parse_fhir_version).transpose()?.unwrap_or_default();
     let policy = ExportPolicy { version, ..ExportPolicy::default() };
     Ok(check_schedule(definition, &policy, &permissions, now)?)
-}
-
-/// Returns the permissions of a registered client that is not disabled.
-async fn client_permissions(store: &DynamoJobStore, id: &Caller) -> Result<Permissions, SchedulesCommandError> {
-    let client = store.client(id).await?.ok_or_else(|| SchedulesCommandError::UnknownClient(id.0.clone()))?;
-    if client.is_disabled {
-        return Err(SchedulesCommandError::DisabledClient(id.0.clone()));
-    }
-    Ok(Permissions { scopes: client.scopes.clone(), client: Some(client) })
 }
 
 /// Returns a schedule, or an error if there is none.

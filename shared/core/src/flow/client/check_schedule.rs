@@ -1,9 +1,12 @@
 //! Checks the definition of a schedule before it is stored, so that a mistake is an error for the person who makes it, and not for a later run.
 
 use crate::access::Permissions;
+use crate::ports::AccessStore;
 use crate::request::{ExportPolicy, ExportRequest, Parameter, Preferences, RawKickOff, RequestError};
 use crate::schedule::{MAX_KEPT, ScheduleDefinition};
 use crate::vocab::clock::Millis;
+use crate::vocab::error::StoreError;
+use crate::vocab::ids::Caller;
 use crate::vocab::outcome::IssueCode;
 
 /// The parameters that an incremental schedule cannot have, because it sets the period of each run itself.
@@ -35,6 +38,24 @@ pub fn check_schedule(
         return Err(RequestError::new(400, IssueCode::Invalid, name, format!("a schedule starts exports: leave out {name}")));
     }
     ExportRequest::resolve(&raw, policy, permissions, now).map(drop)
+}
+
+/// The reason why a client cannot start exports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnusableClient {
+    /// A client that is not registered.
+    Unknown,
+    /// A client that is disabled.
+    Disabled,
+}
+
+/// Reads the permissions that a client is registered for now.
+pub async fn client_permissions(clients: &impl AccessStore, id: &Caller) -> Result<Result<Permissions, UnusableClient>, StoreError> {
+    Ok(match clients.client(id).await? {
+        None => Err(UnusableClient::Unknown),
+        Some(client) if client.is_disabled => Err(UnusableClient::Disabled),
+        Some(client) => Ok(Permissions { scopes: client.scopes.clone(), client: Some(client) }),
+    })
 }
 
 #[cfg(test)]

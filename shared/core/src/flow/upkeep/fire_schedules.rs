@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use crate::access::{Agent, Origin, Permissions, Principal};
 use crate::audit::{AuditAction, AuditOutcome, AuditRecord};
+use crate::flow::client::check_schedule::{UnusableClient, client_permissions};
 use crate::flow::client::end_job::end_job_and_free_space;
 use crate::flow::client::kick_off::{KickOff, KickOffSettings, kick_off};
 use crate::job::{ExportError, Job, JobEvent, JobSecret, JobState};
@@ -205,13 +206,10 @@ async fn principal(clients: &impl AccessStore, schedule: &Schedule, requires_cli
         let caller = Caller(Caller::LOCAL.to_owned());
         return Ok(Principal { caller, is_authenticated: false, permissions: Permissions::default(), origin });
     };
-    let Some(client) = clients.client(id).await? else {
-        return Err(forbidden(format!("the client `{}` of the schedule is not registered any more", id.0)));
-    };
-    if client.is_disabled {
-        return Err(forbidden(format!("the client `{}` of the schedule is disabled", id.0)));
-    }
-    let permissions = Permissions { scopes: client.scopes.clone(), client: Some(client) };
+    let permissions = client_permissions(clients, id).await?.map_err(|problem| match problem {
+        UnusableClient::Unknown => forbidden(format!("the client `{}` of the schedule is not registered any more", id.0)),
+        UnusableClient::Disabled => forbidden(format!("the client `{}` of the schedule is disabled", id.0)),
+    })?;
     Ok(Principal { caller: id.clone(), is_authenticated: requires_client, permissions, origin })
 }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use axum::extract::{RawPathParams, Request, State};
 use axum::response::Response;
 use headrace_core::access::Permissions;
-use headrace_core::flow::client::check_schedule::check_schedule;
+use headrace_core::flow::client::check_schedule::{UnusableClient, check_schedule, client_permissions};
 use headrace_core::job::{ExportError, Job};
-use headrace_core::ports::{AccessStore as _, Clock as _, ScheduleStore as _};
+use headrace_core::ports::{Clock as _, ScheduleStore as _};
 use headrace_core::request::{ExportPolicy, RequestError};
 use headrace_core::schedule::{Schedule, ScheduleDefinition, ScheduleState};
 use headrace_core::vocab::clock::Millis;
@@ -144,13 +144,13 @@ impl PageTable {
     /// Returns a schedule that still is as the page has shown it.
     async fn find_version(&self, name: &str, seen: &str) -> Result<Schedule, ExportError> {
         let schedule = self.find(name).await?;
-        if version(&schedule) == seen { Ok(schedule) } else { Err(changed_meanwhile(&schedule.key.name)) }
+        if schedule.version() == seen { Ok(schedule) } else { Err(changed_meanwhile(&schedule.key.name)) }
     }
 
     /// Fails if the client of a schedule could not start it now.
     async fn check(&self, definition: &ScheduleDefinition, version: FhirVersion, now: Millis) -> Result<(), ExportError> {
         let permissions = match &definition.client {
-            Some(id) => self.permissions(id).await?,
+            Some(id) => client_permissions(&self.store, id).await?.map_err(|problem| unusable_client(id, problem))?,
             None if self.requires_client => {
                 return Err(invalid("client", "access control is on, so a schedule needs a client: name a registered one").into());
             }
@@ -158,16 +158,6 @@ impl PageTable {
         };
         let policy = self.policy.clone().unwrap_or_else(|| ExportPolicy { version, ..ExportPolicy::default() });
         Ok(check_schedule(definition, &policy, &permissions, now)?)
-    }
-
-    /// Returns the permissions of a registered client that is not disabled.
-    async fn permissions(&self, id: &Caller) -> Result<Permissions, ExportError> {
-        let unknown = || ExportError::from(invalid("client", format!("no client `{}` is registered", id.0)));
-        let client = self.store.client(id).await?.ok_or_else(unknown)?;
-        if client.is_disabled {
-            return Err(invalid("client", format!("the client `{}` is disabled, so that no run would start", id.0)).into());
-        }
-        Ok(Permissions { scopes: client.scopes.clone(), client: Some(client) })
     }
 
     /// Writes a changed schedule, if nobody has changed it since it was read, and shows it.
@@ -180,6 +170,17 @@ impl PageTable {
         let job = last_job(&self.store, &written).await?;
         Ok(json_reply(200, &describe(&written, job.as_ref())))
     }
+}
+
+/// Creates the error for a client that cannot start exports.
+fn unusable_client(id: &Caller, problem: UnusableClient) -> RequestError {
+    invalid(
+        "client",
+        match problem {
+            UnusableClient::Unknown => format!("no client `{}` is registered", id.0),
+            UnusableClient::Disabled => format!("the client `{}` is disabled, so that no run would start", id.0),
+        },
+    )
 }
 
 /// Parses the name of a schedule.
@@ -204,11 +205,6 @@ fn changed_meanwhile(name: &ScheduleName) -> ExportError {
     RequestError::new(412, IssueCode::Conflict, "If-Match", text).into()
 }
 
-/// Returns the version of a schedule: each change has another one.
-fn version(schedule: &Schedule) -> String {
-    schedule.version()
-}
-
 /// Returns a schedule as the page gets it.
 fn describe(schedule: &Schedule, job: Option<&Job>) -> Value {
     let Schedule { key, definition, state, .. } = schedule;
@@ -219,7 +215,7 @@ fn describe(schedule: &Schedule, job: Option<&Job>) -> Value {
     let complete = complete.map(|run| json!({ "job": run.job, "transactionTime": run.transaction_time.instant() }));
     json!({
         "name": key.name,
-        "version": version(schedule),
+        "version": schedule.version(),
         "isPaused": state.is_paused,
         "every": definition.timing.every(),
         "zone": definition.timing.zone(),
