@@ -121,10 +121,10 @@ pub const JOB_FAILED_TARGET: &str = "chunk_worker::failed_jobs";
 
 /// Records the metrics of what a task has used on AWS, in all its attempts.
 fn record_usage(used: Usage) {
-    let Ok(prices) = PriceTable::us_east_1() else { return };
     if !used.is_on_aws() {
         return;
     }
+    let Ok(prices) = PriceTable::us_east_1() else { return };
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -127,7 +127,8 @@ impl UsageReport {
             return None;
         }
         let is_on_aws = used.is_on_aws();
-        let list_price = PriceTable::us_east_1().ok().filter(|_| is_on_aws).map(|prices| ListPrice::new(prices.costs(used), &prices));
+        let prices = if is_on_aws { PriceTable::us_east_1().ok() } else { None };
+        let list_price = prices.map(|prices| ListPrice::new(prices.costs(used), &prices));
         Some(Self {
             worker_seconds: used.worker_ms as f64 / 1_000.0,
             attempts: used.attempts,
