@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
-use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use headrace_core::job::task::Pin;
 use headrace_core::vocab::error::StoreError;
@@ -56,38 +55,18 @@ impl S3LakeWriter {
     /// Writes an object that has the ETag `expected`, or does not exist if that is `None`. Returns its ETag, or `None` if it is different.
     pub async fn write_if(&self, object: &str, expected: Option<&str>, content: Bytes) -> Result<Option<String>, StoreError> {
         let condition = expected.map_or(Condition::Absent, |etag| Condition::ETag(etag.to_owned()));
-        self.put_if(object, content, condition).await
+        self.put_if(object, content, condition, None).await
     }
 
     /// Stores a file as an object that does not exist yet. It becomes visible as a whole.
     pub async fn upload(&self, object: &str, file: &Path) -> Result<(), StoreError> {
-        let bucket = &self.0;
         let not_read = |cause: std::io::Error| StoreError::NotApplied { store: STORE, cause: cause.into() };
         if tokio::fs::metadata(file).await.map_err(not_read)?.len() > super::lake_writer::PART_BYTES as u64 {
             return self.upload_in_parts(object, file).await;
         }
         let content = Bytes::from(tokio::fs::read(file).await.map_err(not_read)?);
-        let mut backoff = Backoff::new(bucket.patience);
-        loop {
-            let put = bucket.client.put_object().bucket(&bucket.bucket).key(bucket.key(object)).metadata(UPLOADED_AS, object);
-            let Err(error) = put.if_none_match("*").body(ByteStream::from(content.clone())).send().await else { return Ok(()) };
-            match bucket.service.classify(&error) {
-                // Nobody else uploads under this name: the answer to an earlier call was lost.
-                ErrorClass::Stale => return Ok(()),
-                ErrorClass::Overloaded if backoff.pause().await => {}
-                ErrorClass::Overloaded
-                | ErrorClass::NotApplied
-                | ErrorClass::Unknown
-                | ErrorClass::NotFound
-                | ErrorClass::AccessDenied
-                | ErrorClass::KeyUnusable
-                | ErrorClass::Unusable
-                | ErrorClass::WrongRegion
-                | ErrorClass::OutOfSpace
-                | ErrorClass::StoreUnusable
-                | ErrorClass::Archived => return Err(bucket.service.store_error(error)),
-            }
-        }
+        // Nobody else uploads under this name: if the object exists, the answer to an earlier call was lost.
+        self.put_if(object, content, Condition::Absent, Some((UPLOADED_AS, object))).await.map(drop)
     }
 
     /// Stores a large file.

@@ -1,5 +1,6 @@
 //! Writes a lake in S3, for synchronizations. [`super::lake_objects`] has what programs need that rewrite one.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -48,10 +49,17 @@ impl S3LakeWriter {
         Self(BucketPrefix { patience, ..self.0 })
     }
 
-    /// Writes an object with one call. Returns its ETag, or `None` if the condition does not hold: an ETag that the object must have, or that
-    /// it must not exist.
-    pub(super) async fn put_if(&self, object: &str, content: Bytes, condition: Condition) -> Result<Option<String>, StoreError> {
+    /// Writes an object with one call, with an entry of metadata if there is one. Returns its ETag, or `None` if the condition does not hold:
+    /// an ETag that the object must have, or that it must not exist.
+    pub(super) async fn put_if(
+        &self,
+        object: &str,
+        content: Bytes,
+        condition: Condition,
+        mark: Option<(&str, &str)>,
+    ) -> Result<Option<String>, StoreError> {
         let bucket = &self.0;
+        let metadata = mark.map(metadata);
         let (matches, absent) = match condition {
             Condition::ETag(etag) => (Some(etag), None),
             Condition::Absent => (None, Some(IF_ABSENT.to_owned())),
@@ -60,10 +68,11 @@ impl S3LakeWriter {
         let mut backoff = Backoff::new(bucket.patience);
         loop {
             let put = bucket.client.put_object().bucket(&bucket.bucket).key(bucket.key(object)).body(ByteStream::from(content.clone()));
-            let error = match put.set_if_match(matches.clone()).set_if_none_match(absent.clone()).send().await {
-                Ok(written) => return Ok(Some(written.e_tag.unwrap_or_default())),
-                Err(error) => error,
-            };
+            let error =
+                match put.set_metadata(metadata.clone()).set_if_match(matches.clone()).set_if_none_match(absent.clone()).send().await {
+                    Ok(written) => return Ok(Some(written.e_tag.unwrap_or_default())),
+                    Err(error) => error,
+                };
             match bucket.service.classify(&error) {
                 ErrorClass::Stale => return Ok(None),
                 // An object with a condition on its ETag that does not exist.
@@ -115,8 +124,7 @@ impl S3LakeWriter {
     /// Writes an object in parts, the first of which is full. It becomes visible at the end.
     async fn put_in_parts(&self, object: &str, first: Bytes, rest: &mut PartReader, mark: Option<(&str, &str)>) -> Result<(), StoreError> {
         let (bucket, key) = (&self.0, self.0.key(object));
-        let metadata = mark.map(|(name, value)| [(name.to_owned(), value.to_owned())].into());
-        let create = bucket.client.create_multipart_upload().bucket(&bucket.bucket).key(&key).set_metadata(metadata);
+        let create = bucket.client.create_multipart_upload().bucket(&bucket.bucket).key(&key).set_metadata(mark.map(metadata));
         let created = create.send().await;
         let created = created.map_err(|error| bucket.service.store_error(error))?;
         let upload = created.upload_id().unwrap_or_default();
@@ -178,6 +186,11 @@ impl S3LakeWriter {
     }
 }
 
+/// Returns metadata with one entry.
+fn metadata((name, value): (&str, &str)) -> HashMap<String, String> {
+    HashMap::from([(name.to_owned(), value.to_owned())])
+}
+
 /// The condition of a write.
 pub(super) enum Condition {
     /// The object has this ETag.
@@ -213,13 +226,13 @@ impl LakeWriter for S3LakeWriter {
         let first = parts.next().await?;
         if first.len() < PART_BYTES {
             // An object of this name is the one that the same task has stored before.
-            return self.put_if(object, first, Condition::Absent).await.map(drop);
+            return self.put_if(object, first, Condition::Absent, None).await.map(drop);
         }
         self.put_in_parts(object, first, &mut parts, None).await
     }
 
     async fn put_metadata(&self, object: &str, content: Bytes) -> Result<(), StoreError> {
-        self.put_if(object, content, Condition::None).await.map(drop)
+        self.put_if(object, content, Condition::None, None).await.map(drop)
     }
 
     async fn replace_metadata(&self, object: &str, expected: Option<&[u8]>, content: Bytes) -> Result<bool, StoreError> {
@@ -228,6 +241,6 @@ impl LakeWriter for S3LakeWriter {
             (Some((current, etag)), Some(expected)) if current == expected => Condition::ETag(etag),
             (Some(_), Some(_) | None) | (None, Some(_)) => return Ok(false),
         };
-        Ok(self.put_if(object, content, condition).await?.is_some())
+        Ok(self.put_if(object, content, condition, None).await?.is_some())
     }
 }
