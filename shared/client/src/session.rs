@@ -125,10 +125,7 @@ impl Session {
 
     /// Sends a request to one URL. Renews a rejected access token once, because a server may revoke it early and clocks differ.
     async fn send_once(&self, call: &Call, url: &Url) -> Result<Response, ClientError> {
-        let send = async |token: Option<&str>| {
-            let response = self.transport.send(call, url, token).await;
-            response.map_err(|cause| RequestFailure::new(call.name, url, cause).into())
-        };
+        let send = async |token: Option<&str>| self.transmit(call, url, token).await;
         if !call.may_have_token || !self.sends_token_to(url) {
             return send(None).await;
         }
@@ -138,8 +135,7 @@ impl Session {
             SessionCredential::Basic(value) => {
                 let mut call = call.clone();
                 call.headers.insert(AUTHORIZATION, value.clone());
-                let response = self.transport.send(&call, url, None).await;
-                return response.map_err(|cause| RequestFailure::new(call.name, url, cause).into());
+                return self.transmit(&call, url, None).await;
             }
             SessionCredential::Signature(signer) => return self.send_signed(call, url, signer).await,
             SessionCredential::BackendServices(tokens) => tokens,
@@ -152,9 +148,13 @@ impl Session {
         let token = tokens.token(&self.transport, &self.limits, Some(&token)).await?;
         send(Some(&token)).await
     }
-}
 
-impl Session {
+    /// Sends a request with its header fields, and with an access token if there is one.
+    async fn transmit(&self, call: &Call, url: &Url, token: Option<&str>) -> Result<Response, ClientError> {
+        let response = self.transport.send(call, url, token).await;
+        response.map_err(|cause| RequestFailure::new(call.name, url, cause).into())
+    }
+
     /// Sends a request with a signature. Renews rejected credentials once: those of a role end after some hours.
     async fn send_signed(&self, call: &Call, url: &Url, signer: &RequestSigner) -> Result<Response, ClientError> {
         let url = signable_url(url);
@@ -165,8 +165,7 @@ impl Session {
             let signature = signer.sign(request).await.map_err(ClientError::Signature)?;
             let mut signed = call.clone();
             signed.headers.extend(signature);
-            let response = self.transport.send(&signed, &url, None).await;
-            let response = response.map_err(|cause| ClientError::from(RequestFailure::new(call.name, &url, cause)))?;
+            let response = self.transmit(&signed, &url, None).await?;
             let is_rejected = matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
             if !is_rejected || renews_credentials {
                 return Ok(response);
