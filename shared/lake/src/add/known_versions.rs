@@ -72,17 +72,8 @@ impl KnownVersion {
         if is_uuid(&id) {
             found.push(names.uuid(&id));
         }
-        Some(Self {
-            key: names.resource("", kind, &id),
-            changed: change_time(head.last_updated),
-            rank,
-            position,
-            is_deletion: false,
-            has_open_references: false,
-            content: names.content(text),
-            target: format!("{kind}/{id}"),
-            names: found,
-        })
+        let version = Self::new(names, &head, (&id, rank), text, position);
+        Some(Self { target: format!("{kind}/{id}"), names: found, ..version })
     }
 
     /// Describes a resource of a line that is compared with other lines only: no reference is resolved to it.
@@ -93,8 +84,13 @@ impl KnownVersion {
         position: VersionPosition,
     ) -> Option<Self> {
         let (id, rank) = id_and_rank(identity, text)?;
-        Some(Self {
-            key: names.resource("", head.resource_type, &id),
+        Some(Self::new(names, head, (&id, rank), text, position))
+    }
+
+    /// Describes a version without the names by which references find it.
+    fn new(names: &NameHasher, head: &ResourceHead, (id, rank): (&str, u64), text: &str, position: VersionPosition) -> Self {
+        Self {
+            key: names.resource("", head.resource_type, id),
             changed: change_time(head.last_updated),
             rank,
             position,
@@ -103,7 +99,7 @@ impl KnownVersion {
             content: names.content(text),
             target: String::new(),
             names: Vec::new(),
-        })
+        }
     }
 
     /// Describes a deletion.
