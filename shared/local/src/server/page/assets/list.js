@@ -4,6 +4,7 @@ import { cancelExport, isOpen, listExports } from "./api.js";
 import { announce, ask, element, replace, setText } from "./dom.js";
 import { formatTime, Pace, readPercent } from "./format.js";
 import { errorMessage, message } from "./outcome.js";
+import { serverPages } from "./pager.js";
 
 /** Milliseconds between two requests for the list, while an export on the page runs, and otherwise. */
 const DELAY = { open: 2000, idle: 10_000 };
@@ -79,27 +80,22 @@ class Row {
  */
 export async function showList(main, signal) {
   const rows = new Map();
-  const earlier = [];
-  let path = null;
-  let next = null;
   let timer = 0;
   const body = element("tbody");
   const columns = ["Data", "State", "Started", "Progress", "Action"].map((title) => element("th", { scope: "col" }, title));
   const caption = "Your exports, newest first. The list is kept up to date.";
   const table = element("table", {}, element("caption", {}, caption), element("thead", {}, element("tr", {}, columns)), body);
   const region = element("div", { class: "scroll stacked", tabindex: "0", role: "region", "aria-label": "Exports" }, table);
-  const newer = element("button", { type: "button", onclick: () => turn(earlier.pop() ?? null) }, "Newer");
-  const older = element("button", { type: "button", onclick: () => { earlier.push(path); turn(next); } }, "Older");
-  const position = element("span", { role: "status" });
   const problem = element("div");
   const empty = message("No exports yet", element("p", {}, "Exports that you start appear here. ", element("a", { href: "#/start" }, "Start one")));
+  const pages = serverPages({ region, empty, onTurn: turn });
   replace(
     main,
     element("h1", { tabindex: "-1" }, "Exports"),
     problem,
     empty,
     region,
-    element("div", { class: "actions" }, newer, older, position),
+    pages.node,
   );
   empty.hidden = true;
 
@@ -111,8 +107,7 @@ export async function showList(main, signal) {
     }
   }
 
-  function turn(target) {
-    path = target;
+  function turn() {
     rows.clear();
     replace(body);
     refresh();
@@ -130,23 +125,17 @@ export async function showList(main, signal) {
     });
     const isSame = nodes.length === body.children.length && nodes.every((node, index) => body.children[index] === node);
     if (!isSame) replace(body, nodes);
-    region.hidden = exports.length === 0;
-    empty.hidden = exports.length > 0 || path !== null;
-    newer.disabled = path === null;
-    older.disabled = next === null;
-    newer.parentElement.hidden = path === null && next === null;
-    setText(position, `Page ${earlier.length + 1}`);
   }
 
   async function refresh() {
     clearTimeout(timer);
     let delay = DELAY.idle;
     try {
-      const shown = path;
-      const page = await listExports(shown, signal);
-      if (shown !== path) return;
-      next = page.next;
+      const path = pages.path();
+      const page = await listExports(path, signal);
+      if (path !== pages.path()) return;
       render(page.exports);
+      pages.shown(page.exports.length, page.next);
       replace(problem);
       if (page.exports.some(isOpen)) delay = DELAY.open;
     } catch (error) {

@@ -1,4 +1,4 @@
-/** A table of which one page is shown, so that any number of rows stays fast. */
+/** Buttons for pages: of a table of which one page is shown, so that any number of rows stays fast, and of a list of the server. */
 
 import { element, replace, setText } from "./dom.js";
 import { formatCount } from "./format.js";
@@ -40,4 +40,35 @@ export function pagedTable({ caption, columns, rows, row, shown }) {
   const node = element("div", {}, element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption }, table), controls);
   show(0);
   return { node, setRows: (changed) => { all = changed; show(0); } };
+}
+
+/**
+ * Creates buttons for the pages of a list of the server, each of which has the path of the next.
+ *
+ * @param {{region: HTMLElement, empty: HTMLElement, onTurn: function(): void}} list `region` shows a page, `empty` that the list has nothing;
+ *   `onTurn` is called after the path has changed
+ * @returns {{node: HTMLElement, path: function(): ?string, shown: function(number, ?string): void}} `path` is that of the page to show, null for
+ *   the first; `shown` tells the number of items on it and the path of the next
+ */
+export function serverPages({ region, empty, onTurn }) {
+  const earlier = [];
+  let path = null;
+  let next = null;
+  const turn = (target) => { path = target; onTurn(); };
+  const newer = element("button", { type: "button", onclick: () => turn(earlier.pop() ?? null) }, "Newer");
+  const older = element("button", { type: "button", onclick: () => { earlier.push(path); turn(next); } }, "Older");
+  const position = element("span", { role: "status" });
+  const node = element("div", { class: "actions" }, newer, older, position);
+
+  function shown(items, following) {
+    next = following;
+    region.hidden = items === 0;
+    empty.hidden = items > 0 || path !== null;
+    newer.disabled = path === null;
+    older.disabled = next === null;
+    node.hidden = path === null && next === null;
+    setText(position, `Page ${earlier.length + 1}`);
+  }
+
+  return { node, path: () => path, shown };
 }

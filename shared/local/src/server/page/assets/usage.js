@@ -4,6 +4,7 @@ import { listExports } from "./api.js";
 import { descriptions, element, replace, setText } from "./dom.js";
 import { counted, formatBytes, formatCount, formatTime, formatUsd } from "./format.js";
 import { errorMessage, message } from "./outcome.js";
+import { serverPages } from "./pager.js";
 
 /**
  * Formats a number of seconds as it was measured.
@@ -71,22 +72,17 @@ function usageRow(item) {
  * @param {AbortSignal} signal ends the view
  */
 export async function showCosts(main, signal) {
-  const earlier = [];
-  let path = null;
-  let next = null;
   const body = element("tbody");
   const number = (text) => element("th", { scope: "col", class: "number" }, text);
   const text = (title) => element("th", { scope: "col" }, title);
   const head = element("tr", {}, text("Data"), text("State"), ["Workers", "Read", "Written", "Requests", "List price"].map(number));
   const table = element("table", {}, element("caption", {}, "Usage of your exports, newest first."), element("thead", {}, head), body);
   const region = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Usage and cost" }, table);
-  const newer = element("button", { type: "button", onclick: () => turn(earlier.pop() ?? null) }, "Newer");
-  const older = element("button", { type: "button", onclick: () => { earlier.push(path); turn(next); } }, "Older");
-  const position = element("span", { role: "status" });
   const sum = element("p");
   const problem = element("div");
   const empty = message("No exports yet", element("p", {}, "Exports that you start appear here, with what they have used."));
   empty.hidden = true;
+  const pages = serverPages({ region, empty, onTurn: load });
   replace(
     main,
     element("h1", { tabindex: "-1" }, "Usage and cost"),
@@ -95,34 +91,28 @@ export async function showCosts(main, signal) {
     empty,
     region,
     sum,
-    element("div", { class: "actions" }, newer, older, position),
+    pages.node,
   );
 
   function render(exports) {
     replace(body, exports.map(usageRow));
-    region.hidden = exports.length === 0;
-    empty.hidden = exports.length > 0 || path !== null;
-    newer.disabled = path === null;
-    older.disabled = next === null;
-    newer.parentElement.hidden = path === null && next === null;
-    setText(position, `Page ${earlier.length + 1}`);
     const prices = exports.map((item) => item.usage?.listPrice).filter(Boolean);
     const total = prices.reduce((all, price) => all + price.usd, 0);
     setText(sum, prices.length === 0 ? "" : `This page: ${formatUsd(total)} for ${counted(prices.length, "export", "exports")}, by the list prices of ${prices[0].region} of ${prices[0].pricesRead}.`);
   }
 
-  async function turn(target) {
-    path = target;
+  async function load() {
+    const path = pages.path();
     try {
       const page = await listExports(path, signal);
-      if (path !== target) return;
-      next = page.next;
+      if (path !== pages.path()) return;
       replace(problem);
       render(page.exports);
+      pages.shown(page.exports.length, page.next);
     } catch (error) {
       if (!signal.aborted) replace(problem, errorMessage("The exports could not be listed", error));
     }
   }
 
-  await turn(null);
+  await load();
 }
