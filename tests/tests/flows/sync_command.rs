@@ -2,7 +2,7 @@
 
 use std::io::BufRead as _;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use headrace_core::ports::Clock as _;
 use headrace_core::vocab::clock::Millis;
@@ -28,7 +28,11 @@ async fn start(behavior: ServerBehavior) -> Result<(FhirServer, HttpFhirServer, 
 
 /// Runs the program. Returns its exit status, standard output and standard error.
 async fn headrace(folder: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
-    let mut command = process::headrace(arguments);
+    run_command(folder, process::headrace(arguments)).await
+}
+
+/// Runs a command of the program in a folder. Returns its exit status and what it prints.
+async fn run_command(folder: &Path, mut command: Command) -> Result<(Option<i32>, String, String)> {
     command.current_dir(folder).env_remove("HEADRACE_TOKEN").stdin(Stdio::null());
     // The server runs on this thread.
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
@@ -204,12 +208,13 @@ fn required_signature() -> RequiredSignature {
 async fn headrace_signing(folder: &Path, secret_key: &str, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
     let mut command = process::headrace(arguments);
     let RequiredSignature { access_key, session_token, .. } = required_signature();
-    command.current_dir(folder).env_remove("HEADRACE_TOKEN").env_remove("AWS_PROFILE").stdin(Stdio::null());
-    command.env("AWS_ACCESS_KEY_ID", access_key).env("AWS_SECRET_ACCESS_KEY", secret_key).env("AWS_EC2_METADATA_DISABLED", "true");
+    command
+        .env_remove("AWS_PROFILE")
+        .env("AWS_ACCESS_KEY_ID", access_key)
+        .env("AWS_SECRET_ACCESS_KEY", secret_key)
+        .env("AWS_EC2_METADATA_DISABLED", "true");
     command.env("AWS_SESSION_TOKEN", session_token.unwrap_or_default()).env("AWS_REGION", "us-east-1");
-    let output = tokio::task::spawn_blocking(move || command.output()).await??;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
+    run_command(folder, command).await
 }
 
 #[test]
