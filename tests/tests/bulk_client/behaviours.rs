@@ -190,7 +190,7 @@ pub(crate) fn polls() -> Vec<Behaviour> {
         row("cuts every connection for ever", &[(STATUS, &[reset()])], Fails(&["gave up after 6", "the status request to", "/status failed"])),
         row("cuts the manifest", &[(STATUS, &[manifest().cut_after(20), manifest()])], Complete).pauses(&[1.0]),
         row("cuts a manifest without a length", &[(STATUS, &[manifest().until_close().cut_after(20), manifest()])], Complete),
-        row("sends the manifest so slowly that it never ends", &[(STATUS, &[answer(200, " ".repeat(1_024)).trickles()])], Fails(&["the status request to", "the body of the answer did not end within 6 s"])).limits(|limits| (limits.idle, limits.outage) = (Duration::from_millis(200), Duration::ZERO)).requests(STATUS, 1),
+        row("sends the manifest so slowly that it never ends", &[(STATUS, &[answer(200, " ".repeat(4_096)).trickles()])], Fails(&["the status request to", "the body of the answer did not end within 12 s"])).limits(|limits| (limits.idle, limits.outage) = (Duration::from_millis(400), Duration::ZERO)).requests(STATUS, 1),
         row("does not answer once", &[(STATUS, &[silence(), manifest()])], Complete).limits(|limits| limits.head = Duration::from_millis(500)),
         row("stops in the middle of the manifest", &[(STATUS, &[manifest().stalls_after(20), manifest()])], Complete).limits(|limits| limits.idle = Duration::from_millis(500)),
         row("is broken once without a reason", &[(STATUS, &[answer(500, ""), manifest()])], Complete),
