@@ -1,4 +1,4 @@
-//! `headrace sync` with a server that makes up a million resources: resources a second for each core that we use, and the peak memory.
+//! `headrace sync` with a server that generates a million resources: resources a second for each core that we use, and the peak memory.
 //!
 //! `cargo bench --profile laptop -p headrace-tests --bench sync`, with another number of resources after `--`.
 //!
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use clap::Parser as _;
 use headrace_local::cli::{Cli, Command as CliCommand};
 use headrace_local::client::sync::command::run_sync;
-use headrace_tests::standins::made_up_server::MadeUpServer;
+use headrace_tests::standins::generating_server::GeneratingServer;
 use serde_json::Value;
 
 /// An error of any kind.
@@ -44,7 +44,7 @@ struct Figures {
 
 /// Synchronizes with servers of this size, and prints the figures.
 fn measure(resources: u64) -> Result<(), BoxError> {
-    let server = MadeUpServer::start(resources)?;
+    let server = GeneratingServer::start(resources)?;
     println!("{resources} resources   windows at once   seconds   CPU seconds   resources/s per core of ours   peak MiB");
     for at_once in [1, 4] {
         let Figures { elapsed, cpu, peak_mib } = synchronize(&server, resources, at_once)?;
@@ -61,7 +61,7 @@ fn measure(resources: u64) -> Result<(), BoxError> {
 }
 
 /// Synchronizes a new lake in a child process.
-fn synchronize(server: &MadeUpServer, resources: u64, at_once: u32) -> Result<Figures, BoxError> {
+fn synchronize(server: &GeneratingServer, resources: u64, at_once: u32) -> Result<Figures, BoxError> {
     let folder = tempfile::Builder::new().prefix("bench-").tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let (lake, started) = (folder.path().join("lake"), Instant::now());
     let mut child = Command::new(std::env::current_exe()?);

@@ -5,15 +5,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum as _};
 use headrace_tests::flows::Result;
-use headrace_tests::lake::made_up::{self, LakeShape};
+use headrace_tests::lake::generated::{self, LakeShape};
 use headrace_tests::measurements::memory::{LIMIT_MIB, Mode, Usage, measure, run_worker};
-use headrace_tests::standins::made_up_server::MadeUpServer;
+use headrace_tests::standins::generating_server::GeneratingServer;
 use tempfile::TempDir;
 
 /// Size of a resource of the FHIR server of a synchronization.
 const RESOURCE_BYTES: u64 = 1_400;
 
-/// Measures the peak memory of workers in each mode, over lakes of made-up resources.
+/// Measures the peak memory of workers in each mode, over lakes of generated resources.
 #[derive(Debug, Parser)]
 #[command(name = "memory")]
 struct Arguments {
@@ -74,7 +74,7 @@ impl Input {
         let bytes = arguments.lake_mb * 1_000_000;
         let Some(shape) = mode.lake(bytes) else {
             self.lake = None;
-            return Ok(MadeUpServer::start(bytes / RESOURCE_BYTES)?.base);
+            return Ok(GeneratingServer::start(bytes / RESOURCE_BYTES)?.base);
         };
         let folder = match self.lake.take() {
             Some((same, folder)) if same == shape => folder,
@@ -82,7 +82,7 @@ impl Input {
                 // Its space is needed.
                 drop(other);
                 let folder = tempfile::Builder::new().prefix("lake-").tempdir_in(&arguments.scratch)?;
-                made_up::write(folder.path(), &shape)?;
+                generated::write(folder.path(), &shape)?;
                 folder
             }
         };

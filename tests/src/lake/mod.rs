@@ -13,8 +13,8 @@ use serde::Deserialize;
 
 pub mod broken;
 mod compression;
+pub mod generated;
 mod json;
-pub mod made_up;
 pub mod multiply;
 pub mod sample;
 pub mod synthea_bundles;

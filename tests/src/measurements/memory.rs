@@ -27,7 +27,7 @@ use super::functions::{ExportFunctions, LAKE, OUT, TaskMessages, complete_job, c
 use super::peak;
 use crate::flows::Result;
 use crate::lake::Compression;
-use crate::lake::made_up::{Content, LakeShape};
+use crate::lake::generated::{Content, LakeShape};
 use crate::standins::disk_s3;
 use crate::standins::dynamo_model::DynamoModel;
 

@@ -36,7 +36,7 @@
 //!
 //! **Secrets Manager** ([`secrets`], our own). It has one secret and one operation, and checks no permissions.
 //!
-//! Measurements use an S3 that only stores files ([`disk_s3`]), and a FHIR server that makes up its resources ([`made_up_server`]).
+//! Measurements use an S3 that only stores files ([`disk_s3`]), and a FHIR server that generates its resources ([`generating_server`]).
 //!
 //! **EventBridge** ([`event_bridge`], our own). It has one bus and one operation, and checks no permissions. It has no rules and no targets,
 //! and does not limit the size of a call.
@@ -45,8 +45,8 @@ pub mod disk_s3;
 pub mod dynamo_model;
 pub mod event_bridge;
 pub mod fhir_server;
+pub mod generating_server;
 pub mod kms;
-pub mod made_up_server;
 pub mod s3;
 pub mod secrets;
 pub mod sqs;

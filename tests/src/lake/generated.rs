@@ -1,4 +1,4 @@
-//! Lakes of made-up resources in any size, for measurements. They are written faster than the sample lake is multiplied.
+//! Lakes of generated resources in any size, for measurements. They are written faster than the sample lake is multiplied.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

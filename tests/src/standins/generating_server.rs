@@ -1,4 +1,4 @@
-//! A FHIR server that makes up its resources when they are requested: one each tenth of a second, up to an hour ago. Measurements use it,
+//! A FHIR server that generates its resources when they are requested: one each tenth of a second, up to an hour ago. Measurements use it,
 //! because it keeps nothing.
 
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -21,7 +21,7 @@ const NEWEST_AGE: u64 = 3_600_000;
 const FILLER_BYTES: usize = 1_250;
 
 /// A server that listens until the process ends.
-pub struct MadeUpServer {
+pub struct GeneratingServer {
     /// The base URL.
     pub base: String,
 }
@@ -35,7 +35,7 @@ struct Content {
     filler: String,
 }
 
-impl MadeUpServer {
+impl GeneratingServer {
     /// Listens on a free port of this machine.
     pub fn start(resources: u64) -> Result<Self, BoxError> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
