@@ -189,6 +189,8 @@ fn a_lake_in_s3_is_filled_checked_and_compacted_like_one_in_a_directory() -> Res
             let (code, stdout, stderr) = server.headrace(&["lake", "check", lake, "--quiet", "--json"]).await?;
             let mut report: Value = serde_json::from_str(&stdout).map_err(|_| stderr)?;
             report["checkedAt"].take();
+            // The threads share the lines out, and the compressed size depends on how.
+            report["types"].as_object_mut().into_iter().flatten().for_each(|(_, counts)| drop(counts["storedBytes"].take()));
             texts.push((code, report["types"].to_string(), report["findings"].to_string()));
             outputs.push(texts);
         }
