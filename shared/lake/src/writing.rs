@@ -14,7 +14,7 @@ mod private;
 mod settings;
 mod staging;
 
-pub use bucket::{BUCKET_ERROR, CopyOutcome, LakeBucket, LockClock};
+pub use bucket::{BUCKET_ERROR, LakeBucket, LockClock};
 pub use bucket_commit::unfinished_runs_in;
 pub(crate) use fault::FaultPoint;
 pub use lines::{LakeLines, LineSink};
