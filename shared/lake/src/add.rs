@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex};
 use headrace_core::vocab::clock::Millis;
 
 use crate::progress::Progress;
-use crate::writing::{LakeBucket, LakeLock, LockClock, RewriteSettings, Staging, WriteError, recover};
+use crate::writing::{LakeBucket, LakeLock, LockClock, RewriteSettings, Staging, WriteError, check_outside_of_lakes, real_path, recover};
 
 pub use format::InputFormat;
 pub use report::{AddReport, InputPosition, LeftOut, LeftOutExample, LeftOutReason, ReferenceCounts, WatermarkChange};
@@ -79,7 +79,11 @@ pub enum AddError {
         cause: io::Error,
     },
     /// The input and the lake are in each other.
-    #[error("the input `{}` and the lake `{}` must not contain each other", .from.display(), .lake.display())]
+    #[error(
+        "the input `{}` and the lake `{}` must not contain each other: name another directory for the lake, or add a part of the input",
+        .from.display(),
+        .lake.display()
+    )]
     Nested {
         /// The input.
         from: PathBuf,
@@ -168,15 +172,14 @@ pub(crate) fn add_locked(from: &Path, lake: &LakeLock, settings: &AddSettings, p
     }
 }
 
-/// Checks that the input exists, and that neither the input nor the lake contains the other.
+/// Checks that the input exists, that neither the input nor the lake contains the other, and that the lake is not inside another one.
 fn check_places(from: &Path, lake: &Path) -> Result<(), AddError> {
     let from_path = from.canonicalize().map_err(|cause| AddError::Listing { folder: from.to_owned(), cause })?;
-    // A lake that does not exist yet is in an existing folder.
-    let lake_path = lake.canonicalize().or_else(|_| std::path::absolute(lake)).unwrap_or_else(|_| lake.to_owned());
+    let lake_path = real_path(lake);
     if from_path.starts_with(&lake_path) || lake_path.starts_with(&from_path) {
         return Err(AddError::Nested { from: from.to_owned(), lake: lake.to_owned() });
     }
-    Ok(())
+    Ok(check_outside_of_lakes(lake)?)
 }
 
 /// An addition that is running.

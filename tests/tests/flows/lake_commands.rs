@@ -268,10 +268,13 @@ fn a_failure_is_one_line_with_the_place_and_the_status_1() -> Result<()> {
     let folder = Folder::new()?;
     fs::create_dir(folder.path("input"))?;
     fs::write(folder.path("input/x.json"), r#"{"resourceType":"Bundle","entry":[{"resource":{"id":tru}}]}"#)?;
+    fs::create_dir_all(folder.path("outer/_headrace"))?;
     for (arguments, words) in [
         (&["lake", "add", "input", "lake"][..], "`x.json`"),
         (&["lake", "add", "nowhere", "lake"], "`nowhere`"),
-        (&["lake", "add", "input", "input"], "must not contain each other"),
+        (&["lake", "add", "input", "input"], "must not contain each other: name another directory for the lake"),
+        (&["lake", "add", "input", "input/lake"], "must not contain each other: name another directory for the lake"),
+        (&["lake", "add", "input", "outer/lake"], "`outer/lake` is inside the lake `"),
         (&["lake", "check", "nowhere"], "`nowhere`"),
         (&["lake", "compact", "nowhere"], "`nowhere`"),
         (&["lake", "add", "input", "lake", "--complete-up-to", "2026-11-29T10:00:00"], "time zone"),

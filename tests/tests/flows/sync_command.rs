@@ -18,7 +18,7 @@ use super::process;
 use super::small_disk::{AT_ONCE, has_small_disks, on_disk_of};
 
 /// Starts a server with 30 Patients of the last hour.
-async fn start(behavior: ServerBehavior) -> Result<(FhirServer, HttpFhirServer, TempDir)> {
+pub(crate) async fn start(behavior: ServerBehavior) -> Result<(FhirServer, HttpFhirServer, TempDir)> {
     let server = FhirServer::new(behavior, || SystemClock.now());
     let start = Millis(SystemClock.now().0 - 3_600_000);
     server.with_store(|store| (0..30).for_each(|number| store.put("Patient", &format!("p-{number}"), Millis(start.0 + number * 60_000))));
@@ -27,7 +27,7 @@ async fn start(behavior: ServerBehavior) -> Result<(FhirServer, HttpFhirServer, 
 }
 
 /// Runs the program. Returns its exit status, standard output and standard error.
-async fn headrace(folder: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
+pub(crate) async fn headrace(folder: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
     run_command(folder, process::headrace(arguments)).await
 }
 

@@ -23,6 +23,7 @@ use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::TaskId;
 use headrace_edge::system::{SystemClock, random_job_id};
 use headrace_fhir::definitions::ResourceType;
+use headrace_lake::writing::{SyncLock, WriteError};
 use tokio::task::JoinSet;
 
 use crate::cli::{AuthMethod, ExportArgs, ExportLevel, ExportOptions, OriginOptions, Source, SourceError, SyncArgs};
@@ -42,6 +43,7 @@ use crate::stores::encryptor::FileSecretEncryptor;
 use crate::stores::private::create_private_folder;
 use crate::terminal::{print_result, printable_json, shorten};
 
+use super::lake_check::check_lake;
 use super::progress::SyncProgress;
 use super::{HttpOrigin, OriginSettings, report};
 
@@ -86,6 +88,22 @@ pub enum SyncCommandError {
         /// Error of the file system.
         #[source]
         cause: io::Error,
+    },
+    /// The lake is inside another one, or another run fills it.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// Another server has filled the lake.
+    #[error(
+        "the lake `{}` is filled from {filled_from}, and its watermark is about that server: choose another directory for {requested}",
+        .lake.display()
+    )]
+    OtherOrigin {
+        /// Path of the lake.
+        lake: PathBuf,
+        /// Base URL of the server that has filled the lake.
+        filled_from: String,
+        /// Base URL of the server that was to fill it.
+        requested: String,
     },
     /// The server cannot be used.
     #[error("the server cannot be used; nothing was written")]
@@ -150,10 +168,11 @@ pub async fn run_sync(args: &SyncArgs) -> Result<SyncStatus, SyncCommandError> {
     };
     let settings = origin_settings(credential, args.login.token_origins.clone(), &args.requests);
     let origin = HttpOrigin::new(&base, settings)?;
+    let origin_name = check_lake(&args.lake, &base).await?;
     check_origin(&origin).await?;
     let sync = Sync {
         origin,
-        request: sync_request(base, types, args.full, &args.requests),
+        request: sync_request(origin_name, types, args.full, &args.requests),
         lake: args.lake.clone(),
         state: args.state.clone().unwrap_or_else(|| args.lake.join(STATE_FOLDER)),
         deadline_hours: args.requests.sync_deadline_hours,
@@ -253,6 +272,7 @@ struct OpenSync {
     /// The space of the job table.
     space: TableSpace,
     _lock: File,
+    _lake_lock: SyncLock,
 }
 
 impl Sync {
@@ -268,6 +288,7 @@ impl Sync {
     /// Opens the lake and the state folder.
     async fn open(&self) -> Result<OpenSync, SyncCommandError> {
         create_private_folder(&self.lake).map_err(|cause| SyncCommandError::Lake { path: self.lake.clone(), cause })?;
+        let lake_lock = SyncLock::lock(&self.lake)?;
         let source = DirectoryLake::open(&self.lake);
         source.check().await.map_err(ExportError::from)?;
         let encryptor = FileSecretEncryptor::in_memory()?;
@@ -279,7 +300,7 @@ impl Sync {
         let feed = Feed { origin: SharedOrigin::new(self.origin.clone()), lake: DirectoryLakeWriter::open(&self.lake) };
         let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), output: output.clone(), clock, feed };
         let upkeep = Ports { jobs, queue, source, output, clock, feed: NoFeed };
-        Ok(OpenSync { ports, upkeep, space: dynamo.space().clone(), _lock: lock })
+        Ok(OpenSync { ports, upkeep, space: dynamo.space().clone(), _lock: lock, _lake_lock: lake_lock })
     }
 
     /// Starts or continues the job, and runs it to its end.
