@@ -17,6 +17,7 @@ mod input;
 mod json_space;
 mod known_versions;
 mod lake_objects;
+mod late;
 mod manifest;
 mod names;
 mod receipt;
@@ -33,7 +34,7 @@ use crate::progress::Progress;
 use crate::writing::{LakeBucket, LakeLock, LockClock, RewriteSettings, Staging, WriteError, check_outside_of_lakes, real_path, recover};
 
 pub use format::InputFormat;
-pub use report::{AddReport, InputPosition, LeftOut, LeftOutExample, LeftOutReason, ReferenceCounts, WatermarkChange};
+pub use report::{AddReport, InputPosition, LateChanges, LeftOut, LeftOutExample, LeftOutReason, ReferenceCounts, WatermarkChange};
 
 use completeness::Completeness;
 use input::{ContentHash, InputFile, list_files};
@@ -237,7 +238,8 @@ impl Addition<'_> {
         let mut files = lines;
         report.objects = files.len() as u64;
         if !report.is_repeat {
-            staging.write("receipt", receipt.to_lines(now, report.lost()).as_bytes())?;
+            let late: u64 = report.late.iter().map(LateChanges::count).sum();
+            staging.write("receipt", receipt.to_lines(now, report.lost(), late).as_bytes())?;
             files.push(("receipt".to_owned(), AddedFiles::receipt_name(&receipt.run)));
         }
         for (index, (folder, completeness)) in watermarks.iter().enumerate() {

@@ -11,12 +11,16 @@ use super::{OWN_FOLDER, WriteError};
 /// It is another lock than that of additions and compactions, which may run beside a synchronization: new objects have names of their
 /// own, and each of them reads the lake as it was listed.
 #[derive(Debug)]
-pub struct SyncLock(#[expect(dead_code, reason = "the lock is held as long as the file is open")] File);
+pub struct SyncLock {
+    /// The lock is held as long as the file is open.
+    _file: File,
+}
 
 impl SyncLock {
     /// Locks the lake in the directory `lake`, which is created if it does not exist.
     pub fn lock(lake: &Path) -> Result<Self, WriteError> {
-        try_lock_file(&lake.join(OWN_FOLDER), "sync.lock")?.map(Self).ok_or_else(|| WriteError::Synchronized(lake.to_owned()))
+        let file = try_lock_file(&lake.join(OWN_FOLDER), "sync.lock")?;
+        file.map(|file| Self { _file: file }).ok_or_else(|| WriteError::Synchronized(lake.to_owned()))
     }
 
     /// Fails if another process synchronizes the lake now. Creates no lake.
