@@ -242,6 +242,9 @@ impl Addition<'_> {
             staging.write("receipt", receipt.to_lines(now, report.lost(), late).as_bytes())?;
             files.push(("receipt".to_owned(), AddedFiles::receipt_name(&receipt.run)));
         }
+        // A synchronization that ends now must not move the watermark between the comparison and the commit.
+        let names = watermarks.iter().map(|(folder, _)| receipt::watermark_name(folder));
+        let _locks = names.map(|name| staging.lake().lock_watermark(&name)).collect::<Result<Vec<_>, _>>()?;
         for (index, (folder, completeness)) in watermarks.iter().enumerate() {
             let change = receipt::watermark_file(staging.lake(), folder, *completeness, now);
             if let Some(content) = &change.content {

@@ -60,6 +60,16 @@ impl LakeLock {
         }
     }
 
+    /// Lets no other process move this watermark object of a lake in a directory until the file is dropped. `None` for a bucket, which has
+    /// conditional writes.
+    pub(crate) fn lock_watermark(&self, object: &str) -> Result<Option<File>, WriteError> {
+        if self.bucket().is_some() {
+            return Ok(None);
+        }
+        let path = self.root.join(object);
+        lock_watermark(&path).map(Some).map_err(WriteError::at(&path))
+    }
+
     /// Returns the names of the files in a folder of the lake, which need not exist.
     pub(crate) fn file_names(&self, folder: &str) -> Result<Vec<String>, WriteError> {
         let Some(locked) = self.bucket() else {
@@ -120,6 +130,15 @@ pub(super) fn try_lock_file(folder: &Path, name: &str) -> Result<Option<File>, W
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(cause)) => Err(WriteError::at(&path)(cause)),
     }
+}
+
+/// Waits until no other process compares and replaces this watermark object of a lake in a directory. The lock is held until the file is
+/// dropped. Its folder is created if it does not exist.
+pub fn lock_watermark(watermark: &Path) -> io::Result<File> {
+    watermark.parent().map_or(Ok(()), create_folder)?;
+    let file = open_file(&watermark.with_extension("lock"))?;
+    file.lock()?;
+    Ok(file)
 }
 
 /// Removes a file that may not exist.

@@ -1,4 +1,4 @@
-//! The place of a lake in a directory: not within another lake, whose exports would read it, too.
+//! Keeps lakes in directories apart: none is made inside another one, whose exports would read it, too.
 
 use std::path::{Path, PathBuf};
 
