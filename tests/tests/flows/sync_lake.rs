@@ -8,7 +8,7 @@ use headrace_lake::writing::SyncLock;
 use headrace_tests::flows::sync::lake_lines;
 use headrace_tests::flows::{Result, run};
 use headrace_tests::standins::fhir_server::ServerBehavior;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::process;
 use super::sync_command::{headrace, start};
@@ -66,7 +66,9 @@ fn a_lake_that_was_filled_from_files_is_continued() -> Result<()> {
         assert_eq!(code, Some(0), "{stderr}");
         let (code, _, stderr) = headrace(folder.path(), &["sync", &http.base, "lake"]).await?;
         assert_eq!(code, Some(0), "{stderr}");
-        assert_eq!(lake_lines(&folder.path().join("lake")).await?.len(), 31);
+        let (_, checked, _) = headrace(folder.path(), &["lake", "check", "lake", "--json"]).await?;
+        let checked: Value = serde_json::from_str(&checked)?;
+        assert_eq!(checked.pointer("/types/Patient/ids"), Some(&json!(31)), "{checked}");
         Ok(())
     })
 }

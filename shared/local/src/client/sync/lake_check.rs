@@ -43,7 +43,7 @@ async fn recorded_origin(lake: &DirectoryLake) -> Result<Option<String>, SyncCom
 /// Returns a base URL in the form in which it is compared: scheme and host in lower case, without the port of the scheme and without a
 /// slash at the end.
 fn normal_form(base: &str) -> String {
-    Url::parse(base).map_or_else(|_| base.to_owned(), Url::into).trim_end_matches('/').to_owned()
+    Url::parse(base).map_or_else(|_| base.to_owned(), String::from).trim_end_matches('/').to_owned()
 }
 
 #[cfg(test)]
