@@ -14,19 +14,19 @@ use headrace_tests::flows::{Fault, FaultInjector, LocalDeployment, ManualClock, 
 use headrace_tests::standins::fhir_server::{FhirServer, HostileBehavior, IdSearch, Paging, ServerBehavior, Store, Totals};
 use proptest::prelude::*;
 
-const PATIENT: &str = "Patient";
-const OBSERVATION: &str = "Observation";
+pub(super) const PATIENT: &str = "Patient";
+pub(super) const OBSERVATION: &str = "Observation";
 
 /// A lake and a server.
-struct Scenario {
-    deployment: LocalDeployment,
-    clock: ManualClock,
-    server: FhirServer,
+pub(super) struct Scenario {
+    pub(super) deployment: LocalDeployment,
+    pub(super) clock: ManualClock,
+    pub(super) server: FhirServer,
 }
 
 impl Scenario {
     /// Creates an empty lake, and a server with Patients and Observations of the last day.
-    async fn new(behavior: ServerBehavior) -> Result<Self> {
+    pub(super) async fn new(behavior: ServerBehavior) -> Result<Self> {
         let (deployment, clock) = (LocalDeployment::with_files(&[("README", b"x")]).await?, ManualClock::default());
         let time = clock.clone();
         let server = FhirServer::new(behavior, move || time.now());
@@ -43,17 +43,17 @@ impl Scenario {
     }
 
     /// Starts a process.
-    fn process(&self, faults: FaultInjector) -> SyncProcess {
+    pub(super) fn process(&self, faults: FaultInjector) -> SyncProcess {
         SyncProcess::start(&self.deployment, &self.clock, &self.server, faults)
     }
 
     /// Runs a synchronization.
-    async fn sync(&self, request: SyncRequest) -> Result<SyncReport> {
+    pub(super) async fn sync(&self, request: SyncRequest) -> Result<SyncReport> {
         self.process(FaultInjector::none()).run(request).await
     }
 
     /// Changes, creates and deletes resources a while later.
-    fn change(&self) {
+    pub(super) fn change(&self) {
         self.clock.advance(Duration::from_secs(600));
         let at = self.clock.now();
         self.server.with_store(|store| {
@@ -65,7 +65,7 @@ impl Scenario {
     }
 
     /// Checks that the lake has exactly the resources that the server had at the watermark.
-    async fn check_equal(&self) -> Result<()> {
+    pub(super) async fn check_equal(&self) -> Result<()> {
         let moment = watermark(self.deployment.lake())?.ok_or("no watermark")?;
         let expected: BTreeMap<_, _> = self
             .server
@@ -92,7 +92,7 @@ fn check_same(lake: &BTreeMap<(String, String), String>, server: &BTreeMap<(Stri
 }
 
 /// Returns the behavior of servers that are known for them.
-fn known_servers() -> Vec<(&'static str, ServerBehavior)> {
+pub(super) fn known_servers() -> Vec<(&'static str, ServerBehavior)> {
     let default = ServerBehavior::default;
     vec![
         (
@@ -164,7 +164,7 @@ fn a_server_without_a_search_by_time_is_read_anew_each_time_and_the_report_says_
 }
 
 /// The pause that the busy server of the tests demands: longer than an attempt waits.
-const DEMANDED_PAUSE: Duration = Duration::from_secs(7_200);
+pub(super) const DEMANDED_PAUSE: Duration = Duration::from_secs(7_200);
 
 /// Returns the type and the range of time that a query is about.
 fn queried_window(query: &str) -> String {
@@ -494,7 +494,7 @@ fn a_task_that_is_announced_again_changes_nothing() -> Result<()> {
 }
 
 /// Makes a change with some requests.
-fn ongoing_change(clock: ManualClock, seed: u64) -> impl FnMut(&mut Store, u64) + Send + 'static {
+pub(super) fn ongoing_change(clock: ManualClock, seed: u64) -> impl FnMut(&mut Store, u64) + Send + 'static {
     move |store, request| {
         let number = (request.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed) >> 7;
         clock.advance(Duration::from_millis(1_300));
@@ -706,7 +706,7 @@ async fn deleted_patients(behavior: ServerBehavior, patients: u64, deleted: u64)
 }
 
 /// Returns the number of deletions of a report.
-fn deletions(report: &SyncReport) -> u64 {
+pub(super) fn deletions(report: &SyncReport) -> u64 {
     report.types.iter().filter_map(|one| one.deletions).sum()
 }
 
