@@ -66,7 +66,8 @@ impl Scenario {
 
     /// Checks that the lake has exactly the resources that the server had at the watermark.
     pub(super) async fn check_equal(&self) -> Result<()> {
-        let moment = watermark(self.deployment.lake())?.ok_or("no watermark")?;
+        // The watermark is the last moment that the lake has.
+        let moment = Millis(watermark(self.deployment.lake())?.ok_or("no watermark")?.0 + 1);
         let expected: BTreeMap<_, _> = self
             .server
             .with_store(|store| store.state_before(moment))
@@ -141,6 +142,28 @@ fn the_lake_equals_any_known_server_at_the_watermark() -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+#[test]
+fn a_change_at_the_end_of_a_run_is_after_its_watermark() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
+        // The lag is a minute. A server whose times have no fraction of a second changes many resources at this moment.
+        let end = Millis(scenario.clock.now().0 - 60_000);
+        scenario.server.with_store(|store| store.put(PATIENT, "p-1", end));
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        // An export with the watermark as its _since has what changed later only.
+        assert!(watermark(scenario.deployment.lake())?.is_some_and(|watermark| watermark < end));
+        scenario.clock.advance(Duration::from_secs(600));
+        let report = scenario.sync(small_request()).await?;
+        assert_eq!(report.types.iter().map(|one| one.resources).sum::<u64>(), 1, "{report:?}");
+        scenario.check_equal().await?;
+        // A run within the same second moves nothing.
+        let before = watermark(scenario.deployment.lake())?;
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        assert_eq!(watermark(scenario.deployment.lake())?, before);
+        Ok(())
+    })
 }
 
 #[test]
@@ -607,7 +630,7 @@ proptest! {
             let report = scenario.sync(small_request()).await?;
             if report.is_complete {
                 let lake = scenario.deployment.lake();
-                let moment = watermark(lake)?.ok_or("no watermark")?;
+                let moment = Millis(watermark(lake)?.ok_or("no watermark")?.0 + 1);
                 let state = lake_state_before(lake, moment).await?;
                 let (before, after) = scenario.server.with_store(|store| (store.state_before(moment), store.state_before(Millis(u64::MAX))));
                 for ((kind, id), text) in before {

@@ -192,7 +192,10 @@ fn a_repeated_window_is_shown_at_once_with_its_type_its_time_and_the_reason() ->
         let mut child = command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let stderr = child.stderr.take().ok_or("the error output is not piped")?;
         let line = tokio::task::spawn_blocking(move || {
-            std::io::BufReader::new(stderr).lines().map_while(std::result::Result::ok).find(|line| line.contains("is read again"))
+            std::io::BufReader::new(stderr)
+                .lines()
+                .map_while(std::result::Result::ok)
+                .find(|line| line.contains("Patient: the window up to 20"))
         });
         let line = line.await?.unwrap_or_default();
         let is_running = child.try_wait()?.is_none();

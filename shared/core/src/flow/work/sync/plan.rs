@@ -96,21 +96,29 @@ impl LakeState {
         )))
     }
 
-    /// Returns the moment up to which the lake has a type.
-    fn complete_up_to(&self, kind: ResourceType) -> Option<Millis> {
+    /// Returns the moment from which the lake may lack changes. `None` for the beginning of time.
+    ///
+    /// A synchronization has moved the watermark to the last moment that it has. Other pipelines may have forgotten changes of that moment.
+    fn end(&self) -> Option<Millis> {
+        let has_last_moment = u64::from(self.filler.job.is_some());
+        self.watermark.map(|watermark| Millis(watermark.0.saturating_add(has_last_moment)))
+    }
+
+    /// Returns the moment before which the lake has a type.
+    fn end_of_type(&self, kind: ResourceType) -> Option<Millis> {
         let has_type = self.filler.types.as_ref().is_none_or(|types| types.contains(&kind));
-        self.watermark.filter(|_| has_type)
+        self.end().filter(|_| has_type)
     }
 
     /// Returns the moment from which a type is fetched. `None` for the beginning of time.
     fn fetch_from(&self, kind: ResourceType, request: &SyncRequest) -> Option<Millis> {
-        self.complete_up_to(kind).filter(|_| !request.is_full)
+        self.end_of_type(kind).filter(|_| !request.is_full)
     }
 
     /// Returns the history of a type that shows what the windows do not. A lake without the type has nothing that a deletion could remove,
     /// unless the deletions are requested. One that has it needs them even if everything is fetched again.
     fn history_window(&self, kind: ResourceType, request: &SyncRequest, to: Millis) -> HistoryWindow {
-        let since = self.complete_up_to(kind).into_iter().chain(request.deletions_since).fold(to, Ord::min);
+        let since = self.end_of_type(kind).into_iter().chain(request.deletions_since).fold(to, Ord::min);
         HistoryWindow { since, to, is_first: self.fetch_from(kind, request).is_none() }
     }
 }
@@ -169,7 +177,7 @@ async fn take_time<W: AllPorts>(
     let lag = u64::try_from(Duration::from_secs(request.lag_seconds).as_millis()).unwrap_or(u64::MAX);
     let to = whole_second(Millis(latest.saturating_sub(lag)));
     // A watermark never goes back.
-    let to = lake.watermark.map_or(to, |watermark| to.max(watermark));
+    let to = lake.end().map_or(to, |end| to.max(end));
     let watermark = lake.watermark.map_or(Watermark::Unstated, Watermark::Object);
     let time = ExportTime { transaction_time: to, planned_at: now, watermark };
     update_leased_task(pages.ports, pages.lease, pages.settings.lease.duration, TaskUpdate::TakeTime(time)).await?;
