@@ -589,6 +589,8 @@ mod tests {
             (&["https://h/fhir", "out", "--by-sync", "--container=a"], "--container"),
             (&["https://h/fhir", "out", "--by-sync", "--retention-hours=3"], "--retention-hours"),
             (&["https://h/fhir", "out", "--by-sync", "--max-wait-hours=3"], "--max-wait-hours"),
+            (&["https://h/fhir", "out", "--by-sync", "--reconcile"], "--reconcile"),
+            (&["https://h/fhir", "out", "--reconcile"], "--reconcile"),
         ] {
             let error = Cli::try_parse_arguments([&["headrace", "export"], arguments].concat()).unwrap_err().to_string();
             assert!(error.contains(&format!("{name} would have no effect")), "{error}");

@@ -32,7 +32,7 @@ use crate::client::out_dir::{OutDirError, check_source, create_out_dir, create_s
 use crate::client::out_manifest::{EarlierExport, MANIFEST_FILE, OutManifest};
 use crate::client::progress::{DownloadProgress, Progress, print_line};
 use crate::client::report::Report;
-use crate::client::since_file::{SinceFileError, check_since_file, read_since, write_since};
+use crate::client::since_file::{SinceFileError, check_since_file, parse_since, read_since, write_since};
 use crate::client::sync::HttpOrigin;
 use crate::client::sync::command::{SyncCommandError, origin_settings, sync_for_export};
 use crate::client::timer::SystemTimer;
@@ -136,7 +136,7 @@ pub enum ExportCommandError {
     /// The server has no export operation at this base URL.
     #[error(
         "the kick-off at `{base}` was rejected with {answer}. SOURCE must be the base URL of the FHIR server, the one whose `metadata` can be read; that \
-         of headrace serve ends with /fhir"
+         of headrace serve ends with /fhir. If it is, --by-sync exports without $export: it fetches the resources by searches"
     )]
     NotFound {
         /// Base URL of the command line.
@@ -222,7 +222,12 @@ async fn export_from(args: &ExportArgs, source: Source, out: &Path) -> Result<Ex
             Err(ExportCommandError::Client(ClientError::Rejected { request: KICK_OFF, status, text }))
                 if matches!(status.as_u16(), 404 | 405 | 501) && lacks_export(args, &base).await =>
             {
-                print_line(&format!("the server has no $export ({status}: {text}): its resources are fetched by searches"));
+                if !args.quiet {
+                    print_line(&format!(
+                        "note: the server has no $export: it has rejected the kick-off with {status}: {text}, and its CapabilityStatement \
+                         names no export. Its resources are fetched by searches, as with --by-sync"
+                    ));
+                }
                 export_by_sync(args, &base, out).await
             }
             // A path without FHIR answers so as well.
@@ -286,7 +291,8 @@ fn names_no_export(statement: &[u8]) -> bool {
 async fn export_by_sync(args: &ExportArgs, base: &str, out: &Path) -> Result<ExportStatus, ExportCommandError> {
     prepare_output_dir(out, args.overwrite)?;
     let lake = out.join(LAKE_FOLDER);
-    let report = sync_for_export(args, base, &lake).await?;
+    let since = requested_since(args)?.and_then(|since| parse_since(&since));
+    let report = sync_for_export(args, base, &lake, since).await?;
     if !report.is_complete {
         let faults: Vec<String> = report.types.iter().flat_map(|one| &one.faults).take(3).cloned().collect();
         return Err(ExportCommandError::NotFetched(faults.join("; ")));
@@ -538,10 +544,15 @@ fn local_server_parameters(options: &ExportOptions) -> Vec<(&'static str, String
     parameters
 }
 
+/// Returns the time of `--since`, or that in the file of `--since-file`.
+fn requested_since(args: &ExportArgs) -> Result<Option<String>, SinceFileError> {
+    args.since_file.as_deref().map_or_else(|| Ok(args.options.since.clone()), read_since)
+}
+
 /// Returns the parameters of the export, with the time in the file of `--since-file`.
 fn options_with_since(args: &ExportArgs) -> Result<Cow<'_, ExportOptions>, SinceFileError> {
     let Some(path) = &args.since_file else { return Ok(Cow::Borrowed(&args.options)) };
-    let since = read_since(path)?;
+    let since = requested_since(args)?;
     if !args.quiet {
         let shown = path.display();
         print_line(&match &since {

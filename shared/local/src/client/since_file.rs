@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use headrace_core::vocab::clock::Millis;
 use headrace_fhir::instant::Instant;
 use tempfile::NamedTempFile;
 
@@ -95,6 +96,12 @@ pub(crate) fn read_since(path: &Path) -> Result<Option<String>, SinceFileError> 
     };
     let text = text.trim();
     Instant::parse(text).map(|_| Some(text.to_owned())).map_err(|_| SinceFileError::NoInstant(path.to_owned()))
+}
+
+/// Parses a time after which to export, rounded down to milliseconds. Returns `None` for a text that the export rejects.
+pub(crate) fn parse_since(text: &str) -> Option<Millis> {
+    // No server has changes from before 1970.
+    Instant::parse(text).ok().map(|since| Millis::from_instant(since).unwrap_or(Millis(0)))
 }
 
 /// Writes the time of a complete export. The file has either the old or the new time, also after a power failure. A link stays, and the

@@ -19,6 +19,7 @@ use headrace_core::ports::{
     Clock as _, Feed, JobLists as _, JobStore as _, LeaseSettings, NoFeed, OriginError, OriginRequest, OriginServer as _, Ports,
     ResourceSource as _, TaskStore as _,
 };
+use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::TaskId;
 use headrace_edge::system::{SystemClock, random_job_id};
@@ -191,7 +192,17 @@ fn print_report(report: &SyncReport, args: &SyncArgs) {
     } else if !args.quiet {
         print_result(&report::result(report, &args.lake.to_string_lossy()));
     }
-    report::remarks(report).iter().filter(|remark| !args.quiet || remark.starts_with("error")).for_each(|remark| print_line(remark));
+    print_remarks(report, args.quiet);
+    if !args.quiet
+        && let Some(types) = report::types_of_unknown_deletions(report, false)
+    {
+        print_line(&format!("note: it is not known which resources the server has deleted, of {types}"));
+    }
+}
+
+/// Prints the remarks of a report to standard error, or only the errors.
+fn print_remarks(report: &SyncReport, is_quiet: bool) {
+    report::remarks(report).iter().filter(|remark| !is_quiet || remark.starts_with("error")).for_each(|remark| print_line(remark));
 }
 
 /// Parses the names of types.
@@ -226,6 +237,7 @@ pub(crate) fn sync_request(origin: String, types: Option<BTreeSet<ResourceType>>
         is_full,
         reconciles: options.reconcile,
         ignores_totals: options.ignore_totals,
+        deletions_since: None,
     }
 }
 
@@ -405,7 +417,14 @@ async fn run_upkeep(ports: LocalPorts<NoFeed>) {
 }
 
 /// Fetches the resources that an export needs into a lake. Continues if the lake is that of an interrupted export. Returns the report.
-pub(crate) async fn sync_for_export(args: &ExportArgs, base: &str, lake: &Path) -> Result<SyncReport, Box<SyncCommandError>> {
+///
+/// * `since`: the moment after which the export has changes and deletions. `None` if it has everything.
+pub(crate) async fn sync_for_export(
+    args: &ExportArgs,
+    base: &str,
+    lake: &Path,
+    since: Option<Millis>,
+) -> Result<SyncReport, Box<SyncCommandError>> {
     let run = async {
         let base = base.trim_end_matches('/').to_owned();
         let types = types_for_export(&args.options)?;
@@ -414,7 +433,7 @@ pub(crate) async fn sync_for_export(args: &ExportArgs, base: &str, lake: &Path) 
         check_origin(&origin).await?;
         let sync = Sync {
             origin,
-            request: sync_request(base, types, false, &args.searches),
+            request: SyncRequest { deletions_since: since, ..sync_request(base, types, false, &args.searches) },
             lake: lake.to_owned(),
             state: lake.join(STATE_FOLDER),
             deadline_hours: args.searches.sync_deadline_hours,
@@ -422,7 +441,15 @@ pub(crate) async fn sync_for_export(args: &ExportArgs, base: &str, lake: &Path) 
             is_quiet: args.quiet,
         };
         let report = sync.run().await?;
-        report::remarks(&report).iter().filter(|remark| !args.quiet || remark.starts_with("error")).for_each(|remark| print_line(remark));
+        print_remarks(&report, args.quiet);
+        if since.is_some()
+            && let Some(types) = report::types_of_unknown_deletions(&report, true)
+        {
+            print_line(&format!(
+                "attention: it is not known which resources the server has deleted, of {types}: this export of changes has no deletions of \
+                 these types, and only an export of everything shows what is left"
+            ));
+        }
         Ok(report)
     };
     run.await.map_err(Box::new)
