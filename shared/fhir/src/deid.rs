@@ -27,6 +27,7 @@ use time::{Date, Time};
 
 use crate::definitions::{FhirVersion, ResourceType};
 use crate::json::JsonValue;
+use crate::semantics::reference::BaseUrls;
 use config::{DateShiftScope, Method, ParsedConfig, ProcessingErrors};
 use engine::DeidEngine;
 pub use error::{
@@ -167,10 +168,19 @@ pub struct Deidentifier {
 }
 
 impl Deidentifier {
+    /// Returns the de-identifier for a lake with these base URLs: only references below them name patients of resources in entries. By
+    /// default, those with any base URL do.
+    #[must_use]
+    pub fn with_base_urls(mut self, base_urls: BaseUrls) -> Self {
+        self.engine.set_base_urls(base_urls);
+        self
+    }
+
     /// Appends the de-identified resource to `out` as one line without its newline.
     ///
     /// * `line`: one complete resource.
-    /// * `patient`: the id of the patient whose compartment contains the resource; needed for `dateShiftScope: "patient"`.
+    /// * `patient`: the id of the patient whose compartment contains the resource; needed for `dateShiftScope: "patient"`. Resources in
+    ///   entries of a Bundle or in Parameters have the patients that they name.
     ///
     /// Elements that no rule applies to are copied byte for byte. Nothing is appended if the resource fails.
     pub fn deidentify(&self, line: &[u8], patient: Option<&str>, out: &mut Vec<u8>) -> Result<Deidentified, DeidFailure> {

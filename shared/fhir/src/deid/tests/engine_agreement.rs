@@ -199,9 +199,15 @@ fn observations(depth: usize) -> BoxedStrategy<String> {
     resource("Observation", members)
 }
 
-/// Generates a Patient or an Observation.
+/// Generates a Bundle of Patients and Observations.
+fn bundles() -> BoxedStrategy<String> {
+    let entry = prop_oneof![patients(), observations(0)].prop_map(|resource| format!(r#"{{"resource":{resource}}}"#)).boxed();
+    resource("Bundle", vec![("id", fixed(&[r#""b""#])), ("timestamp", fixed(&[r#""2020-01-02T03:04:05Z""#])), ("entry", list(entry))])
+}
+
+/// Generates a Patient, an Observation or a Bundle of them.
 fn resources() -> BoxedStrategy<String> {
-    prop_oneof![patients(), observations(0), observations(1)].boxed()
+    prop_oneof![patients(), observations(0), observations(1), bundles()].boxed()
 }
 
 /// Returns JSON in a form that does not depend on the order of members.
@@ -331,6 +337,73 @@ fn the_streaming_engine_handles_ordinary_resources() {
         assert!(streamed.is_some());
         assert_eq!(streamed, by_tree);
     }
+}
+
+#[test]
+fn both_engines_move_the_dates_of_an_entry_by_its_own_patient() {
+    let date = "2015-02-07";
+    let contained = format!(r#""contained":[{{"resourceType":"Patient","id":"q","birthDate":"{date}"}}]"#);
+    let observation = |id: &str, subject: &str| {
+        format!(r#"{{"resourceType":"Observation",{id}{subject}"status":"final",{contained},"effectiveDateTime":"{date}"}}"#)
+    };
+    let subject = |id: &str| format!(r#""subject":{{"reference":"Patient/{id}"}},"#);
+    let resources = [
+        format!(r#"{{"resourceType":"Patient","id":"q","birthDate":"{date}"}}"#),
+        observation(r#""id":"o","#, &subject("p")),
+        observation("", &subject("q")),
+        observation(r#""id":"p","#, ""),
+    ];
+    let patients = ["q", "p", "q", "p"];
+    let entries: Vec<_> = resources.iter().map(|resource| format!(r#"{{"resource":{resource}}}"#)).collect();
+    let identifier = format!(r#""identifier":{{"period":{{"start":"{date}"}}}}"#);
+    let bundle = format!(r#"{{"resourceType":"Bundle","id":"b","entry":[{}],{identifier}}}"#, entries.join(","));
+    let hash = ["Resource.id", r#""method":"cryptoHash""#];
+    let references = ["nodesByType('Reference').reference", r#""method":"cryptoHash""#];
+    let shifts = ["date", "dateTime"].map(|name| format!("nodesByType('{name}')"));
+    let shifts = shifts.iter().map(|path| [path.as_str(), r#""method":"dateShift""#]);
+    let config = configuration(
+        &[hash, references].into_iter().chain(shifts).collect::<Vec<_>>(),
+        r#""dateShiftKey":"k","dateShiftScope":"patient""#,
+    );
+    let deidentifier = deidentifier(&config);
+    // A Patient alone shows how far the dates of a patient move.
+    let moved = |id: &str| {
+        let patient = format!(r#"{{"resourceType":"Patient","id":"{id}","birthDate":"{date}"}}"#);
+        let mut out = Vec::new();
+        deidentifier.deidentify(patient.as_bytes(), Some(id), &mut out).unwrap();
+        parse_json(&String::from_utf8(out).unwrap())["birthDate"].clone()
+    };
+    assert_ne!(moved("p"), moved("q"));
+    let [mut streamed, mut by_tree] = [Vec::new(), Vec::new()];
+    deidentify_streaming(&deidentifier.engine, &bundle, None, &mut streamed).unwrap();
+    deidentifier.deidentify_with_tree(bundle.as_bytes(), None, &mut by_tree).unwrap();
+    assert_eq!(canonical(&streamed), canonical(&by_tree));
+    assert!(deidentifier.explain(bundle.as_bytes(), None).unwrap().is_exact, "the preview shows the same");
+    let output = parse_json(&String::from_utf8(streamed).unwrap());
+    for (entry, patient) in output["entry"].as_array().unwrap().iter().zip(patients) {
+        let resource = &entry["resource"];
+        let dates = [&resource["birthDate"], &resource["effectiveDateTime"], &resource["contained"][0]["birthDate"]];
+        let moved = moved(patient);
+        assert!(dates.iter().all(|date| date.is_null() || **date == moved), "{patient}: {resource}");
+    }
+    assert_eq!(output["identifier"]["period"]["start"], moved("b"), "the dates of the Bundle follow its entries, and move by its own id");
+}
+
+#[test]
+fn references_to_patients_elsewhere_do_not_move_the_dates_of_an_entry() {
+    let config =
+        configuration(&[["nodesByType('dateTime')", r#""method":"dateShift""#]], r#""dateShiftKey":"k","dateShiftScope":"patient""#);
+    let observation =
+        r#"{"resourceType":"Observation","id":"o","subject":{"reference":"https://other.org/Patient/p"},"effectiveDateTime":"2015-02-07"}"#;
+    let bundle = format!(r#"{{"resourceType":"Bundle","id":"b","entry":[{{"resource":{observation}}}]}}"#);
+    let moved = |bases: BaseUrls, resource: &str, pointer: &str| {
+        let deidentifier = deidentifier(&config).with_base_urls(bases);
+        parse_json(&deidentify(&deidentifier, resource).unwrap()).pointer(pointer).unwrap().clone()
+    };
+    let own = BaseUrls::only(["https://example.org".to_owned()]);
+    let in_bundle = "/entry/0/resource/effectiveDateTime";
+    assert_eq!(moved(own.clone(), &bundle, in_bundle), moved(own, observation, "/effectiveDateTime"), "by its id");
+    assert_ne!(moved(BaseUrls::any(), &bundle, in_bundle), moved(BaseUrls::any(), observation, "/effectiveDateTime"), "by the patient");
 }
 
 /// A Bundle with the ids of a patient in addresses, before and after the patient itself.
