@@ -311,6 +311,7 @@ impl Service {
         (!self.requires_authentication).then(|| PageTable {
             store: self.ports.jobs.clone(),
             policy: Some(self.settings.policy.clone()),
+            output: Some(self.ports.output.clone()),
             requires_client: false,
             sends_events: Some(self.sends_events),
         })
