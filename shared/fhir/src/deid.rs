@@ -36,7 +36,7 @@ pub use error::{
 };
 use fhirpath::EvaluationClock;
 pub use keys::{DeidKeys, DeidKeysError, MAX_KEYS_BYTES, RANDOM_KEY_BYTES};
-use plan::{PlanCache, bundle_address_rule};
+use plan::{PlanCache, implied_rules};
 use security_labels::{SecurityLabel, SecurityLabels, write_security_labels};
 use streaming::{NeedsTree, deidentify_streaming};
 use tools::{ConfigLinter, StepRecorder, increment_remarks, key_remarks, known_date_remarks, true_date_remark};
@@ -78,7 +78,7 @@ impl DeidConfig {
     /// Fails with all errors of the file: rules that cannot be applied, settings out of range, duplicate members.
     pub fn parse(text: &[u8], version: FhirVersion) -> Result<Self, DeidConfigError> {
         let mut config = ParsedConfig::parse(text, version)?;
-        let implied = bundle_address_rule(&config);
+        let implied = implied_rules(&config);
         config.rules.extend(implied);
         Ok(Self { config: Arc::new(config), plans: Arc::default() })
     }

@@ -447,6 +447,43 @@ fn both_engines_hide_the_ids_in_the_addresses_of_bundles_like_those_of_resources
 }
 
 #[test]
+fn both_engines_hide_ids_in_the_values_of_parameters_and_tasks_like_those_of_resources() {
+    let task = r#"{"resourceType":"Task","id":"t","input":[{"valueId":"MRN-1"},{"valueCode":"x"}],"output":[{"valueId":"MRN-1"}]}"#;
+    let part = r#"{"name":"b","part":[{"name":"c","valueId":"MRN-1"}]}"#;
+    let nested = r#"{"name":"r","resource":{"resourceType":"Patient","id":"MRN-1"}}"#;
+    let parameters = format!(r#"{{"resourceType":"Parameters","id":"p","parameter":[{{"name":"a","valueId":"MRN-1"}},{part},{nested}]}}"#);
+    let written = |rules: &[[&str; 2]], resource: &str| {
+        let config = configuration(rules, r#""cryptoHashKey":"0123456789abcdef0123456789abcdef""#);
+        let [streamed, by_tree] = outputs_of_both_engines(&config, resource);
+        assert!(streamed.is_some() && streamed == by_tree, "{config}\n{streamed:?}\n{by_tree:?}");
+        parse_json(&deidentify(&deidentifier(&config), resource).unwrap())
+    };
+    let (hash, redact, keep) = (r#""method":"cryptoHash""#, r#""method":"redact""#, r#""method":"keep""#);
+    let ids = ["Resource.id", hash];
+    let (hashed_task, hashed) = (written(&[ids], task), written(&[ids], &parameters));
+    let id = &hashed["parameter"][2]["resource"]["id"];
+    assert_eq!(id.as_str().unwrap().len(), 64);
+    for value in [
+        &hashed["parameter"][0]["valueId"],
+        &hashed["parameter"][1]["part"][0]["valueId"],
+        &hashed_task["input"][0]["valueId"],
+        &hashed_task["output"][0]["valueId"],
+    ] {
+        assert_eq!(value, id);
+    }
+    assert_eq!(hashed_task["input"][1]["valueCode"], "x");
+    assert!(!written(&[["Resource.id", redact]], task).to_string().contains("MRN-1"));
+    // Rules of the file come first, and nothing changes if no rule hides ids.
+    for rules in [&[["Task.input", keep], ids][..], &[["Patient.name", redact]]] {
+        assert_eq!(written(rules, task)["input"][0]["valueId"], "MRN-1", "{rules:?}");
+    }
+    let config = DeidConfig::parse(configuration(&[ids], "").as_bytes(), FhirVersion::R4).unwrap();
+    let coverage = config.coverage(ResourceType::parse("Task").unwrap()).unwrap();
+    let treatment = |path: &str| coverage.elements.iter().find(|element| element.path == path).map(|element| element.treatment);
+    assert_eq!(treatment("Task.input.valueId"), Some(DeidTreatment::Hashed));
+}
+
+#[test]
 fn ids_that_a_condition_may_hide_are_hidden_in_the_addresses_of_bundles() {
     let config = configuration(&[["Patient.where(active).id", r#""method":"cryptoHash""#]], "");
     let bundle = deidentify(&deidentifier(&config), BUNDLE).unwrap();
