@@ -34,7 +34,7 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(error) => return Err(error),
     };
     if is_accessible_by_others(&file.metadata()?) {
-        return Err(io::Error::other(format!("other users can read it; remove their access: chmod 600 {}", path.display())));
+        return Err(io::Error::other("other users can read it; remove their access: chmod 600"));
     }
     let mut bytes = Vec::new();
     file.take(MAX_KEYS_BYTES as u64 + 1).read_to_end(&mut bytes)?;
@@ -45,7 +45,8 @@ fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 fn unusable(path: &Path, cause: &io::Error) -> StoreError {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     StoreError::Misconfigured {
-        remedy: format!("the keys file `{name}` cannot be used; the operator of the server finds the reason in its log"),
-        cause: format!("`{}`: {cause}", path.display()).into(),
+        remedy: format!("the keys file `{name}` cannot be used: {cause}"),
+        // The path completes the command.
+        cause: format!("{cause} {}", path.display()).into(),
     }
 }
