@@ -45,7 +45,7 @@ pub enum ServeCommandError {
     Stopped(#[source] io::Error),
 }
 
-/// What is kept after a stop, and how to go on.
+/// The end of the messages about a stop: the kept state, and the way to go on.
 const AFTER_STOP: &str = "files and exports are kept, and unfinished exports resume at the next start with the same state folder";
 
 /// Runs the server until it is interrupted. Prints its base URL once it accepts requests.
