@@ -62,7 +62,7 @@ pub(super) fn deidentify_tree<'a>(
 
 /// Collects the date offsets of the resources in entries below a resource. Rules can change the references to their patients, so this
 /// comes before them.
-fn collect_entry_offsets<'e>(engine: &DeidEngine, tree: &ElementTree<'_>, root: NodeId, offsets: &mut HashMap<NodeId, DateOffset<'e>>) {
+fn collect_entry_offsets(engine: &DeidEngine, tree: &ElementTree<'_>, root: NodeId, offsets: &mut HashMap<NodeId, DateOffset<'_>>) {
     for nested in tree.nested_resources(root) {
         // A contained resource is a part of its container.
         if tree.element(nested) != "contained"
