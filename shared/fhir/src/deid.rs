@@ -27,6 +27,7 @@ use time::{Date, Time};
 
 use crate::definitions::{FhirVersion, ResourceType};
 use crate::json::JsonValue;
+use crate::semantics::reference::BaseUrls;
 use config::{DateShiftScope, Method, ParsedConfig, ProcessingErrors};
 use engine::DeidEngine;
 pub use error::{
@@ -35,7 +36,7 @@ pub use error::{
 };
 use fhirpath::EvaluationClock;
 pub use keys::{DeidKeys, DeidKeysError, MAX_KEYS_BYTES, RANDOM_KEY_BYTES};
-use plan::{PlanCache, bundle_address_rule};
+use plan::{PlanCache, implied_rules};
 use security_labels::{SecurityLabel, SecurityLabels, write_security_labels};
 use streaming::{NeedsTree, deidentify_streaming};
 use tools::{ConfigLinter, StepRecorder, increment_remarks, key_remarks, known_date_remarks, true_date_remark};
@@ -77,7 +78,7 @@ impl DeidConfig {
     /// Fails with all errors of the file: rules that cannot be applied, settings out of range, duplicate members.
     pub fn parse(text: &[u8], version: FhirVersion) -> Result<Self, DeidConfigError> {
         let mut config = ParsedConfig::parse(text, version)?;
-        let implied = bundle_address_rule(&config);
+        let implied = implied_rules(&config);
         config.rules.extend(implied);
         Ok(Self { config: Arc::new(config), plans: Arc::default() })
     }
@@ -167,10 +168,19 @@ pub struct Deidentifier {
 }
 
 impl Deidentifier {
+    /// Returns the de-identifier for a lake with these base URLs: only references below them name patients of resources in entries. By
+    /// default, those with any base URL do.
+    #[must_use]
+    pub fn with_base_urls(mut self, base_urls: BaseUrls) -> Self {
+        self.engine.set_base_urls(base_urls);
+        self
+    }
+
     /// Appends the de-identified resource to `out` as one line without its newline.
     ///
     /// * `line`: one complete resource.
-    /// * `patient`: the id of the patient whose compartment contains the resource; needed for `dateShiftScope: "patient"`.
+    /// * `patient`: the id of the patient whose compartment contains the resource; needed for `dateShiftScope: "patient"`. Resources in
+    ///   entries of a Bundle or in Parameters have the patients that they name.
     ///
     /// Elements that no rule applies to are copied byte for byte. Nothing is appended if the resource fails.
     pub fn deidentify(&self, line: &[u8], patient: Option<&str>, out: &mut Vec<u8>) -> Result<Deidentified, DeidFailure> {

@@ -48,8 +48,8 @@ pub use lake::{
     AddToLakeArgs, AddedFormat, AddedVersions, CheckLakeArgs, CompactLakeArgs, LakeArgs, LakeCommand, LakeLocation, LakeOptions,
 };
 pub use schedules::{
-    AddScheduleArgs, ChangeScheduleArgs, ListSchedulesArgs, ScheduleArgs, ScheduleOption, ScheduleWebhookArgs, SchedulesArgs,
-    SchedulesCommand, ShowScheduleArgs,
+    AddScheduleArgs, ChangeScheduleArgs, ListSchedulesArgs, ScheduleArgs, ScheduleOption, ScheduleServerOptions, ScheduleWebhookArgs,
+    SchedulesArgs, SchedulesCommand, ShowScheduleArgs,
 };
 pub use source::{Source, SourceError};
 pub use sync::{AuthMethod, OriginOptions, SigningOptions, SyncArgs};
@@ -708,7 +708,7 @@ mod tests {
         ] {
             assert_eq!(service_options(&[argument]).settings().unwrap_err().setting, setting);
         }
-        for rule in ["later", "15", "P1M", "pt15m"] {
+        for rule in ["later", "15", "P1M", "pt15m", "P367D", "PT99999999H", "P999999999W", "PT9999999999H"] {
             let options = service_options(&[&format!("--lake-watermark={rule}")]);
             assert_eq!(options.settings().unwrap_err().setting, Setting::LakeWatermark, "{rule}");
             assert_eq!(options.lake_settings().unwrap_err().setting, Setting::LakeWatermark, "{rule}");

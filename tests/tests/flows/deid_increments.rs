@@ -11,7 +11,7 @@ use headrace_tests::flows::{
 };
 use serde_json::Value;
 
-use crate::process::{command_result, headrace};
+use crate::process::{Server, command_result, headrace};
 
 /// Configuration that hashes all ids and keeps everything else, except the time of the last change.
 const CONFIG: &str = r#"{"fhirPathRules":[
@@ -243,8 +243,46 @@ fn the_cli_makes_keys_and_exports_two_nights_that_join() -> Result<()> {
     assert!(gone.iter().all(|id| deleted.contains(&format!("Patient/{id}"))), "{deleted}");
     std::os::unix::fs::symlink(path("study.keys"), path("link"))?;
     std::fs::set_permissions(path("study.keys"), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-    assert!(export("night3", &[]).unwrap_err().to_string().contains("other users can read"));
+    let error = export("night3", &[]).unwrap_err().to_string();
+    let remedy = format!("chmod 600 {}", path("study.keys").display());
+    assert!(error.contains("other users can read") && error.contains(&remedy), "{error}");
     Ok(())
+}
+
+/// Starts a server with a keys file that other users can read. The log names the file and the remedy, and a client learns no path.
+#[test]
+fn a_server_reports_a_keys_file_that_others_can_read_to_its_operator() -> Result<()> {
+    run(async || {
+        let folder = tempfile::tempdir()?;
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(path("state/files/anonymization"))?;
+        std::fs::create_dir(path("lake"))?;
+        std::fs::write(path("lake/one.ndjson"), FIRST_NIGHT.join("\n"))?;
+        std::fs::write(path("state/files/anonymization/config.json"), CONFIG)?;
+        let keys = path("state/files/anonymization/config.json.keys");
+        std::fs::write(&keys, KEYS)?;
+        let set_mode = |mode| std::fs::set_permissions(&keys, std::os::unix::fs::PermissionsExt::from_mode(mode));
+        set_mode(0o644)?;
+        std::fs::set_permissions(path("state"), std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+        let server = Server::start_logging(&path("lake"), &path("state"), &[], &path("log"))?;
+        let http = reqwest::Client::new();
+        let kick_off = || {
+            let request = http.get(format!("{}{EXPORT}", server.base)).header("accept", "application/fhir+json");
+            request.header("prefer", "respond-async").send()
+        };
+        let response = kick_off().await?;
+        let (status, outcome) = (response.status().as_u16(), response.text().await?);
+        let folder_name = folder.path().to_string_lossy().into_owned();
+        assert!(status == 500 && outcome.contains("OperationOutcome") && outcome.contains("`config.json.keys`"), "{status} {outcome}");
+        assert!(!outcome.contains(&folder_name), "{outcome}");
+        set_mode(0o600)?;
+        assert_eq!(kick_off().await?.status().as_u16(), 202, "the file is read anew for each export");
+        drop(server);
+        let log = std::fs::read_to_string(path("log"))?;
+        let remedy = format!("chmod 600 {}", keys.display());
+        assert_eq!(log.lines().filter(|line| line.contains(&remedy)).count(), 2, "at the start, and for the kick-off: {log}");
+        Ok(())
+    })
 }
 
 /// Kills an export while it runs. Neither the configuration nor a key may be in any file of the output directory.

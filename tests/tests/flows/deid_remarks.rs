@@ -177,6 +177,25 @@ fn a_report_counts_what_each_rule_does_and_shows_no_value() -> Result<()> {
 }
 
 #[test]
+fn a_report_says_what_an_export_does_to_resources_that_cannot_be_deidentified() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| -> PathBuf { folder.path().join(name) };
+    std::fs::create_dir(path("lake"))?;
+    std::fs::write(path("lake/all.ndjson"), r#"{"resourceType":"Observation","id":"o","valueString":"secret words"}"#)?;
+    for (errors, effect) in
+        [("raise", "it ends the export"), ("skip", "an export keeps its type only"), ("quarantine", "an export leaves it out")]
+    {
+        let rule = r#"{"path":"Observation.where(value > 5).value","method":"redact"}"#;
+        std::fs::write(path("config.json"), format!(r#"{{"processingErrors":"{errors}","fhirPathRules":[{rule}]}}"#))?;
+        let output = headrace(&["deid", "report"]).arg(path("config.json")).arg(path("lake")).output()?;
+        let text = String::from_utf8(output.stdout)?;
+        assert!(!output.status.success() && text.contains("1 resource cannot be de-identified: rule 1"), "{errors}: {text}");
+        assert!(text.contains(effect) && !text.contains("secret"), "{errors}: {text}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_line_that_is_left_out_is_named_in_the_log_and_not_in_the_files() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = |name: &str| folder.path().join(name);

@@ -275,7 +275,13 @@ fn an_export_that_is_stopped_leaves_no_state_and_logs_no_error() -> Result<()> {
         let mut text = String::new();
         child.stderr.take().ok_or("no output")?.read_to_string(&mut text)?;
         assert_eq!(status.code(), Some(1), "{signal}: {text}");
-        assert!(text.contains("interrupted") && !text.contains("ERROR") && !text.contains("WARN"), "{signal}: {text}");
+        assert!(
+            text.contains("interrupted")
+                && text.contains("repeat the command with --overwrite")
+                && !text.contains("ERROR")
+                && !text.contains("WARN"),
+            "{signal}: {text}"
+        );
         assert!(!folder.out().exists(), "{signal}");
     }
     Ok(())

@@ -112,6 +112,47 @@ fn a_schedule_is_changed_and_keeps_what_the_change_does_not_name() -> Result<()>
 }
 
 #[test]
+fn a_schedule_is_rejected_for_an_anonymization_configuration_that_no_run_would_use() -> Result<()> {
+    let cli = SchedulesCli::new()?;
+    let folder = cli.state().join("files/anonymization");
+    std::fs::create_dir_all(&folder)?;
+    let write = |name: &str, rules: &str| {
+        std::fs::write(folder.join(name), format!(r#"{{"fhirPathRules":[{rules}],"parameters":{{"dateShiftScope":"patient"}}}}"#))
+    };
+    write("typo.json", r#"{"path":"Patient.nmae","method":"redact"},{"path":"Patient.name","method":"redact"}"#)?;
+    write("broken.json", r#"{"path":"Patient.name.where(","method":"redact"}"#)?;
+    write("good.json", r#"{"path":"Patient.name","method":"redact"}"#)?;
+    let shifts = ["date", "dateTime"].map(|name| format!(r#"{{"path":"nodesByType('{name}')","method":"dateShift"}}"#));
+    let known = r#"{"path":"nodesByType('instant')","method":"redact"}"#;
+    write("shifted.json", &[&[known.to_owned()][..], &shifts].concat().join(","))?;
+    let anonymized = |name: &str, more: &[&str]| -> Vec<String> {
+        let all = ["--every", "P1D", "--container", "study", "--anonymization-config", name];
+        all.iter().chain(more).map(|argument| (*argument).to_owned()).collect()
+    };
+    let run = |command: &str, name: &str, more: &[&str]| {
+        let arguments = anonymized(name, more);
+        cli.run(&[command, "study"].into_iter().chain(arguments.iter().map(String::as_str)).collect::<Vec<_>>())
+    };
+    let accepted = ["--accept-remarks", "selects-nothing:1"];
+    for (name, more, words) in [
+        ("missing.json", &[][..], "there is no configuration `missing.json` in the folder `anonymization`"),
+        ("broken.json", &[], "the configuration `broken.json` cannot be used"),
+        ("typo.json", &[], "accept the remarks: --accept-remarks selects-nothing:1"),
+        ("shifted.json", &["--accept-remarks", "known-date", "--incremental"], "shifted-increment"),
+    ] {
+        let error = run("add", name, more)?.unwrap_err();
+        assert!(error.contains("the export would be rejected") && error.contains(words), "{name}: {error}");
+    }
+    assert!(cli.run(&["list"])??.contains("there are no schedules"), "nothing was added");
+    run("add", "typo.json", &accepted)??;
+    run("change", "good.json", &[])??;
+    let error = run("change", "typo.json", &[])?.unwrap_err();
+    assert!(error.contains("selects-nothing:1"), "{error}");
+    assert!(cli.run(&["show", "study"])??.contains("_anonymizationConfig=good.json"));
+    Ok(())
+}
+
+#[test]
 fn a_schedule_that_could_never_run_is_rejected_when_it_is_added() -> Result<()> {
     let cli = SchedulesCli::new()?;
     for (arguments, words) in [

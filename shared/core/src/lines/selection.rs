@@ -133,6 +133,8 @@ impl Selection {
     /// * `patient_set`: patients of the export, as stored by the plan task.
     pub fn new(job: &Job, lake: &LakeSettings, patient_set: Option<PatientSet>, deid: Option<JobDeidentifier>) -> Result<Self, StoreError> {
         let request = &job.request;
+        let deid =
+            deid.map(|JobDeidentifier { rules, secret }| JobDeidentifier { rules: rules.with_base_urls(lake.bases.clone()), secret });
         // The request was valid at the kick-off, so that an error here is damage of the stored job.
         let unreadable = |detail: String| StoreError::Unreadable { store: "the job table", detail };
         let now = Instant::from_millis(job.created_at.0);

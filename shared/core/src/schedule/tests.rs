@@ -87,6 +87,8 @@ fn times_that_a_schedule_cannot_have_are_rejected() {
         ("daily", None, "PT6H"),
         ("PT59S", None, "a minute"),
         ("PT0S", None, "a minute"),
+        ("PT99999999H", None, "a minute"),
+        ("P999999999W", None, "a minute"),
         ("P367D", None, "366 days"),
         ("PT6H", Some("Europe/Berlin"), "no time zone"),
     ] {

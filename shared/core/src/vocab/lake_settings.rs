@@ -35,15 +35,18 @@ pub enum LakeWatermark {
 }
 
 impl LakeWatermark {
+    /// The longest delay. A longer one is a mistake: exports would contain nothing of the last year, or nothing at all.
+    pub const MAX_LAG: Duration = Duration::from_secs(366 * 86_400);
+
     /// Parses the setting: `auto`, `now`, `object`, `arrival`, or a delay as an ISO 8601 duration such as `PT15M`. Returns `None` for
-    /// any other text.
+    /// any other text, and for a delay above [`Self::MAX_LAG`].
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "auto" => Some(Self::Auto),
             "now" => Some(Self::Now),
             "object" => Some(Self::Object),
             "arrival" => Some(Self::Arrival),
-            _ => parse_iso_duration(text).map(Self::Lag),
+            _ => parse_iso_duration(text).filter(|lag| *lag <= Self::MAX_LAG).map(Self::Lag),
         }
     }
 }

@@ -216,8 +216,11 @@ pub fn parse_lake_versions(text: &str) -> Result<LakeVersions, ConfigError> {
 
 /// Parses the moment up to which the lake is complete.
 pub fn parse_lake_watermark(text: &str) -> Result<LakeWatermark, ConfigError> {
-    let problem =
-        || format!("is `{text}`: set auto, now, object, arrival, or a delay in weeks, days, hours, minutes and seconds such as PT15M");
+    let problem = || {
+        format!(
+            "is `{text}`: set auto, now, object, arrival, or a delay of up to 366 days in weeks, days, hours, minutes and seconds such as PT15M"
+        )
+    };
     LakeWatermark::parse(text).ok_or_else(|| ConfigError { setting: Setting::LakeWatermark, problem: problem() })
 }
 

@@ -14,6 +14,9 @@ use super::plan::{IdTreatment, Plan, PlanCache};
 use super::primitive::{JsonForm, PrimitiveContext, PrimitiveRole};
 use super::security_labels::{SecurityLabel, SecurityLabels};
 use crate::definitions::ResourceType;
+use crate::json::JsonValue;
+use crate::semantics::compartment::PatientCompartment;
+use crate::semantics::reference::BaseUrls;
 
 /// A configuration with its keys and compiled plans; independent of any resource.
 pub(super) struct DeidEngine {
@@ -26,6 +29,8 @@ pub(super) struct DeidEngine {
     noise_hasher: Hasher,
     date_shift_key: DateShiftKey,
     encrypt_key: Vec<u8>,
+    /// Finds the patients of resources in entries; `None` if dates do not move by patients.
+    compartment: Option<PatientCompartment>,
 }
 
 impl fmt::Debug for DeidEngine {
@@ -80,7 +85,10 @@ impl DeidEngine {
             "" => hex::encode(derive("dateShiftKey")),
             key => key.to_owned(),
         };
+        let moves_by_patient = parameters.date_shift_scope == DateShiftScope::Patient && parameters.fixed_offset_days.is_none();
+        let compartment = (moves_by_patient && config.shifts_dates()).then(|| PatientCompartment::new(config.version, BaseUrls::any()));
         Self {
+            compartment,
             crypto_hashes: Mutex::default(),
             crypto_hasher: Hasher::new(&key_or_derived(&parameters.crypto_hash_key, "cryptoHashKey")),
             noise_hasher: Hasher::new(&derive("noise")),
@@ -90,6 +98,28 @@ impl DeidEngine {
             plans,
             clock,
         }
+    }
+
+    /// Sets the base URLs of the references to patients of the lake.
+    pub(super) fn set_base_urls(&mut self, base_urls: BaseUrls) {
+        if let Some(compartment) = &mut self.compartment {
+            *compartment = PatientCompartment::new(self.config.version, base_urls);
+        }
+    }
+
+    /// Returns true if dates move by patients, so that a resource in an entry can have another offset than the resource around it.
+    pub(super) fn has_entry_offsets(&self) -> bool {
+        self.compartment.is_some()
+    }
+
+    /// Returns the date offset of a resource in an entry of another one: the same as outside of it, by its own patient or else by its own
+    /// id. Returns `None` if the offset is that of the resource around it.
+    ///
+    /// `json` begins with the resource, before any rule has changed it.
+    pub(super) fn entry_offset(&self, resource_type: ResourceType, json: JsonValue<'_>) -> Option<DateOffset<'static>> {
+        let patient = self.compartment.as_ref()?.first_patient_of_nested(resource_type, json);
+        let own_id = || json.member("id").and_then(JsonValue::text).map(Cow::into_owned);
+        Some(DateOffset { id: patient.or_else(own_id)?.into(), days: None })
     }
 
     /// Returns the plan for a resource type, or `None` if the FHIR version does not define the type.

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::config::Parameters;
 use super::error::{DeidConfigError, DeidConfigIssue};
+use crate::json::duplicate_member;
 
 /// The maximum size of a keys file in bytes. KMS encrypts at most 4,096 bytes, and a job's secret holds the keys too.
 pub const MAX_KEYS_BYTES: usize = 2_048;
@@ -46,6 +47,10 @@ impl DeidKeys {
         let members: BTreeMap<String, String> = serde_json::from_slice(text).map_err(|_| {
             invalid("they are not a JSON object of strings such as {\"cryptoHashKey\": \"…\"}; `headrace deid keygen` writes one")
         })?;
+        // The parser takes the last one. A configuration with one is rejected, too.
+        if std::str::from_utf8(text).is_ok_and(|text| duplicate_member(text).is_some()) {
+            return Err(invalid("a member occurs twice, so that it is unclear which key counts; remove one of them"));
+        }
         let mut keys = Self::default();
         for (name, key) in members {
             match name.as_str() {
@@ -125,6 +130,8 @@ mod tests {
             (r#"["canary"]"#, "not a JSON object"),
             (r#"{"cryptohashkey":"canary"}"#, "not one of cryptoHashKey"),
             (r#"{"cryptoHashKey":""}"#, "none of cryptoHashKey"),
+            (r#"{"cryptoHashKey":"canary","cryptoHashKey":"canary2"}"#, "occurs twice"),
+            (r#"{"cryptoHashKey":"canary","crypto\u0048ashKey":"canary2"}"#, "occurs twice"),
             (r#"{"encryptKey":"canary"}"#, "6 bytes"),
         ] {
             let error = DeidKeys::parse(text.as_bytes()).unwrap_err().to_string();

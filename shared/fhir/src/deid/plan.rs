@@ -10,8 +10,8 @@
 //! rule merges objects, or if a rule selects elements inside nested resources.
 
 mod automaton;
-mod bundle_addresses;
 mod id_treatment;
+mod implied_rules;
 mod reachability;
 mod transition;
 mod types;
@@ -21,9 +21,9 @@ use std::sync::OnceLock;
 use super::config::{Method, ParsedConfig, Rule};
 use crate::definitions::{ResourceType, TypeDefinition};
 pub(super) use automaton::{AppliedRule, PathAutomaton, State};
-pub(super) use bundle_addresses::bundle_address_rule;
 use id_treatment::id_treatment;
 pub(super) use id_treatment::{IdTreatment, rules_of_id};
+pub(super) use implied_rules::implied_rules;
 pub(super) use reachability::{PathResolver, ReachableElements, TypedElement};
 pub(super) use transition::Transition;
 

@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::config::{Method, Rule};
 use super::element_tree::MAX_DEPTH;
-use super::engine::{DeidEngine, ResourceContext, ValueOutcome};
+use super::engine::{DateOffset, DeidEngine, ResourceContext, ValueOutcome};
 use super::plan::{AppliedRule, PathAutomaton, State, Transition};
 use super::security_labels::{SecurityLabels, write_security_labels};
 use crate::definitions::ResourceType;
@@ -340,10 +340,24 @@ impl<'p> StreamingWriter<'p> {
     /// Writes a nested resource with the plan of its own type.
     fn write_nested_resource(&mut self, transition: &Transition) -> Result<(), NeedsTree> {
         let rest = self.scanner.text.get(self.scanner.position..).unwrap_or_default();
-        let name = JsonValue::from_valid(rest).member("resourceType").and_then(JsonValue::text);
+        let json = JsonValue::from_valid(rest);
+        let name = json.member("resourceType").and_then(JsonValue::text);
         let resource_type = name.and_then(|name| ResourceType::parse(&name)).ok_or(NeedsTree)?;
         let automaton = self.engine.plan(resource_type).and_then(|plan| plan.automaton.as_ref()).ok_or(NeedsTree)?;
-        self.write_resource(automaton, transition.element == "contained")
+        let is_contained = transition.element == "contained";
+        // A contained resource is a part of its container. One in an entry has a patient of its own.
+        let mut date_offset = if is_contained { None } else { self.engine.entry_offset(resource_type, json) };
+        self.swap_entry_offset(&mut date_offset);
+        self.write_resource(automaton, is_contained)?;
+        self.swap_entry_offset(&mut date_offset);
+        Ok(())
+    }
+
+    /// Exchanges the current date offset with that of a resource in an entry, if it has one.
+    fn swap_entry_offset(&mut self, date_offset: &mut Option<DateOffset<'p>>) {
+        if let Some(date_offset) = date_offset {
+            self.context.swap_date_offset(date_offset);
+        }
     }
 
     /// Writes the id and the extensions of a primitive, which JSON holds in a member with an underscore.

@@ -35,6 +35,17 @@ fn configuration(rules: &[[&str; 2]], parameters: &str) -> String {
     format!(r#"{{"fhirPathRules":[{}],"parameters":{{{parameters}}}}}"#, rules.join(","))
 }
 
+/// Returns the rules of the sample for a study that redact dates which readers know. They precede the rules that shift dates.
+fn known_date_rules() -> Vec<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/samples/anonymization/study.json");
+    let sample = DeidConfig::parse(&std::fs::read(path).unwrap(), FhirVersion::R4).unwrap();
+    let rules = sample.config.rules.iter().skip_while(|rule| rule.path != "Resource.meta.lastUpdated");
+    let mut paths: Vec<String> = rules.take_while(|rule| matches!(rule.method, Method::Redact)).map(|rule| rule.path.clone()).collect();
+    // The sample redacts all of these elements.
+    paths.extend(["nodesByType('Annotation').time", "nodesByType('Attachment').creation"].map(str::to_owned));
+    paths
+}
+
 /// Runs a de-identifier on a resource without a patient.
 fn deidentify(deidentifier: &Deidentifier, resource: &str) -> Result<String, DeidFailure> {
     let mut out = Vec::new();

@@ -2,9 +2,11 @@
 //!
 //! It is slower than the streaming engine and defines the semantics that both must have.
 
+use std::collections::HashMap;
+
 use super::config::{Method, Rule, RuleTarget};
 use super::element_tree::{ElementTree, NodeId};
-use super::engine::{DeidEngine, ResourceContext, ValueOutcome};
+use super::engine::{DateOffset, DeidEngine, ResourceContext, ValueOutcome};
 use super::error::{DeidFailure, DeidFailureReason};
 use super::fhirpath::{EvaluationContext, Step, select_nodes};
 use super::primitive::is_quantity_type;
@@ -48,10 +50,30 @@ pub(super) fn deidentify_tree<'a>(
     let tree = ElementTree::from_resource(json, engine.config.version).map_err(|(reason, path)| engine.failure(None, path, reason))?;
     let id = tree.child_text(NodeId::ROOT, "id").unwrap_or_default();
     let context = ResourceContext::new(engine, tree.type_name(NodeId::ROOT), id.into(), patient);
-    let mut tree_engine = TreeEngine { engine, tree, context, labels: Vec::new(), observer };
+    let mut entry_offsets = HashMap::new();
+    if engine.has_entry_offsets() {
+        collect_entry_offsets(engine, &tree, NodeId::ROOT, &mut entry_offsets);
+    }
+    let mut tree_engine = TreeEngine { engine, tree, context, entry_offsets, labels: Vec::new(), observer };
     tree_engine.apply_rules(NodeId::ROOT)?;
     tree_engine.tree.write(&tree_engine.labels, out);
     Ok(())
+}
+
+/// Collects the date offsets of the resources in entries below a resource. Rules can change the references to their patients, so this
+/// comes before them.
+fn collect_entry_offsets(engine: &DeidEngine, tree: &ElementTree<'_>, root: NodeId, offsets: &mut HashMap<NodeId, DateOffset<'_>>) {
+    for nested in tree.nested_resources(root) {
+        // A contained resource is a part of its container.
+        if tree.element(nested) != "contained"
+            && let Some(resource_type) = ResourceType::parse(tree.type_name(nested))
+            && let Some(json) = tree.to_json(nested)
+            && let Some(offset) = engine.entry_offset(resource_type, JsonValue::from_valid(&json))
+        {
+            offsets.insert(nested, offset);
+        }
+        collect_entry_offsets(engine, tree, nested, offsets);
+    }
 }
 
 /// The tree engine, while it processes one resource.
@@ -59,6 +81,8 @@ struct TreeEngine<'e, 'v, O> {
     engine: &'e DeidEngine,
     tree: ElementTree<'e>,
     context: ResourceContext<'e>,
+    /// The date offsets of resources in entries, if they have their own.
+    entry_offsets: HashMap<NodeId, DateOffset<'e>>,
     /// The labels of each resource, which include those of its nested resources.
     labels: Vec<(NodeId, SecurityLabels)>,
     observer: &'v mut O,
@@ -93,10 +117,20 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
         self.report_untouched(root);
         let mut labels = self.context.labels;
         for nested in self.tree.nested_resources(root) {
+            let mut date_offset = self.entry_offsets.remove(&nested);
+            self.swap_entry_offset(&mut date_offset);
             labels.extend(self.apply_rules(nested)?);
+            self.swap_entry_offset(&mut date_offset);
         }
         self.labels.push((root, labels));
         Ok(labels)
+    }
+
+    /// Exchanges the current date offset with that of a resource in an entry, if it has one.
+    fn swap_entry_offset(&mut self, date_offset: &mut Option<DateOffset<'e>>) {
+        if let Some(date_offset) = date_offset {
+            self.context.swap_date_offset(date_offset);
+        }
     }
 
     /// Reports the elements of a resource with a value that no rule was applied to. Nested resources are not included.

@@ -1,5 +1,6 @@
 //! The Patient compartment: the resources that belong to a patient.
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use super::reference::{BaseUrls, visit_reference_elements};
@@ -38,8 +39,21 @@ impl PatientCompartment {
         if resource_type == ResourceType::PATIENT && visit(&resource.id()) {
             return true;
         }
+        self.visit_named_patients(resource_type, resource.members(), visit)
+    }
+
+    /// Passes the ids of the patients that the members of a resource name to `visit`, until it returns true.
+    fn visit_named_patients<'a>(
+        &self,
+        resource_type: ResourceType,
+        mut members: impl Iterator<Item = (Cow<'a, str>, JsonValue<'a>)>,
+        visit: &mut impl FnMut(&str) -> bool,
+    ) -> bool {
         let paths = self.paths_of(resource_type);
-        resource.members().any(|(name, value)| {
+        if paths.is_empty() {
+            return false;
+        }
+        members.any(|(name, value)| {
             let mut member_paths = paths.iter().filter(|path| path.root() == Some(&name));
             member_paths.any(|path| path.visit_below_root(value, &mut |reference| self.visit_referenced_patients(reference, visit)))
         })
@@ -51,13 +65,20 @@ impl PatientCompartment {
         if resource.head.resource_type == ResourceType::PATIENT {
             return Some(resource.id().into_owned());
         }
-        let mut first = None::<String>;
-        self.visit_patients(resource, &mut |id| {
-            if first.as_deref().is_none_or(|first| id < first) {
-                first = Some(id.to_owned());
-            }
-            false
-        });
+        let mut first = None;
+        self.visit_patients(resource, &mut |id| keep_first(&mut first, id));
+        first
+    }
+
+    /// Returns the same as [`Self::first_patient`] for a resource inside another one, which can lack an id.
+    ///
+    /// `json` begins with the resource. It must be valid JSON up to the end of the resource.
+    pub(crate) fn first_patient_of_nested(&self, resource_type: ResourceType, json: JsonValue<'_>) -> Option<String> {
+        if resource_type == ResourceType::PATIENT {
+            return json.member("id").and_then(JsonValue::text).map(Cow::into_owned);
+        }
+        let mut first = None;
+        self.visit_named_patients(resource_type, json.members(), &mut |id| keep_first(&mut first, id));
         first
     }
 
@@ -74,6 +95,14 @@ impl PatientCompartment {
             target.resource_type == ResourceType::PATIENT && visit(target.id)
         })
     }
+}
+
+/// Keeps the first of two ids in sort order. Returns false, so that all ids are visited.
+fn keep_first(first: &mut Option<String>, id: &str) -> bool {
+    if first.as_deref().is_none_or(|first| id < first) {
+        *first = Some(id.to_owned());
+    }
+    false
 }
 
 #[cfg(test)]

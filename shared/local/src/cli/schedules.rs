@@ -98,9 +98,9 @@ pub struct AddScheduleArgs {
     #[command(flatten, next_help_heading = "What is exported")]
     /// Parameters of the export request.
     pub options: ExportOptions,
-    /// The FHIR version of the resources: 4.0.1, 4.3.0 or 5.0.0 [default: 4.0.1]
-    #[arg(long, env = "HEADRACE_FHIR_VERSION", value_name = "VERSION")]
-    pub fhir_version: Option<String>,
+    #[command(flatten)]
+    /// Settings of the server that starts the exports.
+    pub server: ScheduleServerOptions,
     #[command(flatten)]
     /// Location of the schedule.
     pub registry: RegistryLocation,
@@ -136,12 +136,24 @@ pub struct ChangeScheduleArgs {
     #[command(flatten, next_help_heading = "What is exported")]
     /// Parameters of the export request.
     pub options: ExportOptions,
-    /// The FHIR version of the resources: 4.0.1, 4.3.0 or 5.0.0 [default: 4.0.1]
-    #[arg(long, env = "HEADRACE_FHIR_VERSION", value_name = "VERSION")]
-    pub fhir_version: Option<String>,
+    #[command(flatten)]
+    /// Settings of the server that starts the exports.
+    pub server: ScheduleServerOptions,
     #[command(flatten)]
     /// Location of the schedule.
     pub registry: RegistryLocation,
+}
+
+/// Settings of the server that starts the exports, by which a schedule is checked.
+#[derive(Debug, Args)]
+pub struct ScheduleServerOptions {
+    /// The FHIR version of the resources: 4.0.1, 4.3.0 or 5.0.0 [default: 4.0.1]
+    #[arg(long, env = "HEADRACE_FHIR_VERSION", value_name = "VERSION")]
+    pub fhir_version: Option<String>,
+    /// Export although the anonymization configuration has these remarks of headrace deid check: names, separated by commas, or
+    /// CONFIGURATION=NAMES pairs, separated by semicolons
+    #[arg(long, env = "HEADRACE_ACCEPT_REMARKS", value_name = "NAMES")]
+    pub accept_remarks: Option<String>,
 }
 
 /// An option of a schedule that has a default.

@@ -94,7 +94,10 @@ pub enum ExportCommandError {
     #[error("not all resources could be fetched, and nothing was exported: {0}")]
     NotFetched(String),
     /// The user interrupted the export.
-    #[error("interrupted; files that are already downloaded remain in the output directory")]
+    #[error(
+        "interrupted: the export was stopped before it was complete. Files that are already in the output directory remain there. To start \
+         again, repeat the command with --overwrite"
+    )]
     Interrupted,
     /// The export stopped on this side, and can be continued.
     #[error("{cause}\nThe export is not lost: headrace export --resume {}", .out.display())]

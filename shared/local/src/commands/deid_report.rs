@@ -12,7 +12,7 @@ use headrace_core::ports::ResourceSource as _;
 use headrace_core::vocab::error::SourceError;
 use headrace_core::vocab::plural::counted;
 use headrace_fhir::definitions::ResourceType;
-use headrace_fhir::deid::{DeidExplanation, Deidentifier};
+use headrace_fhir::deid::{DeidExplanation, DeidFailureScope, Deidentifier};
 use headrace_fhir::head::{InvalidResource, ResourceHead};
 use headrace_fhir::json::JsonValue;
 use headrace_fhir::semantics::deletion::parse_deletions;
@@ -44,7 +44,7 @@ pub(super) struct DeidReport {
     /// The number of resources of each type.
     resources: BTreeMap<&'static str, u64>,
     elements: BTreeMap<ElementKey, Counts>,
-    /// The number of resources for each reason why they cannot be de-identified.
+    /// The number of resources for each reason why they cannot be de-identified, with what an export does to them.
     failures: BTreeMap<String, u64>,
     /// The number of deletions. An export contains them with pseudonyms, or leaves them out.
     deletions: u64,
@@ -120,7 +120,10 @@ impl DeidReport {
         match rules.explain(line, None) {
             Ok(explanation) => self.add_explanation(&explanation),
             // The failure names the rule, the element and the reason, and no value.
-            Err(failure) => *self.failures.entry(without_indexes(&failure.to_string())).or_default() += 1,
+            Err(failure) => {
+                let reason = format!("{}; {}", without_indexes(&failure.to_string()), effect_on_export(rules, line));
+                *self.failures.entry(reason).or_default() += 1;
+            }
         }
     }
 
@@ -205,6 +208,15 @@ impl DeidReport {
     fn sorted(&self) -> impl Iterator<Item = (&ElementKey, &Counts)> {
         let with_rule = self.elements.iter().filter(|((rule, _), _)| rule.is_some());
         with_rule.chain(self.elements.iter().filter(|((rule, _), _)| rule.is_none()))
+    }
+}
+
+/// Returns what an export does to a resource that cannot be de-identified.
+fn effect_on_export(rules: &Deidentifier, line: &[u8]) -> &'static str {
+    match rules.deidentify(line, None, &mut Vec::new()).map_err(|failure| failure.scope) {
+        Ok(_) => "an export keeps its type only",
+        Err(DeidFailureScope::Resource) => "an export leaves it out",
+        Err(DeidFailureScope::Job) => "it ends the export",
     }
 }
 

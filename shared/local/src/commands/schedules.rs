@@ -7,22 +7,26 @@ mod view;
 use headrace_aws::DynamoJobStore;
 use headrace_core::access::Permissions;
 use headrace_core::flow::client::check_schedule::{UnusableClient, check_schedule, client_permissions};
+use headrace_core::job::ExportError;
 use headrace_core::ports::{Clock as _, ScheduleStore as _};
-use headrace_core::request::{ExportPolicy, RequestError};
+use headrace_core::request::{ExportPolicy, Parameter};
 use headrace_core::schedule::{InvalidTiming, Schedule, ScheduleDefinition, ScheduleState, Timing};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::schedule_key::{ScheduleKey, ScheduleName};
-use headrace_edge::config::{ConfigError, parse_fhir_version};
+use headrace_edge::config::{ConfigError, parse_accepted_remarks, parse_fhir_version};
 use headrace_edge::system::{SystemClock, random_id};
 
-use crate::cli::{AddScheduleArgs, ChangeScheduleArgs, RegistryLocation, SchedulesArgs, SchedulesCommand, non_empty};
+use crate::cli::{
+    AddScheduleArgs, ChangeScheduleArgs, RegistryLocation, ScheduleServerOptions, SchedulesArgs, SchedulesCommand, non_empty,
+};
 use crate::client::local_export::in_command_words;
 use crate::commands::job_table::{JobTableError, open_existing_job_table, open_job_table};
 use crate::commands::webhooks::{WebhookError, describe_webhook, registered_webhook};
 use crate::server::schedule_status::last_job;
-use crate::server::state::StateError;
+use crate::server::state::{FILES_FOLDER, StateError};
 use crate::server::state_access::needs_client;
+use crate::stores::directory::DirectoryOutputStore;
 use crate::terminal::{json_text, print_result};
 
 /// Failure of `headrace schedules`.
@@ -31,9 +35,9 @@ pub enum SchedulesCommandError {
     /// The schedule cannot have these times.
     #[error("{}: {}", timing_options(.0), .0)]
     Timing(#[from] InvalidTiming),
-    /// The parameters of the export are invalid, or the client may not send them.
-    #[error("the export would be rejected: {}", in_command_words(&.0.text))]
-    Request(#[from] RequestError),
+    /// The parameters of the export are invalid, the client may not send them, or the configuration that they name cannot be used.
+    #[error("the export would be rejected: {}", in_command_words(&.0.to_string()))]
+    Rejected(Box<ExportError>),
     /// The webhook is invalid.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
@@ -76,6 +80,20 @@ pub enum SchedulesCommandError {
     /// The schedule cannot be serialized.
     #[error("the schedule cannot be written as JSON")]
     Json(#[from] serde_json::Error),
+}
+
+impl From<ExportError> for SchedulesCommandError {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Store(error) => Self::Store(error),
+            ExportError::Rejected(_)
+            | ExportError::QuotaReached(_)
+            | ExportError::NotFound(_)
+            | ExportError::Remarked(_)
+            | ExportError::NotDeidentified(_)
+            | ExportError::Source(_) => Self::Rejected(Box::new(error)),
+        }
+    }
 }
 
 /// Returns the options to correct.
@@ -165,13 +183,14 @@ async fn add_schedule(add: &AddScheduleArgs, now: Millis) -> Result<String, Sche
         created_at: now,
     };
     let store = open_job_table(&add.registry).await?;
-    check_kick_off((&add.registry, non_empty(&add.fhir_version)), &definition, &store, now).await?;
+    let unchecked = check_kick_off((&add.registry, &add.server), &definition, &store, now).await?;
     let key = ScheduleKey { name: add.name.clone(), id: random_id()? };
     let schedule = Schedule { key, definition, state: ScheduleState::new(now), complete_run: None, revision: 1 };
     if !store.put_schedule(&schedule, None).await? {
         return Err(SchedulesCommandError::Exists(add.name.clone()));
     }
-    Ok(format!("added `{}`; {}\n{}", add.name, view::format_next(&schedule), retention_note(&schedule.definition, now)))
+    let notes = unchecked + &retention_note(&schedule.definition, now);
+    Ok(format!("added `{}`; {}\n{notes}", add.name, view::format_next(&schedule)))
 }
 
 /// The retention of files without a setting, in hours.
@@ -202,7 +221,7 @@ async fn change_schedule(change: &ChangeScheduleArgs, now: Millis) -> Result<Str
         return Err(SchedulesCommandError::ConcurrentChange(change.name.clone()));
     }
     let definition = change::changed_definition(change, &schedule.definition, now)?;
-    check_kick_off((&change.registry, non_empty(&change.fhir_version)), &definition, &store, now).await?;
+    let unchecked = check_kick_off((&change.registry, &change.server), &definition, &store, now).await?;
     if definition == schedule.definition {
         return Ok(format!("`{}` is like that already; {}\n", change.name, view::format_next(&schedule)));
     }
@@ -212,16 +231,17 @@ async fn change_schedule(change: &ChangeScheduleArgs, now: Millis) -> Result<Str
     }
     let loses_base = schedule.since().is_some() && changed.definition.is_incremental && changed.since().is_none();
     let base = if loses_base { " and exports everything, because no run has exported this" } else { "" };
-    Ok(format!("changed `{}`; {}{base}\n", change.name, view::format_next(&changed)))
+    Ok(format!("changed `{}`; {}{base}\n{unchecked}", change.name, view::format_next(&changed)))
 }
 
-/// Checks that the client of a schedule may send its kick-off now. Conditions that only the server knows are checked when a run starts.
+/// Checks that the client of a schedule may send its kick-off now, and that a run would use the anonymization configuration. Conditions that only
+/// the server knows are checked when a run starts. Returns a note about what could not be checked.
 async fn check_kick_off(
-    (registry, fhir_version): (&RegistryLocation, Option<&str>),
+    (registry, server): (&RegistryLocation, &ScheduleServerOptions),
     definition: &ScheduleDefinition,
     store: &DynamoJobStore,
     now: Millis,
-) -> Result<(), SchedulesCommandError> {
+) -> Result<String, SchedulesCommandError> {
     let permissions = match &definition.client {
         Some(id) => client_permissions(store, id).await?.map_err(|problem| match problem {
             UnusableClient::Unknown => SchedulesCommandError::UnknownClient(id.0.clone()),
@@ -232,9 +252,24 @@ async fn check_kick_off(
         }
         None => Permissions::default(),
     };
-    let version = fhir_version.map(parse_fhir_version).transpose()?.unwrap_or_default();
-    let policy = ExportPolicy { version, ..ExportPolicy::default() };
-    Ok(check_schedule(definition, &policy, &permissions, now)?)
+    let version = non_empty(&server.fhir_version).map(parse_fhir_version).transpose()?.unwrap_or_default();
+    let accepted_remarks = non_empty(&server.accept_remarks).map(parse_accepted_remarks).transpose()?.unwrap_or_default();
+    let policy = ExportPolicy { version, accepted_remarks, ..ExportPolicy::default() };
+    // The files of a deployment are in its bucket, which its job table does not name.
+    let output = registry.table.is_none().then(|| DirectoryOutputStore::open(registry.state.join(FILES_FOLDER)));
+    Box::pin(check_schedule(definition, output.as_ref(), (&policy, &permissions), now)).await?;
+    Ok(if output.is_none() { unchecked_configuration_note(definition) } else { String::new() })
+}
+
+/// Returns a note if the schedule names an anonymization configuration, for a place where it cannot be checked.
+fn unchecked_configuration_note(definition: &ScheduleDefinition) -> String {
+    let configuration = definition.parameters.iter().find(|(name, _)| name == Parameter::AnonymizationConfig.as_str());
+    configuration.map_or_else(String::new, |(_, name)| {
+        format!(
+            "attention: the configuration `{name}` is in the destination of the deployment and was not checked; the first run checks it, and \
+             `headrace schedules show` then says if it was rejected\n"
+        )
+    })
 }
 
 /// Returns a schedule, or an error if there is none.

@@ -107,7 +107,7 @@ async fn page_table(args: &UiArgs) -> Result<Option<PageTable>, UiCommandError> 
     let location = RegistryLocation { state: args.state.clone().unwrap_or_default(), table: args.table.clone() };
     let store = open_existing_job_table(&location).await?;
     let requires_client = location.table.is_some() || needs_client(&location.state).await?;
-    Ok(Some(PageTable { store, policy: None, requires_client, sends_events: None }))
+    Ok(Some(PageTable { store, policy: None, output: None, requires_client, sends_events: None }))
 }
 
 /// Builds the application. Everything is below a secret prefix, because other users of this machine can connect to it too.

@@ -42,3 +42,16 @@ fn is_from_proxy(headers: &HeaderMap) -> bool {
 fn reject(status: u16, code: IssueCode, text: &str) -> Response {
     into_axum_response(Reply::outcome(status, &OperationOutcome::error(code, text)).into_response())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_about_security_lists_the_headers_of_proxies() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/security.md")).unwrap().to_lowercase();
+        let row = page.lines().find(|line| line.starts_with("| `forwarded`, ")).unwrap();
+        let listed: Vec<&str> = row.split('|').nth(1).unwrap().split(',').map(|name| name.trim().trim_matches('`')).collect();
+        assert_eq!(listed, PROXY_HEADERS);
+    }
+}

@@ -45,6 +45,9 @@ pub enum ServeCommandError {
     Stopped(#[source] io::Error),
 }
 
+/// The end of the messages about a stop: the kept state, and the way to go on.
+const AFTER_STOP: &str = "files and exports are kept, and unfinished exports resume at the next start with the same state folder";
+
 /// Runs the server until it is interrupted. Prints its base URL once it accepts requests.
 pub async fn serve(args: &ServeArgs) -> Result<(), ServeCommandError> {
     let address = SocketAddr::new(args.listen, args.port);
@@ -83,12 +86,12 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeCommandError> {
     service.start_schedules(base);
     let served = tokio::select! {
         served = http::serve_within(service.clone(), listener, limits) => served.map_err(ServeCommandError::Stopped),
-        signal = stop_signal() => signal.map(|signal| tracing::info!(signal, "stopping")).map_err(ServeCommandError::Stopped),
+        signal = stop_signal() => signal.map(|signal| tracing::info!(signal, "stopping: the workers hand back their tasks, and a second signal ends the process at once")).map_err(ServeCommandError::Stopped),
     };
     // A second signal ends the process at once.
     tokio::select! {
-        () = service.stop() => tracing::info!("stopped; unfinished exports resume at the next start"),
-        _ = stop_signal() => tracing::warn!("stopped before all workers had stopped; unfinished exports resume at the next start"),
+        () = service.stop() => tracing::info!("stopped; {AFTER_STOP}"),
+        _ = stop_signal() => tracing::warn!("stopped before all workers had stopped; {AFTER_STOP}"),
     }
     served
 }

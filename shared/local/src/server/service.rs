@@ -201,6 +201,7 @@ impl Service {
         let lake = DirectoryLake::open(config.lake);
         lake.check().await.map_err(ExportError::from)?;
         output.check(None).await.map_err(ExportError::from)?;
+        output.report_unusable_keys().await.map_err(ExportError::from)?;
         let (queue, clock) = (LocalQueue::default(), SystemClock);
         let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: lake.clone(), output: output.clone(), clock, feed: NoFeed };
         let resumed_tasks = recover(&ports).await?;
@@ -311,6 +312,7 @@ impl Service {
         (!self.requires_authentication).then(|| PageTable {
             store: self.ports.jobs.clone(),
             policy: Some(self.settings.policy.clone()),
+            output: Some(self.ports.output.clone()),
             requires_client: false,
             sends_events: Some(self.sends_events),
         })

@@ -20,7 +20,7 @@ pub enum DeidKeysFileError {
         cause: io::Error,
     },
     /// Other users can read the file.
-    #[error("other users can read the keys file `{0}`; remove their access: chmod 600")]
+    #[error("other users can read the keys file; remove their access: chmod 600 {0}")]
     Accessible(PathBuf),
     /// The file cannot be written.
     #[error("the keys file `{path}` cannot be written")]

@@ -1,7 +1,10 @@
 //! Checks the definition of a schedule before it is stored, so that a mistake is an error for the person who makes it, and not for a later run.
 
+use headrace_fhir::instant::Instant;
+
 use crate::access::Permissions;
-use crate::ports::AccessStore;
+use crate::job::ExportError;
+use crate::ports::{AccessStore, OutputStore};
 use crate::request::{ExportPolicy, ExportRequest, Parameter, Preferences, RawKickOff, RequestError};
 use crate::schedule::{MAX_KEPT, ScheduleDefinition};
 use crate::vocab::clock::Millis;
@@ -9,17 +12,39 @@ use crate::vocab::error::StoreError;
 use crate::vocab::ids::Caller;
 use crate::vocab::outcome::IssueCode;
 
+use super::kick_off::resolve_anonymization;
+
 /// The parameters that an incremental schedule cannot have, because it sets the period of each run itself.
 const PERIOD: [Parameter; 3] = [Parameter::Since, Parameter::Until, Parameter::Till];
 
 /// Fails if a run of the schedule would be rejected at `now`, or if the definition contradicts itself. Conditions that only the server knows are
 /// checked when a run starts.
-pub fn check_schedule(
+///
+/// * `output`: the destinations with the anonymization configurations. `None` if they cannot be reached: the configuration that the schedule
+///   names is then checked when a run starts.
+pub async fn check_schedule(
+    definition: &ScheduleDefinition,
+    output: Option<&impl OutputStore>,
+    (policy, permissions): (&ExportPolicy, &Permissions),
+    now: Millis,
+) -> Result<(), ExportError> {
+    let mut request = resolve_schedule(definition, policy, permissions, now)?;
+    let Some(output) = output else { return Ok(()) };
+    if definition.is_incremental {
+        // Each run after the first one has it.
+        request.since = Some(Instant::from_millis(now.0));
+    }
+    let own = permissions.client.as_ref().and_then(|client| client.destination.as_deref());
+    resolve_anonymization((output, own), &mut request, &policy.accepted_remarks).await
+}
+
+/// Returns the request of a run, without the time at which it begins.
+fn resolve_schedule(
     definition: &ScheduleDefinition,
     policy: &ExportPolicy,
     permissions: &Permissions,
     now: Millis,
-) -> Result<(), RequestError> {
+) -> Result<ExportRequest, RequestError> {
     let parameters = definition.parameters.clone();
     if definition.is_incremental
         && let Some((name, _)) = parameters.iter().find(|(name, _)| PERIOD.iter().any(|period| period.as_str() == name))
@@ -37,7 +62,7 @@ pub fn check_schedule(
         let name = Parameter::Estimate.as_str();
         return Err(RequestError::new(400, IssueCode::Invalid, name, format!("a schedule starts exports: leave out {name}")));
     }
-    ExportRequest::resolve(&raw, policy, permissions, now).map(drop)
+    ExportRequest::resolve(&raw, policy, permissions, now).map(|resolved| resolved.request)
 }
 
 /// The reason why a client cannot start exports.
@@ -77,7 +102,7 @@ mod tests {
             keep,
             created_at: now,
         };
-        let error = check_schedule(&definition, &ExportPolicy::default(), &Permissions::default(), now).err()?;
+        let error = resolve_schedule(&definition, &ExportPolicy::default(), &Permissions::default(), now).err()?;
         Some((error.expression.unwrap_or_default(), error.text))
     }
 

@@ -12,7 +12,9 @@ use crate::job::{
     RecordOutcome,
 };
 use crate::ports::{Clock, JobSecretEncryptor, JobStore, OutputStore, ResourceSource, TaskQueue};
-use crate::request::{ExportPolicy, ExportRequest, Parameter, RawKickOff, RequestError, ResolvedConfiguration, ResolvedRequest};
+use crate::request::{
+    AcceptedRemarks, ExportPolicy, ExportRequest, Parameter, RawKickOff, RequestError, ResolvedConfiguration, ResolvedRequest,
+};
 use crate::schedule::ScheduleFiring;
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
@@ -176,12 +178,22 @@ pub async fn check_kick_off(
 ) -> Result<CheckedKickOff, ExportError> {
     let (policy, now) = (settings.policy, clock.now());
     let (mut checked, ()) = check_request(source, (clock, now), (settings, policy), (id, raw, permissions), |_, _| Ok(())).await?;
-    if let Some(requested) = &checked.request.anonymization {
-        let resolved = resolve_configuration(output, (requested, &checked.request), &policy.accepted_remarks).await?;
-        set_configuration(&mut checked.request, resolved);
-    }
-    checked.request.check_deletions()?;
+    resolve_anonymization((output, None), &mut checked.request, &policy.accepted_remarks).await?;
     Ok(checked)
+}
+
+/// Reads and checks the anonymization configuration that a request names, and checks what depends on it. Stores nothing. `own` is the client's
+/// own destination.
+pub(super) async fn resolve_anonymization(
+    (output, own): (&impl OutputStore, Option<&str>),
+    request: &mut ExportRequest,
+    accepted: &AcceptedRemarks,
+) -> Result<(), ExportError> {
+    if let Some(requested) = &request.anonymization {
+        let resolved = resolve_configuration((output, own), (requested, &*request), accepted).await?;
+        set_configuration(request, resolved);
+    }
+    Ok(request.check_deletions()?)
 }
 
 /// Resolves a request, and checks the watermark and the patients of its export. Returns what was checked, and the result of `parse_key`.

@@ -45,12 +45,12 @@ pub(super) async fn pin_configuration(
 
 /// Reads and validates the configuration that a request names, as [`pin_configuration`] does. Stores nothing. The keys are not encrypted.
 pub(super) async fn resolve_configuration(
-    output: &impl OutputStore,
+    (output, own): (&impl OutputStore, Option<&str>),
     (requested, request): (&AnonymizationConfig, &ExportRequest),
     accepted: &AcceptedRemarks,
 ) -> Result<ResolvedConfiguration, ExportError> {
-    let (text, _) = read_configuration(output, None, requested).await?;
-    let keys = match output.anonymization_keys(None, &requested.name).await? {
+    let (text, _) = read_configuration(output, own, requested).await?;
+    let keys = match output.anonymization_keys(own, &requested.name).await? {
         None => DeidKeys::default(),
         Some(stored) => parse_keys(&stored, requested)?,
     };

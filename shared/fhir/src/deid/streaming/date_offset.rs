@@ -36,7 +36,9 @@ impl<'p> StreamingWriter<'p> {
     /// The new id determines it inside nested resources, since these are processed after the root, and for a rule that
     /// follows the rule for the id.
     pub(super) fn select_date_offset(&mut self, date_rule: AppliedRule) -> Result<(), NeedsTree> {
-        let Some(id_rule) = self.root_id.applied_rule else { return Ok(()) };
+        // A patient determines the offset, whatever becomes of ids.
+        let id_rule = self.root_id.applied_rule.filter(|_| !self.engine.has_entry_offsets());
+        let Some(id_rule) = id_rule else { return Ok(()) };
         let needs_new_id = self.open_resources > 1 || id_rule.index < date_rule.index;
         if needs_new_id == self.root_id.uses_new_id {
             return Ok(());

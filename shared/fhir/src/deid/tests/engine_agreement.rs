@@ -199,9 +199,15 @@ fn observations(depth: usize) -> BoxedStrategy<String> {
     resource("Observation", members)
 }
 
-/// Generates a Patient or an Observation.
+/// Generates a Bundle of Patients and Observations.
+fn bundles() -> BoxedStrategy<String> {
+    let entry = prop_oneof![patients(), observations(0)].prop_map(|resource| format!(r#"{{"resource":{resource}}}"#)).boxed();
+    resource("Bundle", vec![("id", fixed(&[r#""b""#])), ("timestamp", fixed(&[r#""2020-01-02T03:04:05Z""#])), ("entry", list(entry))])
+}
+
+/// Generates a Patient, an Observation or a Bundle of them.
 fn resources() -> BoxedStrategy<String> {
-    prop_oneof![patients(), observations(0), observations(1)].boxed()
+    prop_oneof![patients(), observations(0), observations(1), bundles()].boxed()
 }
 
 /// Returns JSON in a form that does not depend on the order of members.
@@ -333,6 +339,73 @@ fn the_streaming_engine_handles_ordinary_resources() {
     }
 }
 
+#[test]
+fn both_engines_move_the_dates_of_an_entry_by_its_own_patient() {
+    let date = "2015-02-07";
+    let contained = format!(r#""contained":[{{"resourceType":"Patient","id":"q","birthDate":"{date}"}}]"#);
+    let observation = |id: &str, subject: &str| {
+        format!(r#"{{"resourceType":"Observation",{id}{subject}"status":"final",{contained},"effectiveDateTime":"{date}"}}"#)
+    };
+    let subject = |id: &str| format!(r#""subject":{{"reference":"Patient/{id}"}},"#);
+    let resources = [
+        format!(r#"{{"resourceType":"Patient","id":"q","birthDate":"{date}"}}"#),
+        observation(r#""id":"o","#, &subject("p")),
+        observation("", &subject("q")),
+        observation(r#""id":"p","#, ""),
+    ];
+    let patients = ["q", "p", "q", "p"];
+    let entries: Vec<_> = resources.iter().map(|resource| format!(r#"{{"resource":{resource}}}"#)).collect();
+    let identifier = format!(r#""identifier":{{"period":{{"start":"{date}"}}}}"#);
+    let bundle = format!(r#"{{"resourceType":"Bundle","id":"b","entry":[{}],{identifier}}}"#, entries.join(","));
+    let hash = ["Resource.id", r#""method":"cryptoHash""#];
+    let references = ["nodesByType('Reference').reference", r#""method":"cryptoHash""#];
+    let shifts = ["date", "dateTime"].map(|name| format!("nodesByType('{name}')"));
+    let shifts = shifts.iter().map(|path| [path.as_str(), r#""method":"dateShift""#]);
+    let config = configuration(
+        &[hash, references].into_iter().chain(shifts).collect::<Vec<_>>(),
+        r#""dateShiftKey":"k","dateShiftScope":"patient""#,
+    );
+    let deidentifier = deidentifier(&config);
+    // A Patient alone shows how far the dates of a patient move.
+    let moved = |id: &str| {
+        let patient = format!(r#"{{"resourceType":"Patient","id":"{id}","birthDate":"{date}"}}"#);
+        let mut out = Vec::new();
+        deidentifier.deidentify(patient.as_bytes(), Some(id), &mut out).unwrap();
+        parse_json(&String::from_utf8(out).unwrap())["birthDate"].clone()
+    };
+    assert_ne!(moved("p"), moved("q"));
+    let [mut streamed, mut by_tree] = [Vec::new(), Vec::new()];
+    deidentify_streaming(&deidentifier.engine, &bundle, None, &mut streamed).unwrap();
+    deidentifier.deidentify_with_tree(bundle.as_bytes(), None, &mut by_tree).unwrap();
+    assert_eq!(canonical(&streamed), canonical(&by_tree));
+    assert!(deidentifier.explain(bundle.as_bytes(), None).unwrap().is_exact, "the preview shows the same");
+    let output = parse_json(&String::from_utf8(streamed).unwrap());
+    for (entry, patient) in output["entry"].as_array().unwrap().iter().zip(patients) {
+        let resource = &entry["resource"];
+        let dates = [&resource["birthDate"], &resource["effectiveDateTime"], &resource["contained"][0]["birthDate"]];
+        let moved = moved(patient);
+        assert!(dates.iter().all(|date| date.is_null() || **date == moved), "{patient}: {resource}");
+    }
+    assert_eq!(output["identifier"]["period"]["start"], moved("b"), "the dates of the Bundle follow its entries, and move by its own id");
+}
+
+#[test]
+fn references_to_patients_elsewhere_do_not_move_the_dates_of_an_entry() {
+    let config =
+        configuration(&[["nodesByType('dateTime')", r#""method":"dateShift""#]], r#""dateShiftKey":"k","dateShiftScope":"patient""#);
+    let observation =
+        r#"{"resourceType":"Observation","id":"o","subject":{"reference":"https://other.org/Patient/p"},"effectiveDateTime":"2015-02-07"}"#;
+    let bundle = format!(r#"{{"resourceType":"Bundle","id":"b","entry":[{{"resource":{observation}}}]}}"#);
+    let moved = |bases: BaseUrls, resource: &str, pointer: &str| {
+        let deidentifier = deidentifier(&config).with_base_urls(bases);
+        parse_json(&deidentify(&deidentifier, resource).unwrap()).pointer(pointer).unwrap().clone()
+    };
+    let own = BaseUrls::only(["https://example.org".to_owned()]);
+    let in_bundle = "/entry/0/resource/effectiveDateTime";
+    assert_eq!(moved(own.clone(), &bundle, in_bundle), moved(own, observation, "/effectiveDateTime"), "by its id");
+    assert_ne!(moved(BaseUrls::any(), &bundle, in_bundle), moved(BaseUrls::any(), observation, "/effectiveDateTime"), "by the patient");
+}
+
 /// A Bundle with the ids of a patient in addresses, before and after the patient itself.
 const BUNDLE: &str = r#"{"resourceType":"Bundle","id":"b","type":"transaction-response","link":[{"relation":"self","url":"https://x.org/r4/Patient/MRN-1"},{"relation":"next","url":"https://x.org/r4/Patient?_id=MRN-1"}],"entry":[{"link":[{"relation":"z","url":"Patient/MRN-1"}],"fullUrl":"https://x.org/r4/Patient/MRN-1","resource":{"resourceType":"Patient","id":"MRN-1"},"request":{"method":"PUT","url":"Patient/MRN-1"},"response":{"status":"200","location":"https://x.org/r4/Patient/MRN-1/_history/2"}}]}"#;
 
@@ -371,6 +444,43 @@ fn both_engines_hide_the_ids_in_the_addresses_of_bundles_like_those_of_resources
     for rules in [&[["Bundle.entry.fullUrl", keep], ["Resource.id", hash]][..], &[["Patient.name", redact]], &[["Bundle.id", hash]]] {
         assert_eq!(written(rules, key)["entry"][0]["fullUrl"], "https://x.org/r4/Patient/MRN-1", "{rules:?}");
     }
+}
+
+#[test]
+fn both_engines_hide_ids_in_the_values_of_parameters_and_tasks_like_those_of_resources() {
+    let task = r#"{"resourceType":"Task","id":"t","input":[{"valueId":"MRN-1"},{"valueCode":"x"}],"output":[{"valueId":"MRN-1"}]}"#;
+    let part = r#"{"name":"b","part":[{"name":"c","valueId":"MRN-1"}]}"#;
+    let nested = r#"{"name":"r","resource":{"resourceType":"Patient","id":"MRN-1"}}"#;
+    let parameters = format!(r#"{{"resourceType":"Parameters","id":"p","parameter":[{{"name":"a","valueId":"MRN-1"}},{part},{nested}]}}"#);
+    let written = |rules: &[[&str; 2]], resource: &str| {
+        let config = configuration(rules, r#""cryptoHashKey":"0123456789abcdef0123456789abcdef""#);
+        let [streamed, by_tree] = outputs_of_both_engines(&config, resource);
+        assert!(streamed.is_some() && streamed == by_tree, "{config}\n{streamed:?}\n{by_tree:?}");
+        parse_json(&deidentify(&deidentifier(&config), resource).unwrap())
+    };
+    let (hash, redact, keep) = (r#""method":"cryptoHash""#, r#""method":"redact""#, r#""method":"keep""#);
+    let ids = ["Resource.id", hash];
+    let (hashed_task, hashed) = (written(&[ids], task), written(&[ids], &parameters));
+    let id = &hashed["parameter"][2]["resource"]["id"];
+    assert_eq!(id.as_str().unwrap().len(), 64);
+    for value in [
+        &hashed["parameter"][0]["valueId"],
+        &hashed["parameter"][1]["part"][0]["valueId"],
+        &hashed_task["input"][0]["valueId"],
+        &hashed_task["output"][0]["valueId"],
+    ] {
+        assert_eq!(value, id);
+    }
+    assert_eq!(hashed_task["input"][1]["valueCode"], "x");
+    assert!(!written(&[["Resource.id", redact]], task).to_string().contains("MRN-1"));
+    // Rules of the file come first, and nothing changes if no rule hides ids.
+    for rules in [&[["Task.input", keep], ids][..], &[["Patient.name", redact]]] {
+        assert_eq!(written(rules, task)["input"][0]["valueId"], "MRN-1", "{rules:?}");
+    }
+    let config = DeidConfig::parse(configuration(&[ids], "").as_bytes(), FhirVersion::R4).unwrap();
+    let coverage = config.coverage(ResourceType::parse("Task").unwrap()).unwrap();
+    let treatment = |path: &str| coverage.elements.iter().find(|element| element.path == path).map(|element| element.treatment);
+    assert_eq!(treatment("Task.input.valueId"), Some(DeidTreatment::Hashed));
 }
 
 #[test]

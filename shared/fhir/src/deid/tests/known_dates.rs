@@ -28,13 +28,42 @@ fn dates_that_readers_know_must_not_move_with_others() {
             found.starts_with(rule) && found.contains(element) && found.contains("moves together")
         };
         assert!(found.iter().any(|found| moved(found, "known-date:3 ", "Resource.meta.lastUpdated")), "{found:?}");
-        assert!(found.iter().any(|found| moved(found, "known-date:3 ", "Observation.issued")), "{found:?}");
+        assert!(found.iter().any(|found| moved(found, "known-date:1 ", "Basic.created")), "{found:?}");
+        assert!(found.iter().any(|found| moved(found, "known-date:2 ", "AdverseEvent.recordedDate")), "{found:?}");
     }
     // Redacted before, they tell nothing.
-    let redacted = ["Resource.meta.lastUpdated", "Resource.issued", "Resource.recorded", "Resource.timestamp"].map(|path| [path, REDACT]);
+    let redacted = known_date_rules();
+    let redacted: Vec<[&str; 2]> = redacted.iter().map(|path| [path.as_str(), REDACT]).collect();
     assert_eq!(known_dates(&[&redacted[..], &all[..]].concat(), patient), Vec::<String>::new());
     // Nothing else is shifted by the resource: nothing to learn.
     assert_eq!(known_dates(&[["Resource.meta.lastUpdated", SHIFT]], ""), Vec::<String>::new());
+}
+
+#[test]
+fn each_known_date_that_moves_with_others_is_named() {
+    for (path, named) in [
+        ("DocumentReference.date", "DocumentReference.date"),
+        ("DocumentManifest.created", "DocumentManifest.created"),
+        ("Task.lastModified", "Task.lastModified"),
+        ("Composition.date", "Composition.date"),
+        ("Composition.attester.time", "Composition.attester.time"),
+        ("Condition.recordedDate", "Condition.recordedDate"),
+        ("Observation.issued", "Observation.issued"),
+        ("Bundle.entry.response.lastModified", "Bundle.entry.response.lastModified"),
+        ("nodesByType('Signature').when", "nodesByType('Signature').when"),
+        ("Condition.note.time", "nodesByType('Annotation').time"),
+        ("DiagnosticReport.presentedForm", "nodesByType('Attachment').creation"),
+        ("Provenance", "Provenance.recorded"),
+    ] {
+        // Another date of each type moves with it.
+        let found = known_dates(&[[path, SHIFT], ["nodesByType('Identifier').period", SHIFT], ["nodesByType('Period')", SHIFT]], "");
+        assert!(found.iter().any(|found| found.starts_with("known-date:1 ") && found.contains(named)), "{path}: {found:?}");
+    }
+    // The date of an event is what a shift protects.
+    for path in ["AdverseEvent.date", "Media.created", "Observation.effective", "Encounter.period"] {
+        let found = known_dates(&[[path, SHIFT], ["nodesByType('Period')", SHIFT]], "");
+        assert_eq!(found, Vec::<String>::new(), "{path}");
+    }
 }
 
 #[test]

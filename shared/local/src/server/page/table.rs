@@ -28,6 +28,7 @@ use crate::server::gateway_request::into_axum_response;
 use crate::server::page::headers::add_page_headers;
 use crate::server::page::is_from_page;
 use crate::server::request_body::{BodyLimits, RequestBodies};
+use crate::stores::directory::DirectoryOutputStore;
 
 /// Largest body of a request, in bytes.
 const MAX_BODY_BYTES: usize = 256 << 10;
@@ -38,6 +39,8 @@ pub(crate) struct PageTable {
     pub(crate) store: DynamoJobStore,
     /// The server's rules for kick-offs. `None` if another process has them: it checks the rest when a run starts.
     pub(crate) policy: Option<ExportPolicy>,
+    /// The destinations with the anonymization configurations. `None` if another process has the rules for them.
+    pub(crate) output: Option<DirectoryOutputStore>,
     /// True if access control is on, so that a schedule needs a client.
     pub(crate) requires_client: bool,
     /// True if the server sends events. `None` if another process knows it.

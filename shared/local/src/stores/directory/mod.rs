@@ -2,6 +2,7 @@
 
 mod audit;
 mod blocking_call;
+mod keys_files;
 mod lake;
 mod lake_writer;
 mod output;

@@ -16,15 +16,15 @@ use headrace_core::output::content::ContentDigest;
 use headrace_core::ports::{ByteStream, ConfigLookup, FileAccess, FileRequest, FileWriter, OutputStore};
 use headrace_core::request::{ANONYMIZATION_FOLDER, ConfigName, MAX_CONFIG_BYTES};
 use headrace_core::vocab::error::{SourceError, StoreError};
-use headrace_fhir::deid::MAX_KEYS_BYTES;
 use tokio::task::spawn_blocking;
 use walkdir::WalkDir;
 
 use crate::stores::io_fault::{IoFault, not_applied, store_error};
-use crate::stores::private::{create_private_file, create_private_folder, is_accessible_by_others, restrict_file};
+use crate::stores::private::{create_private_file, create_private_folder, restrict_file};
 use crate::stores::regular_file::{is_not_regular, open_regular_file};
 
 use super::blocking_call::{BlockingCall, in_place};
+use super::keys_files::{read_keys, unusable_keys_files};
 use super::lake::read_file;
 use super::verified_files::VerifiedFiles;
 
@@ -101,6 +101,18 @@ impl DirectoryOutputStore {
     #[must_use]
     pub fn with_configuration(self, configuration: Option<GivenConfiguration>) -> Self {
         Self { given_configuration: configuration, ..self }
+    }
+
+    /// Logs an error for each keys file that no export can use, so that the operator learns it at the start and not from a client.
+    pub(crate) async fn report_unusable_keys(&self) -> Result<(), StoreError> {
+        let folder = self.root.join(ANONYMIZATION_FOLDER);
+        for error in blocking(move || Ok(unusable_keys_files(&folder))).await? {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "exports with the anonymization configuration of a keys file will fail"
+            );
+        }
+        Ok(())
     }
 
     /// Gives access to files without reading them before: the client of an export within one process reads and checks them itself.
@@ -185,30 +197,6 @@ fn read_configuration(path: &Path) -> io::Result<ConfigLookup> {
 fn found_configuration(text: Bytes) -> ConfigLookup {
     let etag = hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &text));
     ConfigLookup::Found(text, format!("\"{etag}\""))
-}
-
-/// Reads a file of keys. Returns `None` if it does not exist, and an error if other users can read it. A link without a target is an error
-/// too: with other keys, pseudonyms would differ from those of earlier exports.
-fn read_keys(path: &Path) -> Result<Option<Bytes>, StoreError> {
-    let read = || -> io::Result<Option<Vec<u8>>> {
-        let is_absent = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
-        let file = match open_regular_file(path) {
-            Ok(file) => file,
-            Err(error) if is_absent(&error) && !path.is_symlink() => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        if is_accessible_by_others(&file.metadata()?) {
-            return Err(io::Error::other("other users can read it; remove their access with chmod 600"));
-        }
-        let mut bytes = Vec::new();
-        file.take(MAX_KEYS_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-        Ok(Some(bytes))
-    };
-    let unusable = |cause: io::Error| StoreError::Misconfigured {
-        remedy: format!("the keys file `{}` cannot be used: {cause}", path.display()),
-        cause: cause.into(),
-    };
-    Ok(read().map_err(unusable)?.map(Bytes::from))
 }
 
 /// Creates a hard link to a file. If the name exists, its file must have the same content; it is never replaced.

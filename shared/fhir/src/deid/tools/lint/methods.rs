@@ -228,7 +228,8 @@ impl ConfigLinter<'_> {
                 remarks.push(warning(DeidRemarkCode::InvalidResult, reason, "write a value of the type"));
             }
         }
-        remarks.extend(self.replaced_member_remark(selected, replacement));
+        let value_remark = self.replaced_member_remark(selected, replacement);
+        remarks.extend(value_remark.or_else(|| self.empty_member_remark(selected, replacement)));
         remarks
     }
 
@@ -249,6 +250,16 @@ impl ConfigLinter<'_> {
         })?;
         let reason = format!("replaceWith has a value for `{name}` that is not one of its type ({type_name})");
         Some(warning(DeidRemarkCode::InvalidResult, reason, "write a value of the type"))
+    }
+
+    /// Returns the remark about an empty object or array inside the object of a replacement.
+    fn empty_member_remark(&self, selected: &Selected, replacement: &Replacement) -> Option<DeidRemark> {
+        let (Replacement::Object(text) | Replacement::Text(text)) = replacement else { return None };
+        let mut complex = selected.iter().filter(|element| self.kind(element.definition) != TypeKind::Primitive);
+        complex.find(|element| self.replacement_tree(element, text).is_some())?;
+        let name = empty_member(JsonValue::from_valid(text))?;
+        let reason = format!("replaceWith has an empty object or array for `{}`, and FHIR has no empty elements", Truncated(&name));
+        Some(warning(DeidRemarkCode::InvalidResult, reason, "give it a value, or leave it out"))
     }
 
     /// Returns the elements that a method leaves unchanged and protects from a later rule that would change them.
@@ -384,6 +395,19 @@ fn has_invalid_value(tree: &ElementTree<'_>, node: NodeId) -> bool {
             JsonForm::Boolean => JsonType::Boolean,
         };
         value.json_type() != form || !is_valid(primitive.type_name, &value.primitive_text())
+    })
+}
+
+/// Returns the name of the first member at any depth that is an empty object or array, or an array with an empty object.
+fn empty_member(object: JsonValue<'_>) -> Option<String> {
+    let is_empty = |value: JsonValue<'_>| match value.json_type() {
+        JsonType::Object => value.members().next().is_none(),
+        JsonType::Array => value.items().next().is_none(),
+        JsonType::String | JsonType::Number | JsonType::Boolean | JsonType::Null => false,
+    };
+    object.members().find_map(|(name, value)| {
+        let has_empty = is_empty(value) || value.items().any(is_empty);
+        if has_empty { Some(name.into_owned()) } else { value.items().find_map(empty_member) }
     })
 }
 

@@ -147,7 +147,7 @@ impl PageTable {
         if schedule.version() == seen { Ok(schedule) } else { Err(changed_meanwhile(&schedule.key.name)) }
     }
 
-    /// Fails if the client of a schedule could not start it now.
+    /// Fails if the client of a schedule could not start it now, or if a run would not use its anonymization configuration.
     async fn check(&self, definition: &ScheduleDefinition, version: FhirVersion, now: Millis) -> Result<(), ExportError> {
         let permissions = match &definition.client {
             Some(id) => client_permissions(&self.store, id).await?.map_err(|problem| unusable_client(id, problem))?,
@@ -157,7 +157,7 @@ impl PageTable {
             None => Permissions::default(),
         };
         let policy = self.policy.clone().unwrap_or_else(|| ExportPolicy { version, ..ExportPolicy::default() });
-        Ok(check_schedule(definition, &policy, &permissions, now)?)
+        Box::pin(check_schedule(definition, self.output.as_ref(), (&policy, &permissions), now)).await
     }
 
     /// Writes a changed schedule, if nobody has changed it since it was read, and shows it.

@@ -1,0 +1,162 @@
+//! The elements whose date is near the moment at which a system wrote, released or sent a resource.
+//!
+//! The dates of events, such as `effective`, `performed` and `AdverseEvent.date`, are not among them, although some events are recorded
+//! at once: a shift protects these dates. Definitions, such as ValueSet, contain no dates of patients.
+
+/// Elements with dates that readers know, as `Owner.element`. The owner is a resource type, the path of an element in a resource type, or
+/// a data type. Those that only R5 defines are among them.
+pub(super) const KNOWN_ELEMENTS: &[&str] = &[
+    // The server sets it at each change of a resource.
+    "Resource.meta.lastUpdated",
+    "Bundle.entry.response.lastModified",
+    // The client names the last version that it has read.
+    "Bundle.entry.request.ifModifiedSince",
+    // A system assembles the Bundle.
+    "Bundle.timestamp",
+    // A system records the resource, or the entry in it.
+    "AdverseEvent.recordedDate",
+    "AllergyIntolerance.recordedDate",
+    "AuditEvent.recorded",
+    "ChargeItem.enteredDate",
+    "Condition.recordedDate",
+    "Consent.verification.verificationDate",
+    "DetectedIssue.mitigation.date",
+    "DeviceUseStatement.recordedOn",
+    "FamilyMemberHistory.date",
+    "Immunization.recorded",
+    "List.date",
+    "List.entry.date",
+    "MedicationAdministration.recorded",
+    "MedicationDispense.recorded",
+    "NutritionIntake.recorded",
+    "Procedure.recorded",
+    "Provenance.recorded",
+    // Somebody makes a statement, which is recorded as it is made.
+    "Annotation.time",
+    "ClinicalImpression.date",
+    "Consent.date",
+    "Consent.dateTime",
+    "DeviceUsage.dateAsserted",
+    "MedicationStatement.dateAsserted",
+    "QuestionnaireResponse.authored",
+    // A system creates a document or a file, or somebody signs it.
+    "Attachment.creation",
+    "Composition.attester.time",
+    "Composition.date",
+    "DocumentManifest.created",
+    "DocumentReference.attester.time",
+    "DocumentReference.date",
+    "Signature.when",
+    // A system releases a result.
+    "DiagnosticReport.issued",
+    "GuidanceResponse.occurrenceDateTime",
+    "ImagingSelection.issued",
+    "ImmunizationEvaluation.date",
+    "ImmunizationRecommendation.date",
+    "MeasureReport.date",
+    "Media.issued",
+    "Observation.issued",
+    // A system creates a request, a plan or an appointment, or changes its state.
+    "Appointment.created",
+    "Basic.created",
+    "CarePlan.created",
+    "CommunicationRequest.authoredOn",
+    "DeviceRequest.authoredOn",
+    "MedicationRequest.authoredOn",
+    "NutritionOrder.dateTime",
+    "RequestGroup.authoredOn",
+    "RequestOrchestration.authoredOn",
+    "ServiceRequest.authoredOn",
+    "SupplyRequest.authoredOn",
+    "Task.authoredOn",
+    "Task.lastModified",
+    "Transport.authoredOn",
+    "Transport.lastModified",
+    "VisionPrescription.created",
+    "VisionPrescription.dateWritten",
+    // A system sends or receives a message.
+    "Communication.received",
+    "Communication.sent",
+    // A system creates the message of a payment, or an account of costs.
+    "Claim.created",
+    "ClaimResponse.created",
+    "CoverageEligibilityRequest.created",
+    "CoverageEligibilityResponse.created",
+    "EnrollmentRequest.created",
+    "EnrollmentResponse.created",
+    "ExplanationOfBenefit.created",
+    "Invoice.creation",
+    "Invoice.date",
+    "PaymentNotice.created",
+    "PaymentReconciliation.created",
+];
+
+/// Returns the path, as rules write it, of an element with a known date; `None` for another element.
+///
+/// * `owner`: the resource type or data type that has the element, or the path of the element in it that has the element.
+/// * `is_data_type`: true if the path of the owner begins with a data type.
+pub(super) fn known_path(owner: &str, is_data_type: bool, element: &str) -> Option<String> {
+    let is_known = KNOWN_ELEMENTS.iter().any(|known| known.rsplit_once('.') == Some((owner, element)));
+    let path = || if is_data_type { format!("nodesByType('{owner}').{element}") } else { format!("{owner}.{element}") };
+    is_known.then(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definitions::{FhirVersion, TypeDefinitions};
+
+    /// Returns true if a version defines the element and its type has the form of a date.
+    fn is_date(definitions: &TypeDefinitions, path: &str) -> bool {
+        let mut names = path.split('.');
+        let mut definition = names.next().and_then(|owner| definitions.by_name(owner));
+        for name in names {
+            definition = definition.and_then(|owner| definitions.member(owner, name)).map(|member| member.definition);
+        }
+        definition.is_some_and(|element| matches!(definitions.name(element), "date" | "dateTime" | "instant"))
+    }
+
+    #[test]
+    fn each_known_element_is_a_date_in_some_version_of_fhir() {
+        let versions = [FhirVersion::R4, FhirVersion::R4b, FhirVersion::R5].map(FhirVersion::type_definitions);
+        let is_undefined = |path: &&&str| !versions.iter().any(|definitions| is_date(definitions, path));
+        assert_eq!(KNOWN_ELEMENTS.iter().filter(is_undefined).collect::<Vec<_>>(), Vec::<&&str>::new());
+    }
+
+    #[test]
+    fn each_date_of_recording_in_r4_is_known() {
+        // The names under which FHIR has times of systems. Contracts and reports of tests are issued by people, and the dates of a medium
+        // and of its content are those of an event.
+        const NAMES: [&str; 12] = [
+            "recorded",
+            "recordedDate",
+            "recordedOn",
+            "dateAsserted",
+            "authored",
+            "authoredOn",
+            "created",
+            "issued",
+            "lastModified",
+            "lastUpdated",
+            "timestamp",
+            "enteredDate",
+        ];
+        let definitions = FhirVersion::R4.type_definitions();
+        let mut unknown = Vec::new();
+        for resource_type in FhirVersion::R4.types().iter() {
+            let Some(definition) = definitions.of_resource(resource_type) else { continue };
+            let dates = NAMES.iter().filter(|name| definitions.member(definition, name).is_some());
+            let paths = dates.map(|name| format!("{}.{name}", resource_type.as_str()));
+            unknown.extend(paths.filter(|path| is_date(definitions, path) && !KNOWN_ELEMENTS.contains(&path.as_str())));
+        }
+        unknown.sort_unstable();
+        assert_eq!(unknown, ["CatalogEntry.lastUpdated", "Contract.issued", "TestReport.issued"]);
+    }
+
+    #[test]
+    fn the_page_lists_each_known_element() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/de-identification.md")).unwrap();
+        let missing = KNOWN_ELEMENTS.iter().filter(|element| !page.contains(&format!("`{element}`")));
+        assert_eq!(missing.collect::<Vec<_>>(), Vec::<&&str>::new());
+    }
+}
