@@ -48,8 +48,8 @@ pub use lake::{
     AddToLakeArgs, AddedFormat, AddedVersions, CheckLakeArgs, CompactLakeArgs, LakeArgs, LakeCommand, LakeLocation, LakeOptions,
 };
 pub use schedules::{
-    AddScheduleArgs, ChangeScheduleArgs, ListSchedulesArgs, ScheduleArgs, ScheduleOption, ScheduleWebhookArgs, SchedulesArgs,
-    SchedulesCommand, ShowScheduleArgs,
+    AddScheduleArgs, ChangeScheduleArgs, ListSchedulesArgs, ScheduleArgs, ScheduleOption, ScheduleSettings, ScheduleWebhookArgs,
+    SchedulesArgs, SchedulesCommand, ShowScheduleArgs,
 };
 pub use source::{Source, SourceError};
 pub use sync::{AuthMethod, OriginOptions, SigningOptions, SyncArgs};

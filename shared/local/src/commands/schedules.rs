@@ -155,17 +155,17 @@ pub async fn run_schedules(args: &SchedulesArgs) -> Result<(), SchedulesCommandE
 /// Adds a schedule. Returns the text to print.
 async fn add_schedule(add: &AddScheduleArgs, now: Millis) -> Result<String, SchedulesCommandError> {
     let definition = ScheduleDefinition {
-        client: add.client.clone(),
-        timing: Timing::parse(&add.every, add.zone.as_deref(), now)?,
-        level: (&add.options.level()).into(),
-        parameters: add.options.parameters().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        is_lenient: add.options.lenient,
-        is_incremental: add.incremental,
-        keep: add.keep,
+        client: add.settings.client.clone(),
+        timing: Timing::parse(&add.every, add.settings.zone.as_deref(), now)?,
+        level: (&add.settings.options.level()).into(),
+        parameters: add.settings.options.parameters().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        is_lenient: add.settings.options.lenient,
+        is_incremental: add.settings.incremental,
+        keep: add.settings.keep,
         created_at: now,
     };
     let store = open_job_table(&add.registry).await?;
-    check_kick_off((&add.registry, non_empty(&add.fhir_version)), &definition, &store, now).await?;
+    check_kick_off((&add.registry, non_empty(&add.settings.fhir_version)), &definition, &store, now).await?;
     let key = ScheduleKey { name: add.name.clone(), id: random_id()? };
     let schedule = Schedule { key, definition, state: ScheduleState::new(now), complete_run: None, revision: 1 };
     if !store.put_schedule(&schedule, None).await? {
@@ -202,7 +202,7 @@ async fn change_schedule(change: &ChangeScheduleArgs, now: Millis) -> Result<Str
         return Err(SchedulesCommandError::ConcurrentChange(change.name.clone()));
     }
     let definition = change::changed_definition(change, &schedule.definition, now)?;
-    check_kick_off((&change.registry, non_empty(&change.fhir_version)), &definition, &store, now).await?;
+    check_kick_off((&change.registry, non_empty(&change.settings.fhir_version)), &definition, &store, now).await?;
     if definition == schedule.definition {
         return Ok(format!("`{}` is like that already; {}\n", change.name, view::format_next(&schedule)));
     }
