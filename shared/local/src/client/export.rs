@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 
 use headrace_core::ports::{Clock as _, OriginRequest, OriginServer as _};
 use headrace_core::request::{ConfigName, MAX_CONFIG_BYTES};
-use headrace_edge::config::ExportSettings;
 use headrace_edge::system::SystemClock;
 use reqwest::Url;
 use tokio::net::TcpListener;
 
-use crate::cli::{ExportArgs, ExportLevel, ExportOptions, Source, SourceError};
+use crate::cli::{ExportArgs, ExportLevel, ExportOptions, OptionError, Source, SourceError};
 use crate::client::bulk::KICK_OFF;
 use crate::client::bulk::{BulkClient, ClientError, ClientLimits, ClientSettings, Credential, LoginSettings};
 use crate::client::credential::read_credential;
@@ -109,9 +108,9 @@ pub enum ExportCommandError {
         "the export was started with a token, a secret or a password, which is not stored: give the option again, such as --token (or HEADRACE_TOKEN)"
     )]
     TokenNeeded,
-    /// A setting is invalid.
+    /// The value of an option is invalid.
     #[error(transparent)]
-    Config(#[from] headrace_edge::config::ConfigError),
+    Option(#[from] OptionError),
     /// The server in this process did not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -308,8 +307,7 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
     let config = ServiceConfig {
         lake,
         state: state.path().to_owned(),
-        // The base URL of HEADRACE_BASE_URL is that of `headrace serve`. This process must find its own server.
-        settings: ExportSettings { base: None, ..args.service.settings()? },
+        settings: args.service.settings_without_clients()?,
         lake_settings,
         trust_object_names: args.service.trust_object_names,
         workers: args.service.workers(),

@@ -13,10 +13,10 @@ use headrace_core::schedule::{InvalidTiming, Schedule, ScheduleDefinition, Sched
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::schedule_key::{ScheduleKey, ScheduleName};
-use headrace_edge::config::{ConfigError, parse_fhir_version};
+use headrace_edge::config::parse_fhir_version;
 use headrace_edge::system::{SystemClock, random_id};
 
-use crate::cli::{AddScheduleArgs, ChangeScheduleArgs, RegistryLocation, SchedulesArgs, SchedulesCommand, non_empty};
+use crate::cli::{AddScheduleArgs, ChangeScheduleArgs, OptionError, RegistryLocation, SchedulesArgs, SchedulesCommand, parse_option};
 use crate::client::local_export::in_command_words;
 use crate::commands::job_table::{JobTableError, open_existing_job_table, open_job_table};
 use crate::commands::webhooks::{WebhookError, describe_webhook, registered_webhook};
@@ -37,9 +37,9 @@ pub enum SchedulesCommandError {
     /// The webhook is invalid.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
-    /// A setting is invalid.
+    /// The value of an option is invalid.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Option(#[from] OptionError),
     /// The schedule exists.
     #[error("there is a schedule `{0}`; `headrace schedules show` shows it, `headrace schedules change` changes it")]
     Exists(ScheduleName),
@@ -165,7 +165,7 @@ async fn add_schedule(add: &AddScheduleArgs, now: Millis) -> Result<String, Sche
         created_at: now,
     };
     let store = open_job_table(&add.registry).await?;
-    check_kick_off((&add.registry, non_empty(&add.settings.fhir_version)), &definition, &store, now).await?;
+    check_kick_off((&add.registry, &add.settings.fhir_version), &definition, &store, now).await?;
     let key = ScheduleKey { name: add.name.clone(), id: random_id()? };
     let schedule = Schedule { key, definition, state: ScheduleState::new(now), complete_run: None, revision: 1 };
     if !store.put_schedule(&schedule, None).await? {
@@ -202,7 +202,7 @@ async fn change_schedule(change: &ChangeScheduleArgs, now: Millis) -> Result<Str
         return Err(SchedulesCommandError::ConcurrentChange(change.name.clone()));
     }
     let definition = change::changed_definition(change, &schedule.definition, now)?;
-    check_kick_off((&change.registry, non_empty(&change.settings.fhir_version)), &definition, &store, now).await?;
+    check_kick_off((&change.registry, &change.settings.fhir_version), &definition, &store, now).await?;
     if definition == schedule.definition {
         return Ok(format!("`{}` is like that already; {}\n", change.name, view::format_next(&schedule)));
     }
@@ -217,7 +217,7 @@ async fn change_schedule(change: &ChangeScheduleArgs, now: Millis) -> Result<Str
 
 /// Checks that the client of a schedule may send its kick-off now. Conditions that only the server knows are checked when a run starts.
 async fn check_kick_off(
-    (registry, fhir_version): (&RegistryLocation, Option<&str>),
+    (registry, fhir_version): (&RegistryLocation, &Option<String>),
     definition: &ScheduleDefinition,
     store: &DynamoJobStore,
     now: Millis,
@@ -232,7 +232,7 @@ async fn check_kick_off(
         }
         None => Permissions::default(),
     };
-    let version = fhir_version.map(parse_fhir_version).transpose()?.unwrap_or_default();
+    let version = parse_option(fhir_version, parse_fhir_version)?.unwrap_or_default();
     let policy = ExportPolicy { version, ..ExportPolicy::default() };
     Ok(check_schedule(definition, &policy, &permissions, now)?)
 }

@@ -76,7 +76,9 @@ fn is_given(change: &ChangeScheduleArgs, option: ScheduleOption) -> bool {
         | ScheduleOption::OrganizeBy
         | ScheduleOption::OutputFormat
         | ScheduleOption::Container
-        | ScheduleOption::AnonymizationConfig => change.settings.options.parameters().iter().any(|(name, _)| parameter(option) == Some(*name)),
+        | ScheduleOption::AnonymizationConfig => {
+            change.settings.options.parameters().iter().any(|(name, _)| parameter(option) == Some(*name))
+        }
     }
 }
 
