@@ -164,6 +164,11 @@ impl Manifest {
         }
     }
 
+    /// Returns the SHA-256 of the anonymization configuration, if the server is Headrace and the export was de-identified.
+    pub(crate) fn configuration_digest(&self) -> Option<&str> {
+        self.extension.get("urn:headrace:anonymization-config")?.get("sha256")?.as_str()
+    }
+
     /// Returns true if the time of the export is later than `now` and than the server's own clock, by more than clocks differ. The next
     /// incremental export would skip what changes until then.
     pub(crate) fn is_ahead_of_clocks(&self, now: Millis) -> bool {

@@ -8,7 +8,7 @@ use headrace_edge::config::{IdentityProviderSettings, parse_https_url};
 use headrace_edge::system::SystemClock;
 use reqwest::Url;
 
-use crate::cli::{AccessMode, OptionError, ServeArgs, parse_option};
+use crate::cli::{AccessMode, OptionError, ServeArgs, non_empty, parse_option};
 use crate::server::service::ServerAccess;
 use crate::server::state::{KEYS_FOLDER, StateError};
 use crate::server::state_access::{had_access_control, record_access_control};
