@@ -197,7 +197,8 @@ pub struct ExportArgs {
     /// The directory for the exported files; created if it does not exist
     #[arg(required_unless_present = "resume")]
     pub out: Option<PathBuf>,
-    /// Write to OUT even if it is not empty. Removes the files of the earlier export that OUT/manifest.json names, and nothing else
+    /// Write to OUT even if it is not empty. Removes the files of the earlier export that OUT/manifest.json names, and nothing else. Fails if
+    /// another file has the name of an exported one
     #[arg(long)]
     pub overwrite: bool,
     /// Report what would be requested and read, without an export. Fails if the export would be refused. Writes nothing, and sends no
@@ -212,7 +213,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "OUT", conflicts_with_all = ["source", "out", "overwrite"])]
     pub resume: Option<PathBuf>,
     /// Export what changed after the time in FILE, and write the time of this export to it once the export is complete. Exports
-    /// everything if FILE does not exist
+    /// everything if FILE does not exist. FILE is of one export, and an export of anything else is refused
     #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "until"])]
     pub since_file: Option<PathBuf>,
     /// Print the result as one JSON object, the same as in OUT/manifest.json

@@ -190,6 +190,9 @@ pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommand
     let (source, out) = (args.source.as_deref().unwrap_or_default(), args.out.as_deref().unwrap_or(Path::new(".")));
     let source = Source::parse(source)?;
     check_configuration_name(args, &source)?;
+    if let Source::Directory(lake) = &source {
+        check_source(lake, out)?;
+    }
     let basis = increment_basis(args, &source)?;
     if let Some(file) = since_file(args, &basis) {
         // A synchronization before the export may take hours.
@@ -263,10 +266,7 @@ async fn export_from(task: ExportTask<'_>, source: Source, out: &Path) -> Result
             }
             result => result,
         },
-        Source::Directory(lake) => {
-            check_source(&lake, out)?;
-            export_directory(task, lake, out).await
-        }
+        Source::Directory(lake) => export_directory(task, lake, out).await,
     }
 }
 
@@ -278,7 +278,6 @@ async fn describe_export(task: ExportTask<'_>, source: Source, out: &Path) -> Re
     match source {
         Source::Server(base) => Ok(describe_server_export(args, &options, &base)?),
         Source::Directory(lake) => {
-            check_source(&lake, out)?;
             let (parameters, configuration) = (local_server_parameters(&options), given_configuration(args)?);
             Ok(describe_directory_export(args, &options, (&lake, out), (&parameters, configuration)).await?)
         }
