@@ -18,6 +18,9 @@ pub(crate) struct EarlierExport {
     has_manifest: bool,
 }
 
+/// The largest manifest that is read, in bytes.
+const MAX_BYTES: u64 = 1 << 30;
+
 /// The folders of the output directory with exported files.
 const FOLDERS: [&str; 3] = ["", "deleted", "error"];
 
