@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -196,13 +197,13 @@ pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommand
     if let Source::Directory(lake) = &source {
         check_source(lake, out)?;
     }
-    let basis = increment_basis(args, &source)?;
-    if let Some(file) = since_file(args, &basis) {
+    let task = ExportTask::new(args, &source)?;
+    if let Some(file) = task.since_file() {
         // A synchronization before the export may take hours.
         file.check(out)?;
     }
     let existed = out.exists();
-    let result = export_from((args, &basis), source, out).await;
+    let result = export_from(&task, source, out).await;
     if result.is_err() && !existed {
         // An export that was rejected has written nothing. The folder of any other is not empty and stays.
         drop(std::fs::remove_dir(out));
@@ -229,24 +230,38 @@ fn check_configuration_name(args: &ExportArgs, source: &Source) -> Result<(), Ex
     Ok(())
 }
 
-/// Returns the parts of an export on which its increments depend.
-fn increment_basis(args: &ExportArgs, source: &Source) -> Result<IncrementBasis, ExportCommandError> {
-    let is_own = args.by_sync || matches!(source, Source::Directory(_));
-    let configuration = if is_own { given_configuration(args)? } else { None };
-    Ok(IncrementBasis::new(args, source, configuration.as_ref()))
+/// An export of the command line, with what is read once before it: standard input and pipes cannot be read again.
+struct ExportTask<'a> {
+    args: &'a ExportArgs,
+    /// The parts on which its increments depend.
+    basis: IncrementBasis,
+    /// The anonymization configuration with its keys, if this machine de-identifies.
+    configuration: Option<GivenConfiguration>,
 }
 
-/// Returns the file of `--since-file`.
-fn since_file(args: &ExportArgs, basis: &IncrementBasis) -> Option<SinceFile> {
-    args.since_file.as_deref().map(|path| SinceFile::new(path, basis.clone()))
-}
+impl<'a> ExportTask<'a> {
+    /// Reads the anonymization configuration and its keys, if this machine de-identifies.
+    fn new(args: &'a ExportArgs, source: &Source) -> Result<Self, ExportCommandError> {
+        let is_own = args.by_sync || matches!(source, Source::Directory(_));
+        let configuration = if is_own { given_configuration(args)? } else { None };
+        let basis = IncrementBasis::new(args, source, configuration.as_ref());
+        Ok(Self { args, basis, configuration })
+    }
 
-/// The arguments of an export, and the parts on which its increments depend.
-type ExportTask<'a> = (&'a ExportArgs, &'a IncrementBasis);
+    /// Returns the same export by searches, after a server without an export operation has rejected it: this machine de-identifies.
+    fn by_searches(&self) -> Result<Self, ExportCommandError> {
+        Ok(Self { args: self.args, basis: self.basis.clone(), configuration: given_configuration(self.args)? })
+    }
+
+    /// Returns the file of `--since-file`.
+    fn since_file(&self) -> Option<SinceFile> {
+        self.args.since_file.as_deref().map(|path| SinceFile::new(path, self.basis.clone()))
+    }
+}
 
 /// Exports from a source into the directory `out`, or describes the export.
-async fn export_from(task: ExportTask<'_>, source: Source, out: &Path) -> Result<ExportStatus, ExportCommandError> {
-    let (args, _) = task;
+async fn export_from(task: &ExportTask<'_>, source: Source, out: &Path) -> Result<ExportStatus, ExportCommandError> {
+    let args = task.args;
     match source {
         source if args.dry_run => describe_export(task, source, out).await.map(|text| {
             print_result(&text);
@@ -263,7 +278,7 @@ async fn export_from(task: ExportTask<'_>, source: Source, out: &Path) -> Result
                          names no export. Its resources are fetched by searches, as with --by-sync"
                     ));
                 }
-                export_by_sync(task, &base, out).await
+                export_by_sync(&task.by_searches()?, &base, out).await
             }
             // A path without FHIR answers so as well.
             Err(ExportCommandError::Client(ClientError::Rejected { request: KICK_OFF, status, text }))
@@ -279,14 +294,14 @@ async fn export_from(task: ExportTask<'_>, source: Source, out: &Path) -> Result
 }
 
 /// Describes what an export would request and read.
-async fn describe_export(task: ExportTask<'_>, source: Source, out: &Path) -> Result<String, ExportCommandError> {
-    let (args, _) = task;
+async fn describe_export(task: &ExportTask<'_>, source: Source, out: &Path) -> Result<String, ExportCommandError> {
+    let args = task.args;
     let options = options_with_since(task)?;
     check_output_dir(out, args.overwrite)?;
     match source {
         Source::Server(base) => Ok(describe_server_export(args, &options, &base)?),
         Source::Directory(lake) => {
-            let (parameters, configuration) = (local_server_parameters(&options), given_configuration(args)?);
+            let (parameters, configuration) = (local_server_parameters(&options), task.configuration.clone());
             Ok(describe_directory_export(args, &options, (&lake, out), (&parameters, configuration)).await?)
         }
     }
@@ -320,8 +335,8 @@ fn names_no_export(statement: &[u8]) -> bool {
 
 /// Exports from a server that need not know `$export`: fetches its resources by searches into a lake within the output directory, and
 /// exports that. The lake stays if that fails, and the same command continues.
-async fn export_by_sync(task: ExportTask<'_>, base: &str, out: &Path) -> Result<ExportStatus, ExportCommandError> {
-    let (args, _) = task;
+async fn export_by_sync(task: &ExportTask<'_>, base: &str, out: &Path) -> Result<ExportStatus, ExportCommandError> {
+    let args = task.args;
     prepare_output_dir(out, args.overwrite)?;
     let lake = out.join(LAKE_FOLDER);
     let since = requested_since(task)?.and_then(|since| parse_since(&since));
@@ -336,8 +351,8 @@ async fn export_by_sync(task: ExportTask<'_>, base: &str, out: &Path) -> Result<
 }
 
 /// Exports a directory, with a server in this process.
-async fn export_directory(task: ExportTask<'_>, lake: PathBuf, out: &Path) -> Result<ExportStatus, ExportCommandError> {
-    let (args, basis) = task;
+async fn export_directory(task: &ExportTask<'_>, lake: PathBuf, out: &Path) -> Result<ExportStatus, ExportCommandError> {
+    let args = task.args;
     let options = options_with_since(task)?;
     prepare_output_dir(out, args.overwrite)?;
     let unusable = |cause| ExportCommandError::Out { path: out.to_owned(), cause };
@@ -354,7 +369,7 @@ async fn export_directory(task: ExportTask<'_>, lake: PathBuf, out: &Path) -> Re
         workers: args.service.workers(),
         access: ServerAccess::None,
         webhook: None,
-        given_configuration: given_configuration(args)?,
+        given_configuration: task.configuration.clone(),
     };
     let parameters = local_server_parameters(&options);
     let service = Arc::new(Service::start_shown_as(config, out).await?);
@@ -367,7 +382,7 @@ async fn export_directory(task: ExportTask<'_>, lake: PathBuf, out: &Path) -> Re
     let run = Run {
         folder: &folder,
         source: args.source.as_deref().unwrap_or_default(),
-        since_file: since_file(args, basis),
+        since_file: task.since_file(),
         until: args.options.until.as_deref(),
         started: Instant::now(),
         style: args.into(),
@@ -404,8 +419,8 @@ fn lacks_space_for_output(error: &ExportCommandError) -> bool {
 }
 
 /// Exports from a server, and records what is needed to continue.
-async fn export_from_server(task: ExportTask<'_>, base: &str, out: &Path) -> Result<ExportStatus, ExportCommandError> {
-    let (args, basis) = task;
+async fn export_from_server(task: &ExportTask<'_>, base: &str, out: &Path) -> Result<ExportStatus, ExportCommandError> {
+    let args = task.args;
     let client = BulkClient::new(base, credential(args)?, client_settings(args), SystemTimer)?;
     let options = options_with_since(task)?;
     prepare_output_dir(out, args.overwrite)?;
@@ -413,7 +428,7 @@ async fn export_from_server(task: ExportTask<'_>, base: &str, out: &Path) -> Res
     let run = Run {
         folder: &folder,
         source: base,
-        since_file: since_file(args, basis),
+        since_file: task.since_file(),
         until: args.options.until.as_deref(),
         started: Instant::now(),
         style: args.into(),
@@ -501,7 +516,7 @@ fn client_settings(args: &ExportArgs) -> ClientSettings {
 }
 
 /// Returns the record of an accepted export. The path of the key is absolute, because the export may be continued elsewhere.
-fn saved_export((args, basis): ExportTask<'_>, base: &str, status_url: &Url) -> SavedExport {
+fn saved_export(ExportTask { args, basis, .. }: &ExportTask<'_>, base: &str, status_url: &Url) -> SavedExport {
     let options = &args.login.credential.key;
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
     SavedExport {
@@ -560,7 +575,13 @@ const DEIDENTIFIED_CONTAINER: &str = "de-identified";
 /// output directory would remain there if the process is killed.
 fn given_configuration(args: &ExportArgs) -> Result<Option<GivenConfiguration>, ExportCommandError> {
     let Some(path) = args.options.anonymization_config.as_ref().map(PathBuf::from) else { return Ok(None) };
-    let text = std::fs::read(&path).map_err(|cause| ExportCommandError::AnonymizationConfig { path: path.clone(), cause })?;
+    let read = || -> io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        // A device may never end.
+        File::open(&path)?.take(MAX_CONFIG_BYTES + 1).read_to_end(&mut text)?;
+        Ok(text)
+    };
+    let text = read().map_err(|cause| ExportCommandError::AnonymizationConfig { path: path.clone(), cause })?;
     if text.len() as u64 > MAX_CONFIG_BYTES {
         return Err(ExportCommandError::AnonymizationConfigTooLong(path));
     }
@@ -582,14 +603,15 @@ fn local_server_parameters(options: &ExportOptions) -> Vec<(&'static str, String
 }
 
 /// Returns the time of `--since`, or that in the file of `--since-file`.
-fn requested_since((args, basis): ExportTask<'_>) -> Result<Option<String>, SinceFileError> {
-    let Some(file) = since_file(args, basis) else { return Ok(args.options.since.clone()) };
+fn requested_since(task: &ExportTask<'_>) -> Result<Option<String>, SinceFileError> {
+    let Some(file) = task.since_file() else { return Ok(task.args.options.since.clone()) };
     Ok(file.read()?.map(|saved| saved.time))
 }
 
 /// Returns the parameters of the export, with the time in the file of `--since-file`.
-fn options_with_since((args, basis): ExportTask<'_>) -> Result<Cow<'_, ExportOptions>, SinceFileError> {
-    let Some(file) = since_file(args, basis) else { return Ok(Cow::Borrowed(&args.options)) };
+fn options_with_since<'a>(task: &ExportTask<'a>) -> Result<Cow<'a, ExportOptions>, SinceFileError> {
+    let args = task.args;
+    let Some(file) = task.since_file() else { return Ok(Cow::Borrowed(&args.options)) };
     let (saved, shown) = (file.read()?, file.path().display());
     if !args.quiet {
         print_line(&match &saved {
