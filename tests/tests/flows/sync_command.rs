@@ -184,6 +184,32 @@ fn an_increment_by_searches_has_the_deletions_since_the_last_export_or_says_that
     Ok(())
 }
 
+/// Exports everything into a directory with the lake of an export that was stopped after the lake was complete. Meanwhile the server has
+/// deleted a resource.
+#[test]
+fn an_export_by_searches_has_no_deleted_resources_of_a_stopped_export() -> Result<()> {
+    for has_history in [true, false] {
+        run(async || {
+            let (server, http, folder) = start(ServerBehavior { has_history, ..ServerBehavior::default() }).await?;
+            let sync = ["sync", &http.base, "out/.headrace-lake", "--lag-seconds=0"];
+            std::fs::create_dir(folder.path().join("out"))?;
+            let (code, _, stderr) = headrace(folder.path(), &sync).await?;
+            assert_eq!(code, Some(0), "{stderr}");
+            if !has_history {
+                server.with_store(|store| store.delete("Patient", "p-3", SystemClock.now()));
+            }
+            let export = ["export", &http.base, "out", "--by-sync", "--lag-seconds=0"];
+            let (code, _, stderr) = headrace(folder.path(), &export).await?;
+            assert_eq!(code, Some(0), "{stderr}");
+            let text = std::fs::read_to_string(folder.path().join("out/Patient-1.ndjson"))?;
+            assert_eq!((text.lines().count(), text.contains("\"p-3\"")), if has_history { (30, true) } else { (29, false) }, "{stderr}");
+            assert_eq!(stderr.contains("are fetched again"), !has_history, "{stderr}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_repeated_window_is_shown_at_once_with_its_type_its_time_and_the_reason() -> Result<()> {
     run(async || {
