@@ -730,7 +730,7 @@ impl Run<'_> {
                 let shown = file.path().display();
                 print_line(&format!("attention: {shown} is not written, because the time of the export is in the future"));
             }
-            Some(file) => record_time(file, &report.next_since(), &outcomes)?,
+            Some(file) => record_time(file, &report.next_since(), &outcomes, self.style.is_quiet)?,
             None => {}
         }
         let has_errors = outcomes.count(OutcomeSeverity::Error) > 0;
@@ -782,7 +782,7 @@ impl Run<'_> {
 
 /// Writes the time of the export to the file of `--since-file`, unless a later export may have without a repair what is missing. A schedule
 /// has the same rule: a line that nobody repairs must not stop the increments.
-fn record_time(file: &SinceFile, time: &str, outcomes: &Outcomes) -> Result<(), SinceFileError> {
+fn record_time(file: &SinceFile, time: &str, outcomes: &Outcomes, is_quiet: bool) -> Result<(), SinceFileError> {
     let shown = file.path().display();
     if outcomes.has_temporary_error() {
         print_line(&format!(
@@ -790,7 +790,14 @@ fn record_time(file: &SinceFile, time: &str, outcomes: &Outcomes) -> Result<(), 
         ));
         return Ok(());
     }
+    let later = file.read()?.filter(|saved| is_later(&saved.time, time));
     file.write(time)?;
+    // With the later time, changes would be missing that this export does not have yet.
+    if let Some(SavedTime { time: later, .. }) = later.filter(|_| !is_quiet) {
+        print_line(&format!(
+            "note: {shown} moves back from {later} to {time}, because this export is complete only up to then; the next export has some changes again"
+        ));
+    }
     if outcomes.count(OutcomeSeverity::Error) > 0 {
         print_line(&format!(
             "attention: {shown} has the time of this export all the same. After a repair, give the repaired resources a new \
@@ -798,4 +805,9 @@ fn record_time(file: &SinceFile, time: &str, outcomes: &Outcomes) -> Result<(), 
         ));
     }
     Ok(())
+}
+
+/// Returns true if an instant is later than another one. False for other texts.
+fn is_later(one: &str, other: &str) -> bool {
+    parse_since(one).zip(parse_since(other)).is_some_and(|(one, other)| one > other)
 }
