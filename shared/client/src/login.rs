@@ -242,7 +242,7 @@ impl TokenCache {
         let call = Call { body: Some(form.join("&")), ..call.header(CONTENT_TYPE, "application/x-www-form-urlencoded") };
         let response = http.send(&call, &endpoint.url, None).await;
         let response = response.map_err(|cause| RequestFailure::new(TOKEN_REQUEST, &endpoint.url, cause))?;
-        let (status, secrets) = (response.status(), SentSecrets::of_response(&response));
+        let (status, secrets) = (response.status(), SentSecrets::from_response(&response));
         let body = read_body(TOKEN_REQUEST, &endpoint.url, response, limits).await?;
         if status != StatusCode::OK {
             return Err(rejection(status, &body, &secrets));

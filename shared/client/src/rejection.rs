@@ -57,7 +57,7 @@ impl Rejection {
     /// Reads the reason of a rejection, without the secrets of the request. A body that cannot be read gives no reason.
     pub async fn read(response: Response, limits: &ClientLimits, now: Millis) -> Self {
         let (status, headers) = (response.status(), response.headers().clone());
-        let (retry_after, secrets) = (retry_after(&headers, now), SentSecrets::of_response(&response));
+        let (retry_after, secrets) = (retry_after(&headers, now), SentSecrets::from_response(&response));
         let body = read_bounded(response, limits.idle, limits.message_bytes).await.unwrap_or_default();
         Self::from_body(status, &headers, &body, retry_after, &secrets)
     }

@@ -20,7 +20,7 @@ pub struct SentSecrets(Vec<String>);
 
 impl SentSecrets {
     /// Returns the secrets that were sent with the request of a response.
-    pub fn of_response(response: &Response) -> Self {
+    pub fn from_response(response: &Response) -> Self {
         response.extensions().get::<Self>().cloned().unwrap_or_default()
     }
 

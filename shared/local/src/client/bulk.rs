@@ -254,7 +254,7 @@ impl<T: Timer> BulkClient<T> {
         match status {
             StatusCode::OK => self.read_manifest(response).await,
             StatusCode::ACCEPTED => {
-                let secrets = SentSecrets::of_response(&response);
+                let secrets = SentSecrets::from_response(&response);
                 let text = |value: &HeaderValue| shorten(&secrets.mask(&String::from_utf8_lossy(value.as_bytes())), 200);
                 let progress = headers.get("x-progress").map(text);
                 Ok(PollAnswer::Running { progress, retry_after: retry_after(&headers, self.timer.now()) })
