@@ -10,6 +10,7 @@ pub mod origin;
 pub mod rejection;
 mod request_gate;
 pub mod retry_after;
+pub mod secrets;
 pub mod session;
 pub mod signing;
 mod stored_credential;

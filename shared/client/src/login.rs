@@ -16,6 +16,7 @@ use crate::client_key::{ClientKey, SigningError};
 use crate::error::{ClientError, RequestFailure, shown_url};
 use crate::limits::ClientLimits;
 use crate::origin::{UrlRules, is_confidential};
+use crate::secrets::SentSecrets;
 use crate::session::basic_value;
 use crate::text::shorten;
 use crate::transport::{Call, Transport};
@@ -241,10 +242,10 @@ impl TokenCache {
         let call = Call { body: Some(form.join("&")), ..call.header(CONTENT_TYPE, "application/x-www-form-urlencoded") };
         let response = http.send(&call, &endpoint.url, None).await;
         let response = response.map_err(|cause| RequestFailure::new(TOKEN_REQUEST, &endpoint.url, cause))?;
-        let status = response.status();
+        let (status, secrets) = (response.status(), SentSecrets::from_response(&response));
         let body = read_body(TOKEN_REQUEST, &endpoint.url, response, limits).await?;
         if status != StatusCode::OK {
-            return Err(rejection(status, &body));
+            return Err(rejection(status, &body, &secrets));
         }
         // The parse error is dropped, because it quotes the response, which may contain a token.
         let body: TokenResponse = serde_json::from_slice(&body).map_err(|_| LoginError::InvalidTokenResponse)?;
@@ -295,13 +296,13 @@ async fn read_body(request: &'static str, url: &Url, response: Response, limits:
 }
 
 /// Builds the error for a rejected token request from the OAuth error in its response.
-fn rejection(status: StatusCode, body: &[u8]) -> LoginError {
+fn rejection(status: StatusCode, body: &[u8], secrets: &SentSecrets) -> LoginError {
     let detail = match serde_json::from_slice(body) {
         Ok(OAuthError { error, error_description: Some(description) }) => format!("{error}: {description}"),
         Ok(OAuthError { error, error_description: None }) => error,
         Err(_) => "the server gave no reason".to_owned(),
     };
-    LoginError::Rejected { status, detail: shorten(&detail, 500) }
+    LoginError::Rejected { status, detail: shorten(&secrets.mask(&detail), 500) }
 }
 
 #[cfg(test)]

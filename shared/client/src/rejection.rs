@@ -9,7 +9,8 @@ use crate::body::read_bounded;
 use crate::error::{Persistence, status_persistence};
 use crate::limits::ClientLimits;
 use crate::retry_after::retry_after;
-use crate::text::excerpt;
+use crate::secrets::SentSecrets;
+use crate::text::{excerpt, shorten};
 
 /// The code `transient` of IssueType and its children, without `exception`, which servers also give to exports that have failed.
 const TRANSIENT_CODES: [&str; 6] = ["transient", "lock-error", "no-store", "timeout", "incomplete", "throttled"];
@@ -53,20 +54,30 @@ struct Details {
 }
 
 impl Rejection {
-    /// Reads the reason of a rejection. A body that cannot be read gives no reason.
+    /// Reads the reason of a rejection, without the secrets of the request. A body that cannot be read gives no reason.
     pub async fn read(response: Response, limits: &ClientLimits, now: Millis) -> Self {
         let (status, headers) = (response.status(), response.headers().clone());
-        let retry_after = retry_after(&headers, now);
+        let (retry_after, secrets) = (retry_after(&headers, now), SentSecrets::from_response(&response));
         let body = read_bounded(response, limits.idle, limits.message_bytes).await.unwrap_or_default();
-        Self::from_body(status, &headers, &body, retry_after)
+        Self::from_body(status, &headers, &body, retry_after, &secrets)
     }
 
     /// Builds a rejection from the parts of a response.
-    pub fn from_body(status: StatusCode, headers: &HeaderMap, body: &[u8], retry_after: Option<std::time::Duration>) -> Self {
+    fn from_body(
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        retry_after: Option<std::time::Duration>,
+        secrets: &SentSecrets,
+    ) -> Self {
         let reason: Reason = serde_json::from_slice(body).unwrap_or_default();
         let codes = reason.issue.iter().filter_map(|issue| issue.code.clone()).collect();
-        let text = reason.text().unwrap_or_else(|| describe_body(headers, body));
-        Self { status, text: excerpt(&text), codes, retry_after }
+        // A text that was cut could end within a secret.
+        let text = match reason.text() {
+            Some(text) => excerpt(&secrets.mask(&text)),
+            None => describe_body(headers, body, secrets),
+        };
+        Self { status, text, codes, retry_after }
     }
 
     /// Returns how long further attempts are made.
@@ -108,10 +119,10 @@ impl Reason {
 }
 
 /// Describes a body without a reason in JSON. A page of a proxy is not repeated.
-fn describe_body(headers: &HeaderMap, body: &[u8]) -> String {
+fn describe_body(headers: &HeaderMap, body: &[u8], secrets: &SentSecrets) -> String {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
     if content_type.starts_with("text/plain") && !body.is_empty() {
-        return String::from_utf8_lossy(body.get(..500).unwrap_or(body)).into_owned();
+        return shorten(&secrets.mask(&String::from_utf8_lossy(body)), 500);
     }
     if content_type.starts_with("text/html") {
         return "the answer is an HTML page, not an OperationOutcome".to_owned();
@@ -125,7 +136,7 @@ mod tests {
 
     /// Builds a rejection with a JSON body.
     fn rejection(status: u16, body: &str) -> Rejection {
-        Rejection::from_body(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), body.as_bytes(), None)
+        Rejection::from_body(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), body.as_bytes(), None, &SentSecrets::default())
     }
 
     #[test]

@@ -9,6 +9,7 @@ use reqwest::{Client, ClientBuilder, Method, Response, Url};
 use crate::error::{ClientError, RequestFailure, TransportError, shown_url};
 use crate::limits::ClientLimits;
 use crate::origin::{MAX_REDIRECTS, UnsafeUrl, UrlRules, is_loopback};
+use crate::secrets::SentSecrets;
 
 /// The HTTP connections of a client.
 #[derive(Clone)]
@@ -64,11 +65,13 @@ impl Transport {
     /// Sends one request and returns the response without its body. Redirects are responses.
     pub async fn send(&self, call: &Call, url: &Url, token: Option<&str>) -> Result<Response, TransportError> {
         let client = if is_loopback(url) { &self.direct } else { &self.proxied };
-        let mut request = client.request(call.method.clone(), url.clone()).headers(call.headers.clone());
+        let mut headers = call.headers.clone();
         if let Some(mut value) = token.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok()) {
             value.set_sensitive(true);
-            request = request.header(AUTHORIZATION, value);
+            headers.insert(AUTHORIZATION, value);
         }
+        let secrets = SentSecrets::from_headers(&headers);
+        let mut request = client.request(call.method.clone(), url.clone()).headers(headers);
         if let Some(body) = &call.body {
             request = request.body(body.clone());
         }
@@ -77,7 +80,9 @@ impl Transport {
         }
         let response = tokio::time::timeout(self.head, request.send()).await;
         let response = response.map_err(|_| TransportError::NoAnswer(self.head))?;
-        response.map_err(|error| TransportError::from_connection(error, url))
+        let mut response = response.map_err(|error| TransportError::from_connection(error, url))?;
+        response.extensions_mut().insert(secrets);
+        Ok(response)
     }
 
     /// Sends a request without a token and follows its redirects.

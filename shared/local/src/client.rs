@@ -28,5 +28,5 @@ pub mod sync;
 pub mod timer;
 mod transfer;
 
-pub(crate) use headrace_client::{body, rejection, retry_after, transport};
+pub(crate) use headrace_client::{body, rejection, retry_after, secrets, transport};
 pub use headrace_client::{error, limits, login, origin, session};

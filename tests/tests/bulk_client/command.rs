@@ -111,6 +111,23 @@ fn a_time_of_the_future_is_not_the_start_of_the_next_export() -> Result<()> {
 }
 
 #[test]
+fn a_reason_that_repeats_the_token_is_shown_without_it() -> Result<()> {
+    run(async || {
+        let outcome =
+            r#"{"resourceType":"OperationOutcome","issue":[{"code":"login","diagnostics":"the token opaque-token-7 has expired"}]}"#;
+        let server = start(Routes::from([("GET /fhir/$export".to_owned(), vec![answer(401, outcome)])])).await?;
+        let folder = tempfile::tempdir()?;
+        let mut command = headrace(&["export", &format!("{}/fhir", server.origin), "out"]);
+        command.current_dir(folder.path()).env("HEADRACE_TOKEN", "opaque-token-7");
+        let (code, output, error) = finish(command).await?;
+        assert_eq!(server.all_requests()[0].header("authorization"), Some("Bearer opaque-token-7"));
+        assert!(code == Some(1) && error.contains("401") && error.contains("the token [secret] has expired"), "{error}");
+        assert!(!error.contains("opaque-token-7") && !output.contains("opaque-token-7"), "{error}{output}");
+        Ok(())
+    })
+}
+
+#[test]
 fn a_path_is_not_sent_as_the_name_of_a_configuration_and_the_name_of_a_file_is_remarked() -> Result<()> {
     run(async || {
         let accepted = || vec![answer(202, "").with("Content-Location", "{BASE}/status")];

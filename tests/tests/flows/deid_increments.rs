@@ -249,6 +249,38 @@ fn the_cli_makes_keys_and_exports_two_nights_that_join() -> Result<()> {
     Ok(())
 }
 
+/// Exports with the configuration and the keys from standard input and from pipes, which can be read only once.
+#[test]
+fn the_configuration_and_the_keys_are_read_from_pipes() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir(path("lake"))?;
+    std::fs::write(path("lake/one.ndjson"), FIRST_NIGHT.join("\n"))?;
+    std::fs::write(path("config.json"), CONFIG)?;
+    std::fs::write(path("study.keys"), KEYS)?;
+    std::fs::set_permissions(path("study.keys"), std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    let program = headrace(&[]).get_program().to_owned();
+    let export = |out: &str, words: &str| -> Result<Vec<u8>> {
+        let script = words.replace("EXPORT", &format!("\"$0\" export lake {out} --since-file {out}.since"));
+        let output = std::process::Command::new("bash").arg("-c").arg(script).arg(&program).current_dir(folder.path()).output()?;
+        command_result(output)?;
+        Ok(std::fs::read(path(out).join("Patient-1.ndjson"))?)
+    };
+    let expected = export("files", "EXPORT --anonymization-config config.json --deid-keys study.keys")?;
+    for (out, words) in [
+        ("stdin", "cat study.keys | EXPORT --anonymization-config config.json --deid-keys -"),
+        ("device", "cat study.keys | EXPORT --anonymization-config config.json --deid-keys /dev/stdin"),
+        ("process", "EXPORT --anonymization-config <(cat config.json) --deid-keys <(cat study.keys)"),
+        ("fifo", "mkfifo pipe && (cat study.keys > pipe &) && EXPORT --anonymization-config config.json --deid-keys pipe"),
+    ] {
+        assert_eq!(export(out, words)?, expected, "{words}");
+    }
+    let dry_run =
+        "cat study.keys | EXPORT --dry-run --anonymization-config config.json --deid-keys - && mkdir dry && touch dry/Patient-1.ndjson";
+    assert!(export("dry", dry_run)?.is_empty());
+    Ok(())
+}
+
 /// Starts a server with a keys file that other users can read. The log names the file and the remedy, and a client learns no path.
 #[test]
 fn a_server_reports_a_keys_file_that_others_can_read_to_its_operator() -> Result<()> {

@@ -196,6 +196,25 @@ fn a_report_says_what_an_export_does_to_resources_that_cannot_be_deidentified() 
 }
 
 #[test]
+fn an_export_that_a_resource_ends_says_so_once() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir(path("lake"))?;
+    std::fs::write(path("lake/all.ndjson"), r#"{"resourceType":"Observation","id":"o","valueQuantity":{"value":7e60}}"#)?;
+    let rule = r#"{"path":"nodesByType('Quantity').value","method":"perturb","span":5,"rangeType":"fixed","roundTo":2}"#;
+    std::fs::write(path("config.json"), format!(r#"{{"processingErrors":"raise","fhirPathRules":[{rule}]}}"#))?;
+    let mut command = headrace(&["export", "--anonymization-config"]);
+    let output = command.arg(path("config.json")).arg(path("lake")).arg(path("out")).output()?;
+    let stderr = String::from_utf8(output.stderr)?;
+    assert!(
+        !output.status.success() && stderr.contains("headrace: the export failed: a resource cannot be de-identified: rule 1"),
+        "{stderr}"
+    );
+    assert_eq!(stderr.matches("the export failed").count(), 1, "{stderr}");
+    Ok(())
+}
+
+#[test]
 fn a_line_that_is_left_out_is_named_in_the_log_and_not_in_the_files() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = |name: &str| folder.path().join(name);

@@ -155,6 +155,7 @@ fn an_increment_of_another_export_is_refused_by_the_option_that_differs() -> Res
         (&["--type", "Patient,Observation,Group"][..], "another --type:"),
         (&["--type", "Patient,Observation", "--type-filter", "Patient?gender=female"], "another --type-filter:"),
         (&["--type", "Patient,Observation", "--level", "patient:new"], "another --level:"),
+        (&["--type", "Patient,Observation", "--organize-by", "patient"], "another --organize-by:"),
         (&["--elements", "id"], "another --elements, --type:"),
         (&["--type", "Patient,Observation", "--level", "patient", "--dry-run"], "another --level:"),
     ] {

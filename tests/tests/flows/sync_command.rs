@@ -184,6 +184,54 @@ fn an_increment_by_searches_has_the_deletions_since_the_last_export_or_says_that
     Ok(())
 }
 
+/// Exports without a lag, and then with one: the second export is complete up to an earlier time.
+#[test]
+fn a_time_that_moves_back_because_of_the_lag_is_remarked() -> Result<()> {
+    run(async || {
+        let (_server, http, folder) = start(ServerBehavior::default()).await?;
+        let export = |lag: &'static str| ["export", http.base.as_str(), "out", "--by-sync", "--overwrite", "--since-file=last", lag];
+        let saved_time = || -> Result<String> {
+            let saved = std::fs::read_to_string(folder.path().join("last"))?;
+            Ok(saved.lines().next().unwrap_or_default().to_owned())
+        };
+        let (code, _, stderr) = headrace(folder.path(), &export("--lag-seconds=0")).await?;
+        assert!(code == Some(0) && !stderr.contains("moves back"), "{stderr}");
+        let first = saved_time()?;
+        let (code, _, stderr) = headrace(folder.path(), &export("--lag-seconds=600")).await?;
+        assert_eq!(code, Some(0), "{stderr}");
+        let second = saved_time()?;
+        assert!(second < first, "{second} {first}");
+        assert!(stderr.contains(&format!("note: last moves back from {first} to {second}")), "{stderr}");
+        Ok(())
+    })
+}
+
+/// Exports everything into a directory with the lake of an export that was stopped after the lake was complete. Meanwhile the server has
+/// deleted a resource.
+#[test]
+fn an_export_by_searches_has_no_deleted_resources_of_a_stopped_export() -> Result<()> {
+    for has_history in [true, false] {
+        run(async || {
+            let (server, http, folder) = start(ServerBehavior { has_history, ..ServerBehavior::default() }).await?;
+            let sync = ["sync", &http.base, "out/.headrace-lake", "--lag-seconds=0"];
+            std::fs::create_dir(folder.path().join("out"))?;
+            let (code, _, stderr) = headrace(folder.path(), &sync).await?;
+            assert_eq!(code, Some(0), "{stderr}");
+            if !has_history {
+                server.with_store(|store| store.delete("Patient", "p-3", SystemClock.now()));
+            }
+            let export = ["export", &http.base, "out", "--by-sync", "--lag-seconds=0"];
+            let (code, _, stderr) = headrace(folder.path(), &export).await?;
+            assert_eq!(code, Some(0), "{stderr}");
+            let text = std::fs::read_to_string(folder.path().join("out/Patient-1.ndjson"))?;
+            assert_eq!((text.lines().count(), text.contains("\"p-3\"")), if has_history { (30, true) } else { (29, false) }, "{stderr}");
+            assert_eq!(stderr.contains("are fetched again"), !has_history, "{stderr}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_repeated_window_is_shown_at_once_with_its_type_its_time_and_the_reason() -> Result<()> {
     run(async || {

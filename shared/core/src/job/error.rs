@@ -23,7 +23,7 @@ pub enum ExportError {
     Remarked(#[from] Box<RemarkedConfiguration>),
     /// A resource cannot be de-identified, or the configuration has changed since the export began. The text holds no data
     /// of a resource.
-    #[error("the export failed: {0}")]
+    #[error("{0}")]
     NotDeidentified(String),
     /// The job table, the queue or the destination failed.
     #[error(transparent)]

@@ -9,6 +9,7 @@ use headrace_fhir::json::JsonValue;
 
 use super::AddError;
 use super::input::{FileContent, InputFile};
+use super::manifest::Manifest;
 use crate::progress::Progress;
 
 /// The part of a file in which its first `resourceType` must be, in bytes.
@@ -38,10 +39,13 @@ impl InputFormat {
         }
     }
 
-    /// Finds out what the files are: by the description of a table, else by the first line of a file of lines.
+    /// Finds out what the files are: by the description of a table, by the manifest of an export, else by the first line of a file of lines.
     pub(super) fn detect(files: &[InputFile]) -> Result<Self, AddError> {
         if files.iter().any(|file| file.file_name() == TABLE_SUMMARY) {
             return Ok(Self::FhirWorks);
+        }
+        if has_listed_lines(files)? {
+            return Ok(Self::Ndjson);
         }
         for file in files.iter().filter(|file| file.content == FileContent::Lines && !may_hold_bundles_as_data(file)) {
             // An empty file says nothing.
@@ -52,6 +56,21 @@ impl InputFormat {
         let has_json = files.iter().any(|file| file.content == FileContent::Json);
         Ok(if has_lines && !has_json { Self::Ndjson } else { Self::Bundles })
     }
+}
+
+/// Returns true if the manifest of an export lists one of the files of lines. Bundles in it are data or deletions, whatever its name.
+fn has_listed_lines(files: &[InputFile]) -> Result<bool, AddError> {
+    let lines: Vec<&str> = files.iter().filter(|file| file.content == FileContent::Lines).map(InputFile::file_name).collect();
+    // Without lines there may be very many Bundles in files of their own, which need not be opened.
+    let candidates = files.iter().filter(|file| file.content == FileContent::Json && !lines.is_empty());
+    for file in candidates {
+        // A manifest that cannot be read is reported when the files are added.
+        let manifest = if is_manifest(file)? { Manifest::read(file).ok() } else { None };
+        if manifest.is_some_and(|manifest| lines.iter().any(|name| manifest.lists(name))) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Returns true if Bundles in a file of lines are deletions or resources of the type Bundle.

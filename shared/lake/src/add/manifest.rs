@@ -1,5 +1,6 @@
 //! The manifest of an export: the period whose changes the export has, and whether its files are all there.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::sync::Arc;
@@ -61,6 +62,11 @@ impl ManifestFile {
         let path = self.url.split(['?', '#']).next().unwrap_or_default();
         path.rsplit('/').next().unwrap_or_default()
     }
+
+    /// Returns the last segment of the URL without percent-encoding.
+    fn decoded_name(&self) -> Cow<'_, str> {
+        percent_decode_str(self.file_name()).decode_utf8_lossy()
+    }
 }
 
 impl Manifest {
@@ -79,6 +85,16 @@ impl Manifest {
     /// Returns the names of the files with errors.
     pub(super) fn error_files(&self) -> impl Iterator<Item = &str> {
         self.error.iter().flatten().map(ManifestFile::file_name)
+    }
+
+    /// Returns the files with resources and deletions.
+    fn data_files(&self) -> impl Iterator<Item = &ManifestFile> {
+        self.output.iter().chain(&self.deleted).flatten()
+    }
+
+    /// Returns true if a file with this name has resources or deletions of the export.
+    pub(super) fn lists(&self, name: &str) -> bool {
+        self.data_files().any(|listed| stem(&listed.decoded_name()) == stem(name))
     }
 
     /// Returns the period whose changes the export has. Fails if the manifest does not show that the export has all of them.
@@ -125,8 +141,8 @@ impl Manifest {
         let mut by_name = BTreeMap::<&str, Vec<u64>>::new();
         files.iter().for_each(|file| by_name.entry(stem(&file.name)).or_default().push(file.lines));
         let mut renamed = Vec::new();
-        for listed in self.output.iter().chain(&self.deleted).flatten() {
-            let name = percent_decode_str(listed.file_name()).decode_utf8_lossy();
+        for listed in self.data_files() {
+            let name = listed.decoded_name();
             let found = by_name.get_mut(stem(&name)).filter(|found| !found.is_empty());
             let Some(found) = found else {
                 renamed.push((name, listed.count));

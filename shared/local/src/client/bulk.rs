@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use headrace_core::vocab::clock::Millis;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{ACCEPT, CONTENT_LOCATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName};
+use reqwest::header::{ACCEPT, CONTENT_LOCATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::client::body::read_bounded;
@@ -21,6 +21,7 @@ use crate::client::origin::parse_http_url;
 use crate::client::patience::{Patience, SHORT_OUTAGE, poll_back_off};
 use crate::client::rejection::Rejection;
 use crate::client::retry_after::{parse_date, retry_after};
+use crate::client::secrets::SentSecrets;
 use crate::client::session::{Session, SessionCredential};
 use crate::client::timer::SystemTimer;
 use crate::client::transfer::TransferError;
@@ -253,7 +254,9 @@ impl<T: Timer> BulkClient<T> {
         match status {
             StatusCode::OK => self.read_manifest(response).await,
             StatusCode::ACCEPTED => {
-                let progress = headers.get("x-progress").map(|value| shorten(&String::from_utf8_lossy(value.as_bytes()), 200));
+                let secrets = SentSecrets::from_response(&response);
+                let text = |value: &HeaderValue| shorten(&secrets.mask(&String::from_utf8_lossy(value.as_bytes())), 200);
+                let progress = headers.get("x-progress").map(text);
                 Ok(PollAnswer::Running { progress, retry_after: retry_after(&headers, self.timer.now()) })
             }
             _ => {

@@ -35,6 +35,8 @@ impl IncrementBasis {
         }
         let filters = sorted(options.type_filters.iter().map(String::as_str));
         basis.add("--type-filter", Some(filters.as_str()).filter(|filters| !filters.is_empty()));
+        // Resources of no patient are left out. With `--lenient` an export is accepted that is rejected otherwise, and has the same resources.
+        basis.add("--organize-by", options.organize_by.as_deref().map(|_| "patient"));
         basis.add("--anonymization-config", options.anonymization_config.as_deref().filter(|_| configuration.is_none()));
         if let Some(GivenConfiguration { text, keys, .. }) = configuration {
             basis.add_bytes("--anonymization-config", text);
@@ -55,6 +57,10 @@ impl IncrementBasis {
             ("--trust-object-names", service.trust_object_names),
             ("--include-referenced-resources", service.include_referenced_resources),
             ("--group-new-members", service.group_new_members),
+            // Deletions have no effect. The other values give the same export.
+            ("--lake-versions", service.lake_versions.as_deref() == Some("one")),
+            // The time after which to export is that of an arrival. The other values decide only up to when the export is complete.
+            ("--lake-watermark", service.lake_watermark.as_deref() == Some("arrival")),
         ] {
             self.add(name, is_set.then_some("true"));
         }
@@ -170,7 +176,10 @@ mod tests {
             (&["--elements=id", "--include-associated-data=_deleted"], &["--elements", "--include-associated-data"]),
             (&["--anonymization-config=a.json"], &["--anonymization-config"]),
             (&["--include-referenced-resources", "--fhir-version=5.0.0"], &["--fhir-version", "--include-referenced-resources"]),
-            (&["--workers=3", "--lake-watermark=now", "--since=2026-01-01"], &[]),
+            (&["--organize-by=patient"], &["--organize-by"]),
+            (&["--lake-versions=one"], &["--lake-versions"]),
+            (&["--lake-watermark=arrival"], &["--lake-watermark"]),
+            (&["--workers=3", "--lake-watermark=now", "--lake-versions=many", "--lenient", "--since=2026-01-01"], &[]),
         ] {
             assert_eq!(basis_of(arguments).differences(&basis_of(&[])), expected, "{arguments:?}");
             assert_eq!(basis_of(&[]).differences(&basis_of(arguments)), expected, "{arguments:?}");

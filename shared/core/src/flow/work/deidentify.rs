@@ -24,7 +24,7 @@ pub(super) async fn job_deidentifier(ports: &impl AllPorts, lease: &Lease) -> Re
     let text = match lookup {
         ConfigLookup::Found(text, _) => text,
         ConfigLookup::Absent | ConfigLookup::Changed | ConfigLookup::TooLong => {
-            let text = "its anonymization configuration was changed or removed after the export had started; start a new export";
+            let text = "the anonymization configuration was changed or removed after the export had started; start a new export";
             return Err(ExportError::NotDeidentified(text.to_owned()));
         }
     };

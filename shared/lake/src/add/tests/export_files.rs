@@ -39,6 +39,26 @@ fn an_export_is_copied_under_the_names_of_its_types_with_its_deletions_and_its_t
 }
 
 #[test]
+fn files_that_a_manifest_lists_are_those_of_an_export_under_any_name() {
+    let folder = Folder::new();
+    let deletion =
+        json!({ "resourceType": "Bundle", "type": "transaction", "entry": [{ "request": { "method": "DELETE", "url": "Patient/c" } }] });
+    folder.write("gone people.ndjson", format!("{deletion}\n").as_bytes());
+    folder.write("people.ndjson", b"{\"resourceType\":\"Patient\",\"id\":\"a\"}\n");
+    let manifest = json!({
+        "transactionTime": "2026-01-31T08:00:00Z",
+        "request": "https://h/fhir/$export",
+        "output": [{ "type": "Patient", "url": "https://h/people.ndjson" }],
+        "deleted": [{ "type": "Bundle", "url": "https://h/gone%20people.ndjson" }],
+        "error": [],
+    });
+    folder.write("manifest.json", manifest.to_string().as_bytes());
+    let report = folder.add().unwrap();
+    assert_eq!((report.format, report.resource_count(), report.deletions), (Some(InputFormat::Ndjson), 1, 1));
+    assert!(report.is_complete() && folder.watermark().is_some(), "{report:?}");
+}
+
+#[test]
 fn a_manifest_that_promises_other_resources_gives_no_watermark() {
     let folder = Folder::new();
     write_export(&folder, 7);

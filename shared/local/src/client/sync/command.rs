@@ -297,6 +297,24 @@ impl Sync {
         result
     }
 
+    /// Runs the synchronization for an export of what has changed since a moment, or of everything. A lake that an export has left, because it
+    /// was stopped after the lake was complete, is filled anew if it may have resources that the server has deleted.
+    async fn run_for_export(&self, since: Option<Millis>) -> Result<SyncReport, SyncCommandError> {
+        let report = self.run().await?;
+        let is_continued = report.from.is_some();
+        if since.is_some() || !is_continued || report::types_of_unknown_deletions(&report, true).is_none() {
+            return Ok(report);
+        }
+        if !self.is_quiet {
+            print_line(
+                "note: the resources that a stopped export has left are fetched again, because the server does not say which of them it has \
+                 deleted meanwhile",
+            );
+        }
+        std::fs::remove_dir_all(&self.lake).map_err(|cause| SyncCommandError::Lake { path: self.lake.clone(), cause })?;
+        self.run().await
+    }
+
     /// Opens the lake and the state folder.
     async fn open(&self) -> Result<OpenSync, SyncCommandError> {
         create_private_folder(&self.lake).map_err(|cause| SyncCommandError::Lake { path: self.lake.clone(), cause })?;
@@ -440,7 +458,7 @@ pub(crate) async fn sync_for_export(
             workers: args.searches.requests_at_once,
             is_quiet: args.quiet,
         };
-        let report = sync.run().await?;
+        let report = sync.run_for_export(since).await?;
         print_remarks(&report, args.quiet);
         if since.is_some()
             && let Some(types) = report::types_of_unknown_deletions(&report, true)
