@@ -8,7 +8,7 @@ use headrace_fhir::definitions::ResourceType;
 use crate::job::sync::{FetchScope, FetchTask, HistoryWindow, SyncRecord, SyncRequest, TimeWindow};
 use crate::job::task::{Cursor, Lease, PlanProgress, TaskCompletion, TaskUpdate, Work};
 use crate::job::{Counters, ExportError, ExportTime, FIRST_READ_TASK, Planned, ReadMode, Watermark};
-use crate::lake::watermark::{LakeFiller, WATERMARK_OBJECT, parse_filler, parse_watermark};
+use crate::lake::watermark::{LakeFiller, WATERMARK_OBJECT, parse_filled_watermark, parse_filler};
 use crate::lines::checkpoint::OpenCheckpoint;
 use crate::ports::{AllPorts, OriginRequest, ResourceSource as _, TASKS_PER_UPDATE};
 use crate::vocab::clock::Millis;
@@ -34,7 +34,7 @@ pub(in super::super) async fn run_plan_sync_task(
     request: &SyncRequest,
 ) -> Result<TaskEnd, ExportError> {
     let lake = match ports.source().read_metadata(WATERMARK_OBJECT).await? {
-        Some(object) => LakeState { watermark: Some(parse_watermark(&object, ports.now())?), filler: parse_filler(&object) },
+        Some(object) => LakeState { watermark: parse_filled_watermark(&object, ports.now())?, filler: parse_filler(&object) },
         None => LakeState::default(),
     };
     lake.check(request)?;
