@@ -41,6 +41,9 @@ pub struct LakeFiller {
     /// The types that are complete up to the watermark. `None` means all types of the lake.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub types: Option<BTreeSet<ResourceType>>,
+    /// The types that the lake keeps as of an earlier watermark, because the server cannot be searched for them any more.
+    #[serde(rename = "leftTypes", skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_types: BTreeMap<ResourceType, String>,
     /// The id of the job that publishes, or did not finish to. It is written before the first object becomes visible, and goes when the
     /// watermark moves.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -112,14 +112,15 @@ fn build_report(lease: &Lease, request: &SyncRequest, records: &[SyncRecord]) ->
         types.entry(record.resource_type).or_insert_with(|| TypeReport::new(record.resource_type)).add(record);
     }
     let time = lease.job.planned.map(|planned| planned.time);
-    let from = time.and_then(|time| match time.watermark {
-        Watermark::Object(from) if !request.is_full => Some(from),
-        Watermark::Object(_) | Watermark::Unstated | Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => None,
+    let previous = time.and_then(|time| match time.watermark {
+        Watermark::Object(previous) => Some(previous),
+        Watermark::Unstated | Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => None,
     });
     SyncReport {
         origin: request.origin.clone(),
         job: lease.job.id.to_string(),
-        from: from.map(Millis::instant),
+        from: previous.filter(|_| !request.is_full).map(Millis::instant),
+        previous_watermark: previous.map(Millis::instant),
         complete_up_to: time.map(|time| complete_up_to(time).instant()).unwrap_or_default(),
         is_complete: types.values().all(|report| report.faults.is_empty()),
         types: types.into_values().collect(),
@@ -159,6 +160,7 @@ async fn move_watermark(ports: &impl AllPorts, lease: &Lease, request: &SyncRequ
         origin: Some(request.origin.clone()),
         job: Some(lease.job.id.to_string()),
         types: Some(report.types.iter().filter(|report| report.is_covered).map(|report| report.resource_type).collect()),
+        left_types: report.types.iter().filter_map(|report| Some((report.resource_type, report.left_at.clone()?))).collect(),
         publishing: None,
     };
     if current.as_ref().is_some_and(|current| parse_filler(current).job == filler.job) {
