@@ -132,6 +132,18 @@ mod tests {
     }
 
     #[test]
+    fn late_changes_are_a_note_and_are_not_called_changed_since_the_watermark() {
+        let from = "2026-11-29T02:00:00.000Z";
+        let mut report = complete(vec![patients(5, 0)], Some(from));
+        assert!(result(&report, "lake").contains(&format!("\n5 resources changed from {from} on; ")) && remarks(&report).is_empty());
+        report.types[0].late_changes = 5;
+        let text = result(&report, "lake");
+        assert!(text.contains("on, or of types that the lake did not have up to then; "), "{text}");
+        let note = remarks(&report).concat();
+        assert!(note.starts_with(&format!("note: 5 resources (Patient 5) changed at or before the watermark {from}: exports")), "{note}");
+    }
+
+    #[test]
     fn a_synchronization_with_deletions_alone_shows_them() {
         let text = result(&complete(vec![patients(0, 2)], Some("2026-11-29T02:00:00.000Z")), "lake");
         assert!(
