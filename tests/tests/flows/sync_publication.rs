@@ -36,7 +36,11 @@ async fn crash(scenario: &Scenario, request: SyncRequest, nth: usize, fault: Fau
     let process = scenario.process(faults.clone());
     let job = process.kick_off(request).await?;
     let ended = Box::pin(faults.until_crash(process.complete(&job.id))).await;
-    Ok((job.id, ended.is_none()))
+    let has_crashed = ended.is_none();
+    if let Some(ended) = ended {
+        assert_eq!(ended?.reason, None);
+    }
+    Ok((job.id, has_crashed))
 }
 
 /// Continues a synchronization after a crash, to its end. Checks that the lake equals the server and is not marked any more.

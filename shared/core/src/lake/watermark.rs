@@ -98,11 +98,12 @@ pub fn parse_watermark(object: &MetadataObject, now: Millis) -> Result<Millis, S
 
 /// Returns the error for a lake that has a part of its first synchronization.
 fn unfinished_publication() -> SourceError {
-    let remedy =
-        "the first synchronization of the lake is not complete, so the lake may have a part of its resources: run `headrace sync` \
-                  to its end (on AWS, wait for the next synchronization), and export then"
-            .to_owned();
-    SourceError::Misconfigured { remedy, cause: "the first synchronization of the lake is not complete".into() }
+    let problem = "the first synchronization of the lake is not complete";
+    let remedy = format!(
+        "{problem}, so the lake may have a part of its resources: run `headrace sync` to its end (on AWS, wait for the next synchronization), \
+         and export then"
+    );
+    SourceError::Misconfigured { remedy, cause: problem.into() }
 }
 
 /// Returns the error for a watermark object that is missing or wrong. It tells how to write one.

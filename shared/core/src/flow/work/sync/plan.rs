@@ -235,8 +235,8 @@ fn unfetched(record: SyncRecord, request: &SyncRequest, lake: &LakeState) -> Syn
         Some(types) if types.contains(&kind) => return SyncRecord { fault: Some(NOT_SEARCHABLE.to_owned()), ..record },
         None if lake.has_up_to_watermark(kind) => {
             let fault = format!(
-                "{NOT_SEARCHABLE} any more, and the watermark holds for all types of the lake: name all other types with --type once, and the \
-                 lake keeps the resources of this type as they are"
+                "{NOT_SEARCHABLE} any more, and the watermark holds for all types of the lake: name all other types once (--type, \
+                 on AWS SyncTypes), and the lake keeps the resources of this type as they are"
             );
             return SyncRecord { fault: Some(fault), ..record };
         }
