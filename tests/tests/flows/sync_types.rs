@@ -52,6 +52,21 @@ fn resources_of_a_new_type_and_of_a_full_run_are_counted_as_late() -> Result<()>
 }
 
 #[test]
+fn a_server_without_a_search_by_time_has_late_resources_only_the_first_time() -> Result<()> {
+    run(async || {
+        let behavior = ServerBehavior { searches_by_time: false, names_last_updated: false, ..ServerBehavior::default() };
+        let scenario = Scenario::new(behavior).await?;
+        assert!(scenario.sync(only_patients()).await?.is_complete);
+        for late in [40, 0] {
+            scenario.clock.advance(Duration::from_secs(600));
+            let report = scenario.sync(small_request()).await?;
+            assert_eq!((report_of(&report, PATIENT)?.late_changes, report_of(&report, OBSERVATION)?.late_changes), (0, late), "{report:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn a_lake_goes_on_without_a_type_that_the_server_does_not_offer_any_more_and_takes_it_up_again() -> Result<()> {
     run(async || {
         let scenario = Scenario::new(ServerBehavior { has_history: true, ..ServerBehavior::default() }).await?;

@@ -60,6 +60,9 @@ pub enum FetchScope {
     Everything {
         /// The moment up to which the synchronization fetches.
         to: Millis,
+        /// True if the resources count from the beginning of time: the type is new, or everything is requested.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_first: bool,
     },
     /// The changes within a range of time, and the deletions, by the history of the type.
     History(HistoryWindow),

@@ -154,6 +154,15 @@ impl FetchTask {
         }
     }
 
+    /// Returns true if resources from before the watermark can be new in the lake.
+    fn may_be_late(&self) -> bool {
+        match self.scope {
+            FetchScope::Window(_) => true,
+            FetchScope::Everything { is_first, .. } => is_first,
+            FetchScope::History(_) | FetchScope::Reconcile { .. } => false,
+        }
+    }
+
     /// Returns true if the server counts the resources of windows.
     fn is_counted(&self) -> bool {
         match self.scope {
@@ -249,10 +258,10 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
     }
 
     /// Returns the number of resources that changed at or before the watermark that the lake had. A server that cannot search by time sends
-    /// everything each time, so nothing is counted there.
+    /// everything each time: only the first time counts.
     fn late_changes(&self, end: &Result<WindowEnd, WindowError>) -> u64 {
         let watermark = self.pages.lease.job.planned.map(|planned| planned.time.watermark);
-        let (Some(Watermark::Object(watermark)), Some(_)) = (watermark, self.range.1) else { return 0 };
+        let (Some(Watermark::Object(watermark)), true) = (watermark, self.fetch.may_be_late()) else { return 0 };
         let cut = match end {
             Ok(WindowEnd::Cut(cut)) => Some(cut.at),
             Ok(WindowEnd::Complete) | Err(_) => None,

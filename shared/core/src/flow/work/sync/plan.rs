@@ -341,7 +341,7 @@ impl<'a, 'l, W: AllPorts> SyncPlanner<'a, 'l, W> {
             return Ok(());
         }
         if !capabilities.of_type(kind).names_last_updated && !searches_by_time(&mut self.pages, kind).await? {
-            self.add(kind, FetchScope::Everything { to }, 0);
+            self.add(kind, FetchScope::Everything { to, is_first: from.is_none() }, 0);
             return self.record_up_to(kind, to).await;
         }
         let total = if self.request.ignores_totals { None } else { count_window(&mut self.pages, kind, (from, to)).await? };
