@@ -13,7 +13,7 @@ use headrace_core::job::Watermark;
 use headrace_core::job::task::{Slice, Work};
 use headrace_core::lake::near_misses::NearMisses;
 use headrace_core::lake::slices::SlicePlanner;
-use headrace_core::lake::watermark::WATERMARK_OBJECT;
+use headrace_core::lake::watermark::{WATERMARK_OBJECT, is_first_publication, parse_filler};
 use headrace_core::ports::ResourceSource;
 use headrace_core::versions::key::ResourceKeyHasher;
 use headrace_core::vocab::clock::Millis;
@@ -122,6 +122,14 @@ impl<'a, S: ResourceSource + 'static> LakeCheck<'a, S> {
 
     /// Reads the watermark object.
     async fn read_watermark(&mut self) -> Result<(), CheckError> {
+        if let Ok(Some(object)) = self.source.read_metadata(WATERMARK_OBJECT).await
+            && parse_filler(&object).publishing.is_some()
+        {
+            self.findings.add(FindingKind::UnfinishedPublication, FindingExample::about_object(WATERMARK_OBJECT, String::new()));
+            if is_first_publication(&object) {
+                return Ok(());
+            }
+        }
         match read_watermark(&*self.source, LakeWatermark::Auto, self.settings.now).await {
             Ok(Watermark::Object(complete_up_to)) => {
                 self.watermark = WatermarkReport { complete_up_to: Some(complete_up_to), is_invalid: false };

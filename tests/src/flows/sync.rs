@@ -208,7 +208,8 @@ impl SyncProcess {
 pub fn watermark(lake: &Path) -> Result<Option<Millis>> {
     let Ok(text) = std::fs::read(lake.join(WATERMARK_OBJECT)) else { return Ok(None) };
     let json: Value = serde_json::from_slice(&text)?;
-    let time = json.get("completeUpTo").and_then(Value::as_str).ok_or("no completeUpTo")?;
+    // The first synchronization publishes.
+    let Some(time) = json.get("completeUpTo").and_then(Value::as_str) else { return Ok(None) };
     Ok(Some(Millis(u64::try_from(Instant::parse(time)?.nanos() / 1_000_000)?)))
 }
 

@@ -227,6 +227,8 @@ struct State {
     queries: Vec<String>,
     base: String,
     made_up: u64,
+    /// A type that the CapabilityStatement does not name.
+    unlisted: Option<&'static str>,
     /// The number of links to a later page of a history that are yet to expire.
     expiring_history_links: u32,
     /// The value of `Authorization` that requests over HTTP must have.
@@ -256,11 +258,17 @@ impl FhirServer {
             queries: Vec::new(),
             base: "https://fhir.example.org/r4".to_owned(),
             made_up: 0,
+            unlisted: None,
             expiring_history_links: 0,
             authorization: None,
             signature: None,
             wrong_signatures: (0, String::new()),
         })))
+    }
+
+    /// Removes a type from the CapabilityStatement, or restores it.
+    pub fn unlist(&self, kind: Option<&'static str>) {
+        self.lock().unlisted = kind;
     }
 
     /// Runs `change` with the content of the server.

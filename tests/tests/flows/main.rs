@@ -52,6 +52,8 @@ mod sync;
 mod sync_command;
 mod sync_history;
 mod sync_lake;
+mod sync_publication;
+mod sync_types;
 mod versions;
 mod watermark;
 mod watermark_model;

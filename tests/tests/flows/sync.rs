@@ -739,7 +739,7 @@ fn a_comparison_asks_for_many_ids_in_one_search() -> Result<()> {
         let scenario = deleted_patients(ServerBehavior::default(), 300, 250).await?;
         let first = scenario.server.queries().len();
         let report = scenario.sync(SyncRequest { page_size: 100, ..reconciliation() }).await?;
-        assert_eq!((report.is_complete, report.deletions(), deletions(&report)), (true, "history", 250), "{report:?}");
+        assert_eq!((report.is_complete, report.deletions(), deletions(&report)), (true, "reconciled", 250), "{report:?}");
         let queries = scenario.server.queries().split_off(first);
         let searches = queries.iter().filter(|query| query.contains("_id=")).count();
         let reads = queries.iter().filter(|query| query.starts_with("Patient/")).count();

@@ -60,6 +60,9 @@ pub enum FetchScope {
     Everything {
         /// The moment up to which the synchronization fetches.
         to: Millis,
+        /// True if the resources count from the beginning of time: the type is new, or everything is requested.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_first: bool,
     },
     /// The changes within a range of time, and the deletions, by the history of the type.
     History(HistoryWindow),
@@ -130,6 +133,15 @@ pub struct SyncRecord {
     /// The number of deletions. `None` if they are not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletions: Option<u64>,
+    /// True if the deletions were found by a comparison of ids, not by a history.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_reconciled: bool,
+    /// The number of fetched resources that changed at or before the watermark that the lake had.
+    #[serde(default)]
+    pub late_changes: u64,
+    /// The moment up to which the lake has the type, if it keeps its resources and the synchronization goes on without them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_at: Option<String>,
     /// The reason why something is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
@@ -153,6 +165,9 @@ impl SyncRecord {
             repeats: 0,
             duplicates: 0,
             deletions: None,
+            is_reconciled: false,
+            late_changes: 0,
+            left_at: None,
             fault: None,
             remark: None,
             warning: None,

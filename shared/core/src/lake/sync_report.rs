@@ -25,6 +25,9 @@ pub struct SyncReport {
     /// The moment up to which the lake was complete before. `None` if everything was fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// The watermark that the lake had. `None` if it had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_watermark: Option<String>,
     /// The moment up to which the lake is complete now, if nothing is missing.
     pub complete_up_to: String,
     /// True if nothing is missing. Otherwise nothing was added to the lake, and its watermark was not moved.
@@ -53,6 +56,16 @@ pub struct TypeReport {
     /// The number of deletions. `None` if they are not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletions: Option<u64>,
+    /// True if the deletions were found by a comparison of ids, not by a history.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_reconciled: bool,
+    /// The number of fetched resources that changed at or before the watermark that the lake had. Exports with a `_since` after it do not
+    /// have them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub late_changes: u64,
+    /// The moment up to which the lake has the type, if it keeps its resources and the synchronization goes on without them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_at: Option<String>,
     /// The reasons why something is missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<String>,
@@ -71,10 +84,17 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl SyncReport {
-    /// Returns what is known about deletions: `history` if those of all types are known, otherwise `unknown`.
+    /// Returns what is known about deletions: `history` if histories have shown those of all types, `reconciled` if those of some types were
+    /// found by their ids, otherwise `unknown`.
     pub fn deletions(&self) -> &'static str {
-        let is_known = self.types.iter().filter(|report| report.is_covered).all(|report| report.deletions.is_some());
-        if is_known { "history" } else { "unknown" }
+        let covered = || self.types.iter().filter(|report| report.is_covered);
+        if !covered().all(|report| report.deletions.is_some()) {
+            "unknown"
+        } else if covered().any(|report| report.is_reconciled) {
+            "reconciled"
+        } else {
+            "history"
+        }
     }
 }
 
@@ -89,6 +109,9 @@ impl TypeReport {
             repeats: 0,
             duplicates: 0,
             deletions: None,
+            is_reconciled: false,
+            late_changes: 0,
+            left_at: None,
             faults: Vec::new(),
             further_faults: 0,
             remark: None,
@@ -102,6 +125,9 @@ impl TypeReport {
         self.resources += record.resources;
         self.repeats += record.repeats;
         self.duplicates += record.duplicates;
+        self.is_reconciled |= record.is_reconciled;
+        self.late_changes += record.late_changes;
+        self.left_at = self.left_at.take().or_else(|| record.left_at.clone());
         self.deletions = match (self.deletions, record.deletions) {
             (Some(one), Some(other)) => Some(one + other),
             (one, other) => one.or(other),

@@ -1,12 +1,13 @@
 //! The watermark object of a lake: the ingestion pipeline writes there the moment up to which the lake is complete.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::instant::Instant;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::ports::{METADATA_LIMIT_BYTES, MetadataObject};
 use crate::vocab::clock::Millis;
@@ -40,6 +41,13 @@ pub struct LakeFiller {
     /// The types that are complete up to the watermark. `None` means all types of the lake.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub types: Option<BTreeSet<ResourceType>>,
+    /// The types that the lake keeps as of an earlier watermark, because the server cannot be searched for them any more.
+    #[serde(rename = "leftTypes", skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_types: BTreeMap<ResourceType, String>,
+    /// The id of the job that publishes, or did not finish to. It is written before the first object becomes visible, and goes when the
+    /// watermark moves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publishing: Option<String>,
 }
 
 /// Parses the members of a synchronization. They are empty in the watermark object of another pipeline.
@@ -58,9 +66,44 @@ pub fn filler_watermark(complete_up_to: Millis, filler: &LakeFiller, deletions: 
     serde_json::to_vec(&content).unwrap_or_default()
 }
 
+/// Returns the content of the watermark object while a job publishes. All other members stay. A lake without a watermark gets none.
+pub fn publishing_watermark(current: Option<&MetadataObject>, origin: &str, job: &str) -> serde_json::Result<Vec<u8>> {
+    let mut members = BTreeMap::<String, Box<RawValue>>::new();
+    match current.filter(|current| !is_first_publication(current)) {
+        Some(current) => members = serde_json::from_slice(current.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&current.bytes))?,
+        None => drop(members.insert("origin".to_owned(), to_raw_value(origin)?)),
+    }
+    members.insert("publishing".to_owned(), to_raw_value(job)?);
+    serde_json::to_vec(&members)
+}
+
+/// Returns true if the first synchronization of a lake has begun to publish and has not finished: the lake may have a part of it.
+pub fn is_first_publication(object: &MetadataObject) -> bool {
+    let has_watermark = |file: WatermarkFile| file.complete_up_to.is_some();
+    parse_filler(object).publishing.is_some() && !serde_json::from_slice(&object.bytes).is_ok_and(has_watermark)
+}
+
+/// Parses the watermark object of a lake that a synchronization fills. `None` if the first one has not finished.
+pub fn parse_filled_watermark(object: &MetadataObject, now: Millis) -> Result<Option<Millis>, SourceError> {
+    if is_first_publication(object) { Ok(None) } else { parse_watermark(object, now).map(Some) }
+}
+
 /// Parses the watermark object of a lake. Returns the moment up to which the lake is complete, rounded down to milliseconds.
 pub fn parse_watermark(object: &MetadataObject, now: Millis) -> Result<Millis, SourceError> {
+    if is_first_publication(object) {
+        return Err(unfinished_publication());
+    }
     parse_content(object, now).map_err(|problem| unusable_watermark(&problem))
+}
+
+/// Returns the error for a lake that has a part of its first synchronization.
+fn unfinished_publication() -> SourceError {
+    let problem = "the first synchronization of the lake is not complete";
+    let remedy = format!(
+        "{problem}, so the lake may have a part of its resources: run `headrace sync` to its end (on AWS, wait for the next synchronization), \
+         and export then"
+    );
+    SourceError::Misconfigured { remedy, cause: problem.into() }
 }
 
 /// Returns the error for a watermark object that is missing or wrong. It tells how to write one.
@@ -176,6 +219,31 @@ mod tests {
                 assert!(error.contains(words), "`{words}` is not in: {error}");
             }
         }
+    }
+
+    #[test]
+    fn a_publication_keeps_the_watermark_and_all_other_members() {
+        let object = |text: &[u8]| MetadataObject { size: text.len() as u64, bytes: bytes::Bytes::copy_from_slice(text) };
+        let before = object("\u{feff}{\"completeUpTo\":\"2026-11-29T10:00:00Z\",\"rows\":1e400,\"job\":\"a\"}".as_bytes());
+        let marked = object(&publishing_watermark(Some(&before), "https://fhir.example.org", "b").unwrap());
+        assert_eq!(parse_watermark(&marked, NOW).unwrap(), parse_watermark(&before, NOW).unwrap());
+        let filler = parse_filler(&marked);
+        assert_eq!((filler.job.as_deref(), filler.publishing.as_deref()), (Some("a"), Some("b")));
+        assert!(marked.bytes.windows(5).any(|bytes| bytes == b"1e400"));
+        assert!(!is_first_publication(&marked) && !is_first_publication(&before));
+    }
+
+    #[test]
+    fn a_first_publication_has_no_watermark_and_the_error_says_what_to_do() {
+        let object = |content: Vec<u8>| MetadataObject { size: content.len() as u64, bytes: content.into() };
+        let first = object(publishing_watermark(None, "https://fhir.example.org", "a").unwrap());
+        let second = object(publishing_watermark(Some(&first), "https://fhir.example.org", "b").unwrap());
+        for marked in [&first, &second] {
+            let error = parse_watermark(marked, NOW).unwrap_err().to_string();
+            assert!(error.contains("run `headrace sync` to its end"), "{error}");
+            assert_eq!(parse_filled_watermark(marked, NOW).unwrap(), None);
+        }
+        assert_eq!(parse_filler(&second).publishing.as_deref(), Some("b"));
     }
 
     proptest::proptest! {

@@ -10,6 +10,8 @@ const MAX_EXAMPLES: usize = 20;
 pub enum FindingKind {
     /// The watermark object is not valid.
     WatermarkInvalid,
+    /// A synchronization has not published everything.
+    UnfinishedPublication,
     /// An object is in an archive.
     Archived,
     /// An object cannot be read or decompressed.
@@ -36,8 +38,9 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// Every kind, the gravest first.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::WatermarkInvalid,
+        Self::UnfinishedPublication,
         Self::Archived,
         Self::Unreadable,
         Self::NoObjects,
@@ -55,6 +58,7 @@ impl FindingKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::WatermarkInvalid => "watermark-invalid",
+            Self::UnfinishedPublication => "unfinished-publication",
             Self::Archived => "archived",
             Self::Unreadable => "unreadable",
             Self::NoObjects => "no-objects",
@@ -73,6 +77,9 @@ impl FindingKind {
     pub fn subject(self) -> (&'static str, &'static str) {
         match self {
             Self::WatermarkInvalid => ("invalid watermark object", "invalid watermark objects"),
+            Self::UnfinishedPublication => {
+                ("synchronization that publishes now or was interrupted", "synchronizations that publish now or were interrupted")
+            }
             Self::Archived => ("archived object", "archived objects"),
             Self::Unreadable => ("unreadable object", "unreadable objects"),
             Self::NoObjects => ("empty lake", "empty lakes"),
@@ -98,6 +105,9 @@ impl FindingKind {
     pub fn consequence(self) -> &'static str {
         match self {
             Self::WatermarkInvalid => "no export starts until it is corrected or removed",
+            Self::UnfinishedPublication => {
+                "the lake may have a part of it; run headrace sync to its end. No export starts until then if it is the first one"
+            }
             Self::Archived => "an export fails; restore first",
             Self::Unreadable => "an export fails; correct or remove first",
             Self::NoObjects => "an export is empty; names of objects end in .ndjson, .ndjson.gz or .ndjson.zst",

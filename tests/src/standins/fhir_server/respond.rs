@@ -74,7 +74,8 @@ impl State {
         let history = if self.behavior.has_history { r#",{"code":"history-type"}"# } else { "" };
         let resource =
             |kind: &str| format!(r#"{{"type":"{kind}","interaction":[{{"code":"read"}},{{"code":"search-type"}}{history}]{time}}}"#);
-        let types = ["Observation", "Patient"].map(resource).join(",");
+        let listed = ["Observation", "Patient"].into_iter().filter(|kind| self.unlisted != Some(*kind));
+        let types = listed.map(resource).collect::<Vec<_>>().join(",");
         format!(
             r#"{{"resourceType":"CapabilityStatement","fhirVersion":"4.0.1","rest":[{{"mode":"server","resource":[{types},{{"type":"Binary","interaction":[{{"code":"read"}}]}}]}}]}}"#
         )

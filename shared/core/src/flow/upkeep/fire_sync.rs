@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::flow::client::start_sync::{start_due_sync, sync_owner};
 use crate::job::sync::SyncRequest;
 use crate::job::{ExportError, Job, JobSettings, JobState};
-use crate::lake::watermark::{WATERMARK_OBJECT, parse_watermark};
+use crate::lake::watermark::{WATERMARK_OBJECT, parse_filled_watermark};
 use crate::ports::{Clock, JobStore, Ports, ResourceSource, TaskQueue};
 use crate::schedule::Timing;
 use crate::vocab::clock::Millis;
@@ -88,8 +88,9 @@ fn due_after_job(schedule: &SyncSchedule, last: &Job) -> Option<Millis> {
 
 /// Returns the time at which a synchronization is due after the watermark of the lake. Without a watermark, it is due now.
 async fn due_after_watermark(source: &impl ResourceSource, schedule: &SyncSchedule, now: Millis) -> Result<Option<Millis>, ExportError> {
-    match source.read_metadata(WATERMARK_OBJECT).await? {
-        Some(object) => Ok(schedule.timing.next_after(parse_watermark(&object, now)?, ANCHOR)),
+    let object = source.read_metadata(WATERMARK_OBJECT).await?;
+    match object.map(|object| parse_filled_watermark(&object, now)).transpose()?.flatten() {
+        Some(watermark) => Ok(schedule.timing.next_after(watermark, ANCHOR)),
         None => Ok(Some(Millis(now.0 - now.0 % FIRST_SYNC_WINDOW_MILLIS))),
     }
 }

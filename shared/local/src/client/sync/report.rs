@@ -27,7 +27,8 @@ pub(super) fn result(report: &SyncReport, lake: &str) -> String {
     }
     let total: u64 = report.types.iter().map(|one| one.resources).sum();
     let changed = match &report.from {
-        Some(from) => format!("changed from {from} on"),
+        Some(from) if late_changes(report).is_none() => format!("changed from {from} on"),
+        Some(from) => format!("changed from {from} on, or of types that the lake did not have up to then"),
         None => "in all".to_owned(),
     };
     let resources = format!("{} {changed}", counted(total, "resource", "resources"));
@@ -49,19 +50,33 @@ pub(super) fn remarks(report: &SyncReport) -> Vec<String> {
             let further = counted(one.further_faults, "further error", "further errors");
             remarks.push(format!("error: {}: {further}", one.resource_type));
         }
-        if one.is_covered {
+        if one.is_covered || one.left_at.is_some() {
             remarks.extend(one.remark.as_ref().map(|remark| format!("note: {}: {remark}", one.resource_type)));
         }
     }
-    let not_searchable: Vec<&str> =
-        report.types.iter().filter(|one| !one.is_covered && one.faults.is_empty()).map(|one| one.resource_type.as_str()).collect();
+    let is_not_searchable = |one: &&TypeReport| !one.is_covered && one.faults.is_empty() && one.left_at.is_none();
+    let not_searchable: Vec<&str> = report.types.iter().filter(is_not_searchable).map(|one| one.resource_type.as_str()).collect();
     if !not_searchable.is_empty() {
         remarks.push(format!("note: the server cannot search these types, so the lake does not have them: {}", not_searchable.join(", ")));
     }
+    remarks.extend(late_changes(report).filter(|_| report.is_complete));
     if !report.is_complete {
         remarks.push("note: the watermark of the lake was not moved; the next synchronization starts where this one did".to_owned());
     }
     remarks
+}
+
+/// Returns the note about resources that changed at or before the watermark that the lake had. `None` if there are none.
+fn late_changes(report: &SyncReport) -> Option<String> {
+    let late = report.types.iter().filter(|one| one.late_changes > 0);
+    let by_type: Vec<String> = late.map(|one| format!("{} {}", one.resource_type, HumanCount(one.late_changes))).collect();
+    let count: u64 = report.types.iter().map(|one| one.late_changes).sum();
+    let (subject, they) = (counted(count, "resource", "resources"), if count == 1 { "it" } else { "them" });
+    let watermark = report.previous_watermark.as_ref().filter(|_| count > 0)?;
+    Some(format!(
+        "note: {subject} ({}) changed at or before the watermark {watermark}: exports with _since after it do not have {they}; a full export does",
+        by_type.join(", ")
+    ))
 }
 
 /// Returns the names of the types of which it is not known what the server has deleted. `None` if there are none, or something is missing.
@@ -86,6 +101,7 @@ mod tests {
             origin: "https://fhir.example.org".to_owned(),
             job: "1".repeat(32),
             from: from.map(str::to_owned),
+            previous_watermark: from.map(str::to_owned),
             complete_up_to: "2026-11-30T02:00:00.000Z".to_owned(),
             is_complete: true,
             types,
@@ -113,6 +129,18 @@ mod tests {
         assert_eq!(unchanged, format!("nothing has changed since {from}; lake is complete up to 2026-11-30T02:00:00.000Z\n"));
         let empty = result(&complete(Vec::new(), None), "lake");
         assert_eq!(empty, "the server has no resources; lake is complete up to 2026-11-30T02:00:00.000Z\n");
+    }
+
+    #[test]
+    fn late_changes_are_a_note_and_are_not_called_changed_since_the_watermark() {
+        let from = "2026-11-29T02:00:00.000Z";
+        let mut report = complete(vec![patients(5, 0)], Some(from));
+        assert!(result(&report, "lake").contains(&format!("\n5 resources changed from {from} on; ")) && remarks(&report).is_empty());
+        report.types[0].late_changes = 5;
+        let text = result(&report, "lake");
+        assert!(text.contains("on, or of types that the lake did not have up to then; "), "{text}");
+        let note = remarks(&report).concat();
+        assert!(note.starts_with(&format!("note: 5 resources (Patient 5) changed at or before the watermark {from}: exports")), "{note}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use headrace_fhir::searchset::SearchPage;
 use crate::job::file::{FileName, Fragment, OutputKind};
 use crate::job::sync::{FetchScope, FetchTask, SyncRecord, TimeWindow};
 use crate::job::task::{Checkpoint, Cursor, Lease, TaskCompletion, TaskUpdate};
-use crate::job::{Counters, ExportError};
+use crate::job::{Counters, ExportError, Watermark};
 use crate::lines::checkpoint::OpenCheckpoint;
 use crate::ports::{AllPorts, FileWriter as _, OriginPage, OriginRequest};
 use crate::versions::key::ResourceKeyHasher;
@@ -56,6 +56,7 @@ pub(in super::super) async fn run_fetch_task(
         let mut window = WindowReader::new(&mut reader, fetch, page_size);
         let end = window.read().await;
         let (lines, resources, duplicates) = window.counts(&end);
+        let late_changes = window.late_changes(&end);
         let warning = window.warning.take();
         let checkpoint = window.into_checkpoint();
         let cursor = match end {
@@ -89,7 +90,7 @@ pub(in super::super) async fn run_fetch_task(
             }
         };
         let remark = fetch.remark().map(str::to_owned);
-        record = SyncRecord { windows: 1, resources, duplicates, remark, warning, ..record };
+        record = SyncRecord { windows: 1, resources, duplicates, late_changes, remark, warning, ..record };
         let counters = Counters { source_bytes: resources, resources: lines, ..Counters::default() };
         commit(ports, lease, settings, checkpoint, (&record, counters), cursor).await?;
         (repeats, record) = (0, SyncRecord::new(fetch.resource_type));
@@ -150,6 +151,15 @@ impl FetchTask {
                 "the server does not count its resources, or its totals are ignored; what was fetched was verified by a second reading of ids",
             ),
             FetchScope::Window(_) | FetchScope::History(_) | FetchScope::Reconcile { .. } => None,
+        }
+    }
+
+    /// Returns true if resources from before the watermark can be new in the lake.
+    fn may_be_late(&self) -> bool {
+        match self.scope {
+            FetchScope::Window(_) => true,
+            FetchScope::Everything { is_first, .. } => is_first,
+            FetchScope::History(_) | FetchScope::Reconcile { .. } => false,
         }
     }
 
@@ -245,6 +255,18 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
             Ok(WindowEnd::Cut(cut)) => (cut.lines, cut.resources, self.lines.duplicates()),
             Ok(WindowEnd::Complete) | Err(_) => (self.lines.lines(), self.lines.resources(), self.lines.duplicates()),
         }
+    }
+
+    /// Returns the number of resources that changed at or before the watermark that the lake had. A server that cannot search by time sends
+    /// everything each time: only the first time counts.
+    fn late_changes(&self, end: &Result<WindowEnd, WindowError>) -> u64 {
+        let watermark = self.pages.lease.job.planned.map(|planned| planned.time.watermark);
+        let (Some(Watermark::Object(watermark)), true) = (watermark, self.fetch.may_be_late()) else { return 0 };
+        let cut = match end {
+            Ok(WindowEnd::Cut(cut)) => Some(cut.at),
+            Ok(WindowEnd::Complete) | Err(_) => None,
+        };
+        self.lines.resources_up_to(watermark, cut)
     }
 
     /// Returns the files, which the caller commits or drops.

@@ -12,7 +12,7 @@ use crate::job::sync::{FetchScope, FetchTask, Publication, SyncRecord, SyncReque
 use crate::job::task::{Lease, TaskCompletion, TaskUpdate, Work};
 use crate::job::{ExportError, ExportTime, Phase, Watermark};
 use crate::lake::sync_report::{SYNC_REPORT_OBJECT, SyncReport, TypeReport};
-use crate::lake::watermark::{LakeFiller, WATERMARK_OBJECT, filler_watermark, parse_filler, parse_watermark};
+use crate::lake::watermark::{LakeFiller, WATERMARK_OBJECT, filler_watermark, parse_filled_watermark, parse_filler, publishing_watermark};
 use crate::ports::{
     AllPorts, FragmentSelection, LakeFeed as _, LakeWriter as _, MetadataObject, OutputStore as _, ResourceSource as _, TaskStore as _,
 };
@@ -51,6 +51,7 @@ pub(in super::super) async fn run_finalize_sync_task(
     if report.is_complete && lease.job.phase != Phase::Publish {
         let publications = publications(ports, lease).await?;
         if !publications.is_empty() {
+            mark_publication(ports, lease, request).await?;
             let works = publications.chunks(OBJECTS_PER_TASK).map(|chunk| Work::Publish(chunk.to_vec())).collect();
             let round = RoundPlan { works, phase: Phase::Publish, first_unmerged_round: 0, starts_over: false };
             return start_round(ports, lease, settings, round).await;
@@ -111,14 +112,15 @@ fn build_report(lease: &Lease, request: &SyncRequest, records: &[SyncRecord]) ->
         types.entry(record.resource_type).or_insert_with(|| TypeReport::new(record.resource_type)).add(record);
     }
     let time = lease.job.planned.map(|planned| planned.time);
-    let from = time.and_then(|time| match time.watermark {
-        Watermark::Object(from) if !request.is_full => Some(from),
-        Watermark::Object(_) | Watermark::Unstated | Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => None,
+    let previous = time.and_then(|time| match time.watermark {
+        Watermark::Object(previous) => Some(previous),
+        Watermark::Unstated | Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => None,
     });
     SyncReport {
         origin: request.origin.clone(),
         job: lease.job.id.to_string(),
-        from: from.map(Millis::instant),
+        from: previous.filter(|_| !request.is_full).map(Millis::instant),
+        previous_watermark: previous.map(Millis::instant),
         complete_up_to: time.map(|time| complete_up_to(time).instant()).unwrap_or_default(),
         is_complete: types.values().all(|report| report.faults.is_empty()),
         types: types.into_values().collect(),
@@ -158,6 +160,8 @@ async fn move_watermark(ports: &impl AllPorts, lease: &Lease, request: &SyncRequ
         origin: Some(request.origin.clone()),
         job: Some(lease.job.id.to_string()),
         types: Some(report.types.iter().filter(|report| report.is_covered).map(|report| report.resource_type).collect()),
+        left_types: report.types.iter().filter_map(|report| Some((report.resource_type, report.left_at.clone()?))).collect(),
+        publishing: None,
     };
     if current.as_ref().is_some_and(|current| parse_filler(current).job == filler.job) {
         return Ok(());
@@ -165,7 +169,26 @@ async fn move_watermark(ports: &impl AllPorts, lease: &Lease, request: &SyncRequ
     check_unchanged(current.as_ref(), time.watermark, ports.now())?;
     let deletions = report.deletions();
     let content = filler_watermark(complete_up_to(time), &filler, deletions);
-    let expected = current.as_ref().map(|current| current.bytes.as_ref());
+    replace_watermark(ports, current.as_ref(), content).await
+}
+
+/// Marks the lake in its watermark object before the first object becomes visible, so that a part of them is never taken for everything. Does
+/// nothing if an earlier attempt has marked it.
+async fn mark_publication(ports: &impl AllPorts, lease: &Lease, request: &SyncRequest) -> Result<(), ExportError> {
+    let Some(time) = lease.job.planned.map(|planned| planned.time) else { return Ok(()) };
+    let (job, current) = (lease.job.id.as_str(), ports.source().read_metadata(WATERMARK_OBJECT).await?);
+    if current.as_ref().is_some_and(|current| parse_filler(current).publishing.as_deref() == Some(job)) {
+        return Ok(());
+    }
+    check_unchanged(current.as_ref(), time.watermark, ports.now())?;
+    let content = publishing_watermark(current.as_ref(), &request.origin, job)
+        .map_err(|_| StoreError::Unreadable { store: "the lake", detail: format!("the object {WATERMARK_OBJECT}") })?;
+    replace_watermark(ports, current.as_ref(), content).await
+}
+
+/// Replaces the watermark object. Fails if it is not the current one any more.
+async fn replace_watermark(ports: &impl AllPorts, current: Option<&MetadataObject>, content: Vec<u8>) -> Result<(), ExportError> {
+    let expected = current.map(|current| current.bytes.as_ref());
     if ports.feed().lake().replace_metadata(WATERMARK_OBJECT, expected, Bytes::from(content)).await? {
         return Ok(());
     }
@@ -174,7 +197,7 @@ async fn move_watermark(ports: &impl AllPorts, lease: &Lease, request: &SyncRequ
 
 /// Returns an error if the watermark is not the one that the plan has found.
 fn check_unchanged(current: Option<&MetadataObject>, planned: Watermark, now: Millis) -> Result<(), ExportError> {
-    let current = current.map(|current| parse_watermark(current, now)).transpose()?;
+    let current = current.map(|current| parse_filled_watermark(current, now)).transpose()?.flatten();
     let expected = match planned {
         Watermark::Object(from) => Some(from),
         Watermark::Unstated | Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => None,

@@ -78,6 +78,13 @@ impl WindowLines {
         self.seen.len() as u64
     }
 
+    /// Returns the number of resources that changed at or before a moment, and before the cut of the window.
+    pub(super) fn resources_up_to(&self, moment: Millis, cut: Option<Millis>) -> u64 {
+        let (moment, cut) = (Instant::from_millis(moment.0), cut.map(|cut| Instant::from_millis(cut.0)));
+        let times = self.seen.values().flatten();
+        times.filter(|time| **time <= moment && cut.is_none_or(|cut| **time < cut)).count() as u64
+    }
+
     /// Returns true if a resource with this id is in the window, or was changed while it was read.
     pub(super) fn contains(&self, id: &str) -> bool {
         let key = self.hasher.key(self.resource_type, id.as_bytes());

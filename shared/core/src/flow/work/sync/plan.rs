@@ -8,7 +8,7 @@ use headrace_fhir::definitions::ResourceType;
 use crate::job::sync::{FetchScope, FetchTask, HistoryWindow, SyncRecord, SyncRequest, TimeWindow};
 use crate::job::task::{Cursor, Lease, PlanProgress, TaskCompletion, TaskUpdate, Work};
 use crate::job::{Counters, ExportError, ExportTime, FIRST_READ_TASK, Planned, ReadMode, Watermark};
-use crate::lake::watermark::{LakeFiller, WATERMARK_OBJECT, parse_filler, parse_watermark};
+use crate::lake::watermark::{LakeFiller, WATERMARK_OBJECT, parse_filled_watermark, parse_filler, parse_zoned_instant};
 use crate::lines::checkpoint::OpenCheckpoint;
 use crate::ports::{AllPorts, OriginRequest, ResourceSource as _, TASKS_PER_UPDATE};
 use crate::vocab::clock::Millis;
@@ -34,10 +34,10 @@ pub(in super::super) async fn run_plan_sync_task(
     request: &SyncRequest,
 ) -> Result<TaskEnd, ExportError> {
     let lake = match ports.source().read_metadata(WATERMARK_OBJECT).await? {
-        Some(object) => LakeState { watermark: Some(parse_watermark(&object, ports.now())?), filler: parse_filler(&object) },
+        Some(object) => LakeState { watermark: parse_filled_watermark(&object, ports.now())?, filler: parse_filler(&object) },
         None => LakeState::default(),
     };
-    lake.check(request)?;
+    lake.check_origin(request)?;
     let mut pages = PageReader { ports, lease, settings, stop_at };
     let (capabilities, server_time) = match read_capabilities(&mut pages).await {
         Err(PageError::TimeUp) => return yield_task(ports, lease, settings).await,
@@ -74,19 +74,22 @@ struct LakeState {
 }
 
 impl LakeState {
-    /// Returns an error if the synchronization would make the watermark of the lake wrong.
-    fn check(&self, request: &SyncRequest) -> Result<(), ExportError> {
+    /// Returns an error if another server has filled the lake.
+    fn check_origin(&self, request: &SyncRequest) -> Result<(), ExportError> {
         if let Some(origin) = self.filler.origin.as_ref().filter(|origin| **origin != request.origin) {
             let remedy = format!(
                 "the lake is filled from {origin}, and its watermark is about that server: synchronize with it, or choose another lake"
             );
             return Err(misconfigured(remedy));
         }
-        let Some(types) = self.filler.types.as_ref() else { return Ok(()) };
-        let left_out: Vec<&str> = match &request.types {
-            Some(requested) => types.difference(requested).map(|kind| kind.as_str()).collect(),
-            None => Vec::new(),
-        };
+        Ok(())
+    }
+
+    /// Returns an error if the synchronization leaves out types of the lake that the server can search: its watermark would be wrong.
+    fn check_types(&self, request: &SyncRequest, capabilities: &OriginCapabilities) -> Result<(), ExportError> {
+        let (Some(types), Some(requested)) = (&self.filler.types, &request.types) else { return Ok(()) };
+        let left_out = types.difference(requested).filter(|kind| capabilities.of_type(**kind).can_search);
+        let left_out: Vec<&str> = left_out.map(|kind| kind.as_str()).collect();
         if left_out.is_empty() {
             return Ok(());
         }
@@ -104,8 +107,28 @@ impl LakeState {
         self.watermark.map(|watermark| Millis(watermark.0.saturating_add(has_last_moment)))
     }
 
-    /// Returns the moment before which the lake has a type.
+    /// Returns true if the lake has a type up to its watermark, as an earlier synchronization has recorded.
+    fn has_up_to_watermark(&self, kind: ResourceType) -> bool {
+        self.filler.types.as_ref().is_some_and(|types| types.contains(&kind))
+    }
+
+    /// Returns the types that earlier synchronizations have recorded.
+    fn recorded_types(&self) -> BTreeSet<ResourceType> {
+        self.filler.types.iter().flatten().chain(self.filler.left_types.keys()).copied().collect()
+    }
+
+    /// Returns the moment up to which the lake has a type that a synchronization leaves out.
+    fn left_at(&self, kind: ResourceType) -> Option<String> {
+        let up_to_watermark = || self.watermark.filter(|_| self.has_up_to_watermark(kind)).map(Millis::instant);
+        self.filler.left_types.get(&kind).cloned().or_else(up_to_watermark)
+    }
+
+    /// Returns the moment before which the lake has a type. A type that was left out may lack changes from then on.
     fn end_of_type(&self, kind: ResourceType) -> Option<Millis> {
+        if let Some(left_at) = self.filler.left_types.get(&kind) {
+            let last = parse_zoned_instant(left_at).and_then(Millis::from_instant)?;
+            return Some(Millis(last.0.saturating_add(1)));
+        }
         let has_type = self.filler.types.as_ref().is_none_or(|types| types.contains(&kind));
         self.end().filter(|_| has_type)
     }
@@ -184,22 +207,47 @@ async fn take_time<W: AllPorts>(
     Ok(time)
 }
 
+/// The reason why a type is not fetched.
+const NOT_SEARCHABLE: &str = "the server cannot search resources of this type";
+
 /// Returns a record for each type: whether it is fetched, and if not, the reason.
 fn types_to_fetch(capabilities: &OriginCapabilities, request: &SyncRequest, lake: &LakeState, to: Millis) -> Vec<SyncRecord> {
     let of_server: BTreeSet<_> = capabilities.0.keys().copied().collect();
-    let required: BTreeSet<_> = request.types.iter().chain(&lake.filler.types).flatten().copied().collect();
-    let types: BTreeSet<_> = if request.types.is_some() { required.clone() } else { of_server.union(&required).copied().collect() };
+    let types = request.types.as_ref().unwrap_or(&of_server).union(&lake.recorded_types()).copied().collect::<BTreeSet<_>>();
     let record = |kind| {
         let record = SyncRecord::new(kind);
-        if capabilities.of_type(kind).can_search {
-            let history = Some(lake.history_window(kind, request, to))
-                .filter(|window| capabilities.of_type(kind).has_history && (window.is_first || window.since < to));
-            return SyncRecord { is_covered: true, history, ..record };
+        let is_requested = request.types.as_ref().is_none_or(|types| types.contains(&kind));
+        if !is_requested || !capabilities.of_type(kind).can_search {
+            return unfetched(record, request, lake);
         }
-        let reason = Some("the server cannot search resources of this type".to_owned());
-        if required.contains(&kind) { SyncRecord { fault: reason, ..record } } else { SyncRecord { remark: reason, ..record } }
+        let history = Some(lake.history_window(kind, request, to))
+            .filter(|window| capabilities.of_type(kind).has_history && (window.is_first || window.since < to));
+        SyncRecord { is_covered: true, history, ..record }
     };
     types.into_iter().map(record).collect()
+}
+
+/// Returns the record of a type that is not fetched. The watermark holds for all types of the lake, so only the operator can decide to go on
+/// without one: by naming the others.
+fn unfetched(record: SyncRecord, request: &SyncRequest, lake: &LakeState) -> SyncRecord {
+    let kind = record.resource_type;
+    match &request.types {
+        Some(types) if types.contains(&kind) => return SyncRecord { fault: Some(NOT_SEARCHABLE.to_owned()), ..record },
+        None if lake.has_up_to_watermark(kind) => {
+            let fault = format!(
+                "{NOT_SEARCHABLE} any more, and the watermark holds for all types of the lake: name all other types once (--type, \
+                 on AWS SyncTypes), and the lake keeps the resources of this type as they are"
+            );
+            return SyncRecord { fault: Some(fault), ..record };
+        }
+        Some(_) | None => {}
+    }
+    let Some(left_at) = lake.left_at(kind) else { return SyncRecord { remark: Some(NOT_SEARCHABLE.to_owned()), ..record } };
+    let remark = format!(
+        "the lake keeps the resources of this type as of {left_at}, and the watermark does not hold for it; it is fetched from then on when \
+         the server can search it again and it is requested"
+    );
+    SyncRecord { left_at: Some(left_at), remark: Some(remark), ..record }
 }
 
 /// Decides which types are fetched, once, and records them for the report. A later attempt keeps the types of the first, whatever the
@@ -213,6 +261,7 @@ async fn take_types<W: AllPorts>(
     if pages.lease.cursor == Cursor::WRITTEN {
         return read_records(pages.ports, pages.lease, pages.settings).await;
     }
+    lake.check_types(request, capabilities)?;
     let types = types_to_fetch(capabilities, request, lake, to);
     commit_types(pages.ports, pages.lease, pages.settings, &types).await?;
     Ok(types)
@@ -292,7 +341,7 @@ impl<'a, 'l, W: AllPorts> SyncPlanner<'a, 'l, W> {
             return Ok(());
         }
         if !capabilities.of_type(kind).names_last_updated && !searches_by_time(&mut self.pages, kind).await? {
-            self.add(kind, FetchScope::Everything { to }, 0);
+            self.add(kind, FetchScope::Everything { to, is_first: from.is_none() }, 0);
             return self.record_up_to(kind, to).await;
         }
         let total = if self.request.ignores_totals { None } else { count_window(&mut self.pages, kind, (from, to)).await? };

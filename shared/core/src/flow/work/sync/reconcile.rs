@@ -111,7 +111,8 @@ async fn confirm_candidates<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, kind
     }
     let recorded = recorded_fragments(pages, OutputKind::Deleted).await?;
     let total = recorded.iter().map(|fragment| fragment.summary.lines).sum();
-    Ok(record_deletions(pages, (kind, &[], to), SyncRecord { deletions: Some(total), ..SyncRecord::new(kind) }, RECORDED).await?)
+    let record = SyncRecord { deletions: Some(total), is_reconciled: true, ..SyncRecord::new(kind) };
+    Ok(record_deletions(pages, (kind, &[], to), record, RECORDED).await?)
 }
 
 /// Records deletions with the cursor after them (rule P5).

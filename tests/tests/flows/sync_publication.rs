@@ -1,0 +1,142 @@
+//! Synchronizations that are interrupted while they publish: nobody takes a part of them for the lake.
+
+use std::fs;
+
+use headrace_core::flow::export_time::read_watermark;
+use headrace_core::job::sync::SyncRequest;
+use headrace_core::ports::Clock as _;
+use headrace_core::vocab::ids::JobId;
+use headrace_core::vocab::lake_settings::LakeWatermark;
+use headrace_fhir::definitions::ResourceType;
+use headrace_local::stores::directory::DirectoryLake;
+use headrace_tests::flows::sync::{lake_objects, small_request, watermark};
+use headrace_tests::flows::{Fault, FaultInjector, Result, run};
+use headrace_tests::standins::fhir_server::ServerBehavior;
+use serde_json::Value;
+
+use super::sync::Scenario;
+use super::sync_command::headrace;
+
+/// The error of an export of a lake with a part of its first synchronization.
+const UNFINISHED: &str = "the first synchronization of the lake is not complete";
+
+/// Returns an injector whose process has this fault at the nth call that changes the lake.
+fn fault_at_lake_call(nth: usize, fault: Fault) -> FaultInjector {
+    let mut calls = 0;
+    FaultInjector::new(move |call| {
+        let is_change = call.name.starts_with("lake.");
+        calls += usize::from(is_change);
+        if is_change && calls == nth { fault } else { Fault::None }
+    })
+}
+
+/// Runs a synchronization that crashes after the nth call that changes the lake, if it has as many. Returns its job, and whether it crashed.
+async fn crash(scenario: &Scenario, request: SyncRequest, nth: usize, fault: Fault) -> Result<(JobId, bool)> {
+    let faults = fault_at_lake_call(nth, fault);
+    let process = scenario.process(faults.clone());
+    let job = process.kick_off(request).await?;
+    let ended = Box::pin(faults.until_crash(process.complete(&job.id))).await;
+    let has_crashed = ended.is_none();
+    if let Some(ended) = ended {
+        assert_eq!(ended?.reason, None);
+    }
+    Ok((job.id, has_crashed))
+}
+
+/// Continues a synchronization after a crash, to its end. Checks that the lake equals the server and is not marked any more.
+async fn continue_to_end(scenario: &Scenario, job: &JobId) -> Result<()> {
+    let next = scenario.process(FaultInjector::none());
+    next.recover().await?;
+    assert_eq!(next.complete(job).await?.reason, None);
+    let text = fs::read_to_string(scenario.deployment.lake().join("_headrace/watermark.json"))?;
+    assert!(!text.contains("publishing"), "{text}");
+    scenario.check_equal().await
+}
+
+/// Checks that `headrace lake check` reports the publication.
+async fn check_reported(scenario: &Scenario) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let lake = scenario.deployment.lake().to_string_lossy().into_owned();
+    let (code, stdout, stderr) = headrace(folder.path(), &["lake", "check", &lake, "--json"]).await?;
+    assert_eq!(code, Some(3), "{stderr}");
+    let report: Value = serde_json::from_str(&stdout)?;
+    let kinds: Vec<_> = report["findings"].as_array().into_iter().flatten().map(|finding| finding["kind"].clone()).collect();
+    assert!(kinds.contains(&"unfinished-publication".into()), "{stdout}");
+    Ok(())
+}
+
+#[test]
+fn p1_to_p6_no_export_takes_a_part_of_a_first_synchronization_that_crashes_at_any_change_of_the_lake() -> Result<()> {
+    for fault in [Fault::CrashBefore, Fault::CrashAfter] {
+        let mut parts = 0;
+        for nth in 1_usize.. {
+            let (has_crashed, has_part) = run(async || {
+                let scenario = Scenario::new(ServerBehavior::default()).await?;
+                let (job, has_crashed) = crash(&scenario, small_request(), nth, fault).await?;
+                let lake = scenario.deployment.lake();
+                let has_part = !lake_objects(lake).is_empty() && watermark(lake)?.is_none();
+                if has_part {
+                    let read = read_watermark(&DirectoryLake::open(lake), LakeWatermark::Auto, scenario.clock.now()).await;
+                    let error = read.unwrap_err().to_string();
+                    assert!(error.contains(UNFINISHED), "change {nth}, {fault:?}: {error}");
+                }
+                if has_crashed {
+                    continue_to_end(&scenario, &job).await?;
+                }
+                Ok((has_crashed, has_part))
+            })?;
+            if !has_crashed {
+                break;
+            }
+            parts += usize::from(has_part);
+        }
+        assert!(parts > 1, "{parts}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_export_of_a_part_is_refused_by_name_and_the_check_reports_it() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
+        // The first change is the mark, the second the first object.
+        let (job, has_crashed) = crash(&scenario, small_request(), 2, Fault::CrashAfter).await?;
+        assert!(has_crashed);
+        let folder = tempfile::tempdir()?;
+        let lake = scenario.deployment.lake().to_string_lossy().into_owned();
+        let (code, _, stderr) = headrace(folder.path(), &["export", &lake, "out", "--since-file", "since"]).await?;
+        assert!(code.is_some_and(|code| code != 0), "{stderr}");
+        assert!(stderr.contains(UNFINISHED) && stderr.contains("headrace sync"), "{stderr}");
+        assert!(!folder.path().join("since").exists());
+        check_reported(&scenario).await?;
+        continue_to_end(&scenario, &job).await
+    })
+}
+
+#[test]
+fn a_discarded_first_synchronization_is_followed_by_a_complete_one() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
+        let (_, has_crashed) = crash(&scenario, small_request(), 2, Fault::CrashAfter).await?;
+        assert!(has_crashed);
+        scenario.change();
+        assert!(scenario.sync(SyncRequest { window_resources: 1_000, ..small_request() }).await?.is_complete);
+        scenario.check_equal().await
+    })
+}
+
+#[test]
+fn an_interrupted_publication_of_new_types_keeps_the_watermark_and_the_check_reports_it() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
+        let patients = SyncRequest { types: Some([ResourceType::PATIENT].into()), ..small_request() };
+        assert!(scenario.sync(patients).await?.is_complete);
+        let before = watermark(scenario.deployment.lake())?;
+        scenario.change();
+        let (job, has_crashed) = crash(&scenario, small_request(), 2, Fault::CrashAfter).await?;
+        assert!(has_crashed && before.is_some());
+        assert_eq!(watermark(scenario.deployment.lake())?, before);
+        check_reported(&scenario).await?;
+        continue_to_end(&scenario, &job).await
+    })
+}
