@@ -136,6 +136,9 @@ pub struct SyncRecord {
     /// True if the deletions were found by a comparison of ids, not by a history.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_reconciled: bool,
+    /// True if the whole type was fetched, because the server cannot search by time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_whole: bool,
     /// The number of fetched resources that changed at or before the watermark that the lake had.
     #[serde(default)]
     pub late_changes: u64,
@@ -166,6 +169,7 @@ impl SyncRecord {
             duplicates: 0,
             deletions: None,
             is_reconciled: false,
+            is_whole: false,
             late_changes: 0,
             left_at: None,
             fault: None,

@@ -59,6 +59,9 @@ pub struct TypeReport {
     /// True if the deletions were found by a comparison of ids, not by a history.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_reconciled: bool,
+    /// True if the whole type was fetched, because the server cannot search by time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_whole: bool,
     /// The number of fetched resources that changed at or before the watermark that the lake had. Exports with a `_since` after it do not
     /// have them.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -110,6 +113,7 @@ impl TypeReport {
             duplicates: 0,
             deletions: None,
             is_reconciled: false,
+            is_whole: false,
             late_changes: 0,
             left_at: None,
             faults: Vec::new(),
@@ -126,6 +130,7 @@ impl TypeReport {
         self.repeats += record.repeats;
         self.duplicates += record.duplicates;
         self.is_reconciled |= record.is_reconciled;
+        self.is_whole |= record.is_whole;
         self.late_changes += record.late_changes;
         self.left_at = self.left_at.take().or_else(|| record.left_at.clone());
         self.deletions = match (self.deletions, record.deletions) {

@@ -27,11 +27,11 @@ pub(super) fn result(report: &SyncReport, lake: &str) -> String {
     }
     let total: u64 = report.types.iter().map(|one| one.resources).sum();
     let changed = match &report.from {
-        Some(from) if late_changes(report).is_none() => format!("changed from {from} on"),
-        Some(from) => format!("changed from {from} on, or of types that the lake did not have up to then"),
-        None => "in all".to_owned(),
+        Some(from) if report.types.iter().all(|one| one.late_changes == 0 && !one.is_whole) => format!(" changed from {from} on"),
+        Some(from) => format!(", not only those that changed from {from} on"),
+        None => " in all".to_owned(),
     };
-    let resources = format!("{} {changed}", counted(total, "resource", "resources"));
+    let resources = format!("{}{changed}", counted(total, "resource", "resources"));
     if report.is_complete {
         let complete = &report.complete_up_to;
         output += &format!("\n{resources}; {} is complete up to {complete}\n", printable(lake));
@@ -137,10 +137,14 @@ mod tests {
         let mut report = complete(vec![patients(5, 0)], Some(from));
         assert!(result(&report, "lake").contains(&format!("\n5 resources changed from {from} on; ")) && remarks(&report).is_empty());
         report.types[0].late_changes = 5;
+        let untrue = |text: &str| text.contains("resources changed from") || !text.contains(", not only those that changed from");
         let text = result(&report, "lake");
-        assert!(text.contains("on, or of types that the lake did not have up to then; "), "{text}");
+        assert!(!untrue(&text), "{text}");
         let note = remarks(&report).concat();
         assert!(note.starts_with(&format!("note: 5 resources (Patient 5) changed at or before the watermark {from}: exports")), "{note}");
+        (report.types[0].late_changes, report.types[0].is_whole) = (0, true);
+        let text = result(&report, "lake");
+        assert!(!untrue(&text) && remarks(&report).is_empty(), "{text}");
     }
 
     #[test]

@@ -90,7 +90,8 @@ pub(in super::super) async fn run_fetch_task(
             }
         };
         let remark = fetch.remark().map(str::to_owned);
-        record = SyncRecord { windows: 1, resources, duplicates, late_changes, remark, warning, ..record };
+        let is_whole = matches!(fetch.scope, FetchScope::Everything { .. });
+        record = SyncRecord { windows: 1, resources, duplicates, is_whole, late_changes, remark, warning, ..record };
         let counters = Counters { source_bytes: resources, resources: lines, ..Counters::default() };
         commit(ports, lease, settings, checkpoint, (&record, counters), cursor).await?;
         (repeats, record) = (0, SyncRecord::new(fetch.resource_type));
