@@ -10,7 +10,7 @@ use headrace_core::vocab::clock::Millis;
 use headrace_fhir::definitions::ResourceType;
 use headrace_tests::flows::sync::{lake_lines, small_request};
 use headrace_tests::flows::{FaultInjector, Result, run};
-use headrace_tests::standins::fhir_server::ServerBehavior;
+use headrace_tests::standins::fhir_server::{HistoryForm, ServerBehavior};
 use proptest::prelude::*;
 
 use super::sync::{DEMANDED_PAUSE, OBSERVATION, PATIENT, Scenario, deletions, known_servers, ongoing_change};
@@ -216,4 +216,32 @@ fn an_empty_lake_has_the_deletions_since_the_moment_that_is_requested() -> Resul
         assert!(deleted.len() == 1 && deleted[0].contains("Patient/p-3"), "{deleted:?}");
         scenario.check_equal().await
     })
+}
+
+#[test]
+fn other_forms_of_deletions_are_found_and_what_may_be_one_makes_the_deletions_unknown() -> Result<()> {
+    for (history_form, problem) in [
+        (HistoryForm::LowerCase, None),
+        (HistoryForm::Statuses, None),
+        (HistoryForm::Unclear, Some("it may be a deletion")),
+        (HistoryForm::TotalAlone, Some("states 1 event")),
+    ] {
+        run(async || {
+            let scenario = Scenario::new(ServerBehavior { history_form, ..with_history() }).await?;
+            assert!(scenario.sync(small_request()).await?.is_complete);
+            scenario.clock.advance(Duration::from_secs(600));
+            let at = scenario.clock.now();
+            scenario.server.with_store(|store| store.delete(PATIENT, "p-2", at));
+            scenario.clock.advance(Duration::from_secs(600));
+            let patients = patients(&scenario.sync(small_request()).await?)?;
+            let Some(problem) = problem else {
+                assert_eq!(patients.deletions, Some(1), "{history_form:?}");
+                return scenario.check_equal().await;
+            };
+            let remark = patients.remark.unwrap_or_default();
+            assert!(patients.deletions.is_none() && remark.contains(problem), "{history_form:?}: {remark}");
+            Ok(())
+        })?;
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 
 use headrace_fhir::instant::Instant;
-use headrace_fhir::searchset::SearchPage;
+use headrace_fhir::searchset::{SearchEntry, SearchPage};
 use serde::{Deserialize, Serialize};
 
 use crate::job::ExportError;
@@ -95,6 +95,35 @@ struct HistoryProgress {
     instances: u64,
     /// The number of resources whose own history the server did not show.
     unknown_instances: u64,
+    /// The number of events since the first page was read last.
+    #[serde(default)]
+    events: u64,
+    /// The smallest total that these pages state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
+}
+
+impl HistoryProgress {
+    /// Counts the events of a page.
+    fn count(&mut self, page: &SearchPage<'_>) {
+        if self.position.is_at_start() {
+            (self.events, self.total) = (0, None);
+        }
+        self.events += page.entries.iter().filter(|entry| !matches!(entry, SearchEntry::Outcome(_))).count() as u64;
+        // New events raise the total while the pages are read.
+        self.total = self.total.into_iter().chain(page.total).min();
+    }
+
+    /// Returns an error if the pages have fewer events than the server states.
+    fn check_total(&self) -> Result<(), PageError> {
+        match self.total {
+            Some(total) if total > self.events => {
+                let stated = counted(total, "event", "events");
+                Err(PageError::Final(format!("the server states {stated}, and its pages have {}", self.events)))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// A history that is being read.
@@ -139,6 +168,7 @@ impl<'f> HistoryReader<'f> {
             while !self.progress.position.is_complete {
                 self.read_page(pages).await?;
             }
+            self.progress.check_total()?;
             if !self.events.has_dropped_versions() {
                 break;
             }
@@ -161,6 +191,7 @@ impl<'f> HistoryReader<'f> {
         if self.progress.position.is_at_start() && may_lack_link(&parsed, page_size) {
             self.check_whole(pages, oldest, parsed.entries.len()).await?;
         }
+        self.progress.count(&parsed);
         self.progress.position.advance(&page.url, parsed.next);
         Ok(send_heartbeat_if_due(pages.ports, pages.lease, pages.settings.lease.duration).await?)
     }

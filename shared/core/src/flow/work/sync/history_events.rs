@@ -74,6 +74,10 @@ impl Events {
                     HistoryEvent { id: deletion.id.clone(), at, is_deletion: true, text: None }
                 }
                 SearchEntry::Match(text) => self.parse_version(text)?,
+                SearchEntry::Unclear => {
+                    let text = "an entry without a resource is neither a change nor a deletion, so it may be a deletion";
+                    return Err(PageError::Final(text.to_owned()));
+                }
                 SearchEntry::Deletion(_) | SearchEntry::Outcome(_) | SearchEntry::Other => continue,
             };
             oldest = Some(oldest.map_or(event.at, |oldest| oldest.min(event.at)));
