@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use headrace_core::job::sync::SyncRequest;
 use headrace_core::lake::sync_report::{SyncReport, TypeReport};
+use headrace_core::lake::watermark::WATERMARK_OBJECT;
 use headrace_core::ports::Clock as _;
 use headrace_core::vocab::clock::Millis;
 use headrace_fhir::definitions::ResourceType;
@@ -244,4 +245,67 @@ fn other_forms_of_deletions_are_found_and_what_may_be_one_makes_the_deletions_un
         })?;
     }
     Ok(())
+}
+
+/// Creates a lake that equals a server, and deletes a Patient afterwards. Then a synchronization cannot read the history.
+async fn unread_history() -> Result<Scenario> {
+    let scenario = Scenario::new(with_history()).await?;
+    assert!(scenario.sync(small_request()).await?.is_complete);
+    scenario.clock.advance(Duration::from_secs(600));
+    let at = scenario.clock.now();
+    scenario.server.with_store(|store| store.delete(PATIENT, "p-2", at));
+    scenario.server.reject_histories(true);
+    scenario.clock.advance(Duration::from_secs(600));
+    let report = scenario.sync(small_request()).await?;
+    assert_eq!((report.is_complete, report.deletions()), (true, "unknown"), "{report:?}");
+    scenario.clock.advance(Duration::from_secs(600));
+    Ok(scenario)
+}
+
+/// Returns the watermark object of the lake.
+fn watermark_text(scenario: &Scenario) -> Result<String> {
+    Ok(std::fs::read_to_string(scenario.deployment.lake().join(WATERMARK_OBJECT))?)
+}
+
+#[test]
+fn the_deletions_of_a_history_that_could_not_be_read_are_found_by_a_later_one() -> Result<()> {
+    run(async || {
+        let scenario = unread_history().await?;
+        // They stay unknown, from the same moment on.
+        let report = scenario.sync(small_request()).await?;
+        assert_eq!((report.is_complete, report.deletions()), (true, "unknown"), "{report:?}");
+        assert!(watermark_text(&scenario)?.contains("deletionsKnownUpTo"));
+        scenario.server.reject_histories(false);
+        scenario.clock.advance(Duration::from_secs(600));
+        let report = scenario.sync(small_request()).await?;
+        assert_eq!((report.is_complete, report.deletions(), deletions(&report)), (true, "history", 1), "{report:?}");
+        assert!(!watermark_text(&scenario)?.contains("deletionsKnownUpTo"));
+        scenario.check_equal().await
+    })
+}
+
+#[test]
+fn a_comparison_of_ids_repairs_a_lake_whose_history_cannot_be_read() -> Result<()> {
+    run(async || {
+        let scenario = unread_history().await?;
+        let report = scenario.sync(SyncRequest { reconciles: true, ..small_request() }).await?;
+        assert_eq!((report.is_complete, report.deletions(), deletions(&report)), (true, "history", 1), "{report:?}");
+        scenario.check_equal().await
+    })
+}
+
+#[test]
+fn a_lake_whose_watermark_is_lost_gets_the_deletions_of_the_whole_history() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(with_history()).await?;
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        std::fs::remove_file(scenario.deployment.lake().join(WATERMARK_OBJECT))?;
+        scenario.clock.advance(Duration::from_secs(600));
+        let at = scenario.clock.now();
+        scenario.server.with_store(|store| store.delete(PATIENT, "p-2", at));
+        scenario.clock.advance(Duration::from_secs(600));
+        let report = scenario.sync(small_request()).await?;
+        assert_eq!((report.is_complete, report.deletions(), deletions(&report)), (true, "history", 1), "{report:?}");
+        scenario.check_equal().await
+    })
 }

@@ -1,6 +1,6 @@
 //! The watermark object of a lake: the ingestion pipeline writes there the moment up to which the lake is complete.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use headrace_fhir::definitions::ResourceType;
@@ -40,6 +40,10 @@ pub struct LakeFiller {
     /// The types that are complete up to the watermark. `None` means all types of the lake.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub types: Option<BTreeSet<ResourceType>>,
+    /// The moments up to which deletions are known, of the types of which they are not known up to the watermark. The next history of such a
+    /// type is read from there.
+    #[serde(rename = "deletionsKnownUpTo", skip_serializing_if = "BTreeMap::is_empty")]
+    pub deletions_known_up_to: BTreeMap<ResourceType, Instant>,
 }
 
 /// Parses the members of a synchronization. They are empty in the watermark object of another pipeline.

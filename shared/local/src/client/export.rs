@@ -38,6 +38,7 @@ use crate::client::since_file::{SavedTime, SinceFile, SinceFileError, parse_sinc
 use crate::client::sync::HttpOrigin;
 use crate::client::sync::command::{SyncCommandError, origin_settings, sync_for_export};
 use crate::client::timer::SystemTimer;
+use crate::client::unknown_deletions::print_unknown_deletions;
 use crate::server::http::{base_url, serve};
 use crate::server::service::{ServerAccess, Service, ServiceConfig, StartError};
 use crate::server::signals::stop_signal;
@@ -195,6 +196,9 @@ pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommand
     check_configuration_name(args, &source)?;
     if let Source::Directory(lake) = &source {
         check_source(lake, out)?;
+        if (args.since_file.is_some() || args.options.since.is_some()) && !args.quiet {
+            print_unknown_deletions(lake).await;
+        }
     }
     let basis = increment_basis(args, &source)?;
     if let Some(file) = since_file(args, &basis) {

@@ -8,6 +8,7 @@ mod confirm;
 mod deletions;
 mod fetch;
 mod finalize;
+mod held_types;
 mod history;
 mod history_events;
 mod lake_ids;
