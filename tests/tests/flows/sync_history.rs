@@ -309,3 +309,33 @@ fn a_lake_whose_watermark_is_lost_gets_the_deletions_of_the_whole_history() -> R
         scenario.check_equal().await
     })
 }
+
+#[test]
+fn events_of_the_same_second_leave_the_lake_as_the_server_is() -> Result<()> {
+    // Each server has deleted a Patient within the second of its version, and created another one again within the second of its deletion.
+    for (history_form, millis) in [(HistoryForm::Usual, 0), (HistoryForm::SecondsOfDeletions, 300)] {
+        run(async || {
+            let scenario = Scenario::new(ServerBehavior { history_form, ..with_history() }).await?;
+            assert!(scenario.sync(small_request()).await?.is_complete);
+            scenario.clock.advance(Duration::from_secs(600));
+            let second = scenario.clock.now().0 / 1_000 * 1_000;
+            scenario.server.with_store(|store| {
+                store.put(PATIENT, "p-deleted", Millis(second + millis));
+                store.delete(PATIENT, "p-deleted", Millis(second + millis));
+                store.delete(PATIENT, "p-2", Millis(second + millis));
+                store.put(PATIENT, "p-2", Millis(second + millis));
+                store.delete(PATIENT, "p-3", Millis(second + millis));
+            });
+            scenario.clock.advance(Duration::from_secs(600));
+            let report = scenario.sync(small_request()).await?;
+            assert_eq!((report.is_complete, report.deletions(), deletions(&report)), (true, "history", 2), "{history_form:?}: {report:?}");
+            let asked: Vec<_> = scenario.server.queries().into_iter().filter(|query| query.starts_with("Patient/p-")).collect();
+            assert_eq!(asked, ["Patient/p-2", "Patient/p-deleted"]);
+            let lines = lake_lines(scenario.deployment.lake()).await?;
+            assert!(lines.iter().any(|line| line.contains("DELETE") && line.contains("Patient/p-deleted")), "{history_form:?}");
+            assert!(!lines.iter().any(|line| line.contains("DELETE") && line.contains("Patient/p-2\"")), "{history_form:?}");
+            scenario.check_equal().await
+        })?;
+    }
+    Ok(())
+}

@@ -14,6 +14,7 @@ mod history_events;
 mod lake_ids;
 mod lines;
 mod listing;
+mod newest_events;
 mod pages;
 mod paging;
 mod plan;

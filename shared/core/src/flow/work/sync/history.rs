@@ -23,6 +23,7 @@ use crate::vocab::plural::counted;
 use super::super::heartbeat::send_heartbeat_if_due;
 use super::super::settings::WorkerSettings;
 use super::super::task_end::{TaskEnd, complete_task};
+use super::confirm::read_current;
 use super::deletions::{SupplementLines, end_deletions_task};
 use super::fetch::RECORDED;
 use super::history_events::Events;
@@ -95,6 +96,9 @@ struct HistoryProgress {
     instances: u64,
     /// The number of resources whose own history the server did not show.
     unknown_instances: u64,
+    /// The number of resources that the server was asked for.
+    #[serde(default)]
+    answers: u64,
     /// The number of events since the first page was read last.
     #[serde(default)]
     events: u64,
@@ -176,6 +180,18 @@ impl<'f> HistoryReader<'f> {
         }
         if self.window.is_first {
             self.add_earlier_versions(pages).await?;
+        }
+        self.decide(pages).await
+    }
+
+    /// Asks the server for the resources of which the history does not say whether they exist.
+    async fn decide<W: AllPorts>(&mut self, pages: &mut PageReader<'_, '_, W>) -> Result<(), PageError> {
+        for id in self.events.undecided_ids() {
+            self.record_if_due(pages).await?;
+            let current = read_current(pages, self.fetch.resource_type, &id).await?;
+            self.events.add_answer(&id, current.as_ref().map(|page| page.body.as_ref()))?;
+            self.progress.answers += 1;
+            send_heartbeat_if_due(pages.ports, pages.lease, pages.settings.lease.duration).await?;
         }
         Ok(())
     }
