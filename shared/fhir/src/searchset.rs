@@ -31,8 +31,10 @@ pub enum SearchEntry<'a> {
     Deletion(HistoryDeletion),
     /// A message of the server: the JSON text of an OperationOutcome.
     Outcome(&'a str),
-    /// A resource that was added to the matches.
+    /// A resource that was added to the matches, or a change of a history without its resource.
     Other,
+    /// An entry of a history without a resource, whose method is none of a change or a deletion: it may be a deletion.
+    Unclear,
 }
 
 /// The deletion of a resource in a history.
@@ -44,6 +46,8 @@ pub struct HistoryDeletion {
     pub id: String,
     /// The time of the deletion. `None` if the server does not state it.
     pub deleted_at: Option<Instant>,
+    /// The version that the deletion is, if the server states one.
+    pub version_id: Option<String>,
 }
 
 /// The reason why a response is not a page.
@@ -70,7 +74,7 @@ impl<'a> SearchPage<'a> {
             Some(_) | None => return Err(InvalidSearchPage::OtherBundleType),
         };
         let next = header.link("next").filter(|url| !url.is_empty()).map(str::to_owned);
-        let entries = (0..).zip(entries).map(|(index, entry)| SearchEntry::new(entry, index)).collect::<Result<_, _>>()?;
+        let entries = (0..).zip(entries).map(|(index, entry)| SearchEntry::new(entry, is_history, index)).collect::<Result<_, _>>()?;
         Ok(Self { is_history, total: header.total, next, entries })
     }
 
@@ -78,7 +82,7 @@ impl<'a> SearchPage<'a> {
     pub fn messages(&self) -> impl Iterator<Item = ServerMessage> {
         self.entries.iter().filter_map(|entry| match entry {
             SearchEntry::Outcome(text) => ServerMessage::parse(text),
-            SearchEntry::Match(_) | SearchEntry::Deletion(_) | SearchEntry::Other => None,
+            SearchEntry::Match(_) | SearchEntry::Deletion(_) | SearchEntry::Other | SearchEntry::Unclear => None,
         })
     }
 
@@ -90,27 +94,36 @@ impl<'a> SearchPage<'a> {
 
 impl<'a> SearchEntry<'a> {
     /// Classifies the entry with this index.
-    fn new(entry: BundleEntry<'a>, index: usize) -> Result<Self, InvalidSearchPage> {
-        if entry.is_deletion() {
-            let deleted_at = entry.last_modified.as_deref().and_then(|text| Instant::parse(text).ok());
-            let target = [&entry.url, &entry.full_url].into_iter().flatten().find_map(|url| parse_target(url));
-            let (resource_type, id) = target.ok_or(InvalidSearchPage::InvalidDeletion(index))?;
-            return Ok(Self::Deletion(HistoryDeletion { resource_type, id: id.to_owned(), deleted_at }));
+    fn new(entry: BundleEntry<'a>, is_history: bool, index: usize) -> Result<Self, InvalidSearchPage> {
+        if entry.is_deletion() || is_history && entry.is_deletion_of_history() {
+            return HistoryDeletion::new(&entry).map(Self::Deletion).ok_or(InvalidSearchPage::InvalidDeletion(index));
         }
         let mode = entry.search_mode.as_deref();
         Ok(match entry.resource {
             // Some servers send their messages without saying that these are not matches.
             Some(text) if mode == Some("outcome") || message::is_outcome(text) => Self::Outcome(text),
             Some(text) if matches!(mode, None | Some("match")) => Self::Match(text),
+            None if is_history && !entry.is_change() => Self::Unclear,
             Some(_) | None => Self::Other,
         })
     }
 }
 
-/// Parses the type and the id of a deleted resource out of a URL such as `Patient/1`, `https://h/fhir/Patient/1` or
-/// `Patient/1/_history/2`.
+impl HistoryDeletion {
+    /// Reads the deletion of an entry. Returns `None` unless it names one resource of FHIR.
+    fn new(entry: &BundleEntry<'_>) -> Option<Self> {
+        let deleted_at = entry.last_modified.as_deref().and_then(|text| Instant::parse(text).ok());
+        let ((resource_type, id), version) = [&entry.url, &entry.full_url].into_iter().flatten().find_map(|url| {
+            let (target, version) = url.split_once("/_history/").map_or((url.as_str(), None), |(target, version)| (target, Some(version)));
+            Some((parse_target(target)?, version))
+        })?;
+        let tag = entry.etag.as_deref().map(|tag| tag.trim_start_matches("W/").trim_matches('"'));
+        Some(Self { resource_type, id: id.to_owned(), deleted_at, version_id: tag.or(version).map(str::to_owned) })
+    }
+}
+
+/// Parses the type and the id of a deleted resource out of a URL such as `Patient/1` or `https://h/fhir/Patient/1`.
 fn parse_target(url: &str) -> Option<(ResourceType, &str)> {
-    let url = url.split_once("/_history/").map_or(url, |(target, _)| target);
     let mut segments = url.rsplit('/');
     let (id, kind) = (segments.next()?, segments.next()?);
     Some((ResourceType::parse(kind)?, id)).filter(|(_, id)| is_id(id))
@@ -197,6 +210,40 @@ mod tests {
         }
         for url in ["Dog/1", "Patient", "Patient?identifier=1", "Patient/a%2F..", ""] {
             assert_eq!(page(&entry(url, "")), Err(InvalidSearchPage::InvalidDeletion(0)), "{url}");
+        }
+    }
+
+    #[test]
+    fn deletions_of_a_history_are_recognized_in_their_other_forms_and_what_may_be_one_is_unclear() {
+        let history = |entry: &str| {
+            let text = format!(r#"{{"resourceType":"Bundle","type":"history","entry":[{{"fullUrl":"https://h/Patient/p"{entry}}}]}}"#);
+            SearchPage::parse(text.as_bytes()).unwrap().entries.iter().map(|entry| format!("{entry:?}")).collect::<String>()
+        };
+        for deletion in [
+            r#","request":{"method":"delete","url":"Patient/p"}"#,
+            r#","request":{"method":"GET","url":"Patient/p/_history/2"},"response":{"status":"410"}"#,
+            r#","response":{"status":"204 No Content"}"#,
+            r#","response":{"status":"410 Gone"}"#,
+        ] {
+            assert!(history(deletion).starts_with("Deletion("), "{deletion}");
+        }
+        for unclear in ["", r#","request":{"method":"GET","url":"Patient/p"}"#, r#","response":{"status":"200"}"#] {
+            assert_eq!(history(unclear), "Unclear", "{unclear}");
+        }
+        assert_eq!(history(r#","request":{"method":"PUT","url":"Patient/p"},"response":{"status":"204"}"#), "Other");
+        assert_eq!(page(r#""entry":[{"fullUrl":"https://h/Patient/p"}]"#).unwrap(), ["Other"], "a search has no deletions");
+    }
+
+    #[test]
+    fn the_version_of_a_deletion_is_that_of_its_tag_or_its_url() {
+        for (url, response, expected) in
+            [("Patient/p", r#","etag":"W/\"3\"""#, Some("3")), ("Patient/p/_history/2", "", Some("2")), ("Patient/p", "", None)]
+        {
+            let entry = format!(r#"{{"request":{{"method":"DELETE","url":"{url}"}},"response":{{"status":"204"{response}}}}}"#);
+            let text = format!(r#"{{"resourceType":"Bundle","type":"history","entry":[{entry}]}}"#);
+            let page = SearchPage::parse(text.as_bytes()).unwrap();
+            let version = |entry: &SearchEntry<'_>| matches!(entry, SearchEntry::Deletion(one) if one.version_id.as_deref() == expected);
+            assert!(page.entries.iter().all(version), "{url}: {:?}", page.entries);
         }
     }
 

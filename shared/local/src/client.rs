@@ -27,6 +27,7 @@ pub mod since_file;
 pub mod sync;
 pub mod timer;
 mod transfer;
+mod unknown_deletions;
 
 pub(crate) use headrace_client::{body, rejection, retry_after, secrets, transport};
 pub use headrace_client::{error, limits, login, origin, session};

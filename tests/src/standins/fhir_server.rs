@@ -82,6 +82,23 @@ pub enum HostileBehavior {
     LoopingHistory,
 }
 
+/// The form of the entries of a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistoryForm {
+    /// As FHIR says.
+    Usual,
+    /// The methods are in lower case.
+    LowerCase,
+    /// Deletions have the status 410 and no request.
+    Statuses,
+    /// Deletions have neither a request nor a status.
+    Unclear,
+    /// The history states its total, and has no entries.
+    TotalAlone,
+    /// The times of deletions are cut off after the second.
+    SecondsOfDeletions,
+}
+
 /// The behavior of a server.
 #[derive(Clone, Debug)]
 pub struct ServerBehavior {
@@ -103,6 +120,8 @@ pub struct ServerBehavior {
     pub has_history: bool,
     /// True if the history of a resource can be read, too.
     pub has_instance_history: bool,
+    /// The form of histories.
+    pub history_form: HistoryForm,
     /// The number of pages after which the first searches expire (410).
     pub expires_after: Option<u32>,
     /// The number of searches that expire.
@@ -137,6 +156,7 @@ impl Default for ServerBehavior {
             sorts: true,
             has_history: false,
             has_instance_history: true,
+            history_form: HistoryForm::Usual,
             expires_after: None,
             expiring_searches: 0,
             busy_every: None,
@@ -231,6 +251,8 @@ struct State {
     unlisted: Option<&'static str>,
     /// The number of links to a later page of a history that are yet to expire.
     expiring_history_links: u32,
+    /// True if requests for histories are rejected.
+    rejects_histories: bool,
     /// The value of `Authorization` that requests over HTTP must have.
     authorization: Option<String>,
     /// The signature that requests over HTTP must have.
@@ -260,6 +282,7 @@ impl FhirServer {
             made_up: 0,
             unlisted: None,
             expiring_history_links: 0,
+            rejects_histories: false,
             authorization: None,
             signature: None,
             wrong_signatures: (0, String::new()),
@@ -286,6 +309,11 @@ impl FhirServer {
     /// Lets this number of the next links to a later page of a history expire.
     pub fn expire_history_links(&self, count: u32) {
         self.lock().expiring_history_links = count;
+    }
+
+    /// Rejects requests for histories from now on, or no longer.
+    pub fn reject_histories(&self, rejects_histories: bool) {
+        self.lock().rejects_histories = rejects_histories;
     }
 
     /// Requires this value of `Authorization` of requests over HTTP.

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use headrace_core::job::sync::SyncRequest;
 use headrace_core::lake::sync_report::{SyncReport, TypeReport};
+use headrace_core::lake::watermark::WATERMARK_OBJECT;
 use headrace_core::ports::Clock as _;
 use headrace_core::vocab::clock::Millis;
 use headrace_fhir::definitions::ResourceType;
 use headrace_tests::flows::sync::{lake_lines, small_request};
 use headrace_tests::flows::{FaultInjector, Result, run};
-use headrace_tests::standins::fhir_server::ServerBehavior;
+use headrace_tests::standins::fhir_server::{HistoryForm, ServerBehavior};
 use proptest::prelude::*;
 
 use super::sync::{DEMANDED_PAUSE, OBSERVATION, PATIENT, Scenario, deletions, known_servers, ongoing_change};
@@ -216,4 +217,125 @@ fn an_empty_lake_has_the_deletions_since_the_moment_that_is_requested() -> Resul
         assert!(deleted.len() == 1 && deleted[0].contains("Patient/p-3"), "{deleted:?}");
         scenario.check_equal().await
     })
+}
+
+#[test]
+fn other_forms_of_deletions_are_found_and_what_may_be_one_makes_the_deletions_unknown() -> Result<()> {
+    for (history_form, problem) in [
+        (HistoryForm::LowerCase, None),
+        (HistoryForm::Statuses, None),
+        (HistoryForm::Unclear, Some("it may be a deletion")),
+        (HistoryForm::TotalAlone, Some("states 1 event")),
+    ] {
+        run(async || {
+            let scenario = Scenario::new(ServerBehavior { history_form, ..with_history() }).await?;
+            assert!(scenario.sync(small_request()).await?.is_complete);
+            scenario.clock.advance(Duration::from_secs(600));
+            let at = scenario.clock.now();
+            scenario.server.with_store(|store| store.delete(PATIENT, "p-2", at));
+            scenario.clock.advance(Duration::from_secs(600));
+            let patients = patients(&scenario.sync(small_request()).await?)?;
+            let Some(problem) = problem else {
+                assert_eq!(patients.deletions, Some(1), "{history_form:?}");
+                return scenario.check_equal().await;
+            };
+            let remark = patients.remark.unwrap_or_default();
+            assert!(patients.deletions.is_none() && remark.contains(problem), "{history_form:?}: {remark}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Creates a lake that equals a server, and deletes a Patient afterwards. Then a synchronization cannot read the history.
+async fn unread_history() -> Result<Scenario> {
+    let scenario = Scenario::new(with_history()).await?;
+    assert!(scenario.sync(small_request()).await?.is_complete);
+    scenario.clock.advance(Duration::from_secs(600));
+    let at = scenario.clock.now();
+    scenario.server.with_store(|store| store.delete(PATIENT, "p-2", at));
+    scenario.server.reject_histories(true);
+    scenario.clock.advance(Duration::from_secs(600));
+    let report = scenario.sync(small_request()).await?;
+    assert_eq!((report.is_complete, report.deletions()), (true, "unknown"), "{report:?}");
+    scenario.clock.advance(Duration::from_secs(600));
+    Ok(scenario)
+}
+
+/// Returns the watermark object of the lake.
+fn watermark_text(scenario: &Scenario) -> Result<String> {
+    Ok(std::fs::read_to_string(scenario.deployment.lake().join(WATERMARK_OBJECT))?)
+}
+
+#[test]
+fn the_deletions_of_a_history_that_could_not_be_read_are_found_by_a_later_one() -> Result<()> {
+    run(async || {
+        let scenario = unread_history().await?;
+        // They stay unknown, from the same moment on.
+        let report = scenario.sync(small_request()).await?;
+        assert_eq!((report.is_complete, report.deletions()), (true, "unknown"), "{report:?}");
+        assert!(watermark_text(&scenario)?.contains("deletionsKnownUpTo"));
+        scenario.server.reject_histories(false);
+        scenario.clock.advance(Duration::from_secs(600));
+        let report = scenario.sync(small_request()).await?;
+        assert_eq!((report.is_complete, report.deletions(), deletions(&report)), (true, "history", 1), "{report:?}");
+        assert!(!watermark_text(&scenario)?.contains("deletionsKnownUpTo"));
+        scenario.check_equal().await
+    })
+}
+
+#[test]
+fn a_comparison_of_ids_repairs_a_lake_whose_history_cannot_be_read() -> Result<()> {
+    run(async || {
+        let scenario = unread_history().await?;
+        let report = scenario.sync(SyncRequest { reconciles: true, ..small_request() }).await?;
+        assert_eq!((report.is_complete, report.deletions(), deletions(&report)), (true, "history", 1), "{report:?}");
+        scenario.check_equal().await
+    })
+}
+
+#[test]
+fn a_lake_whose_watermark_is_lost_gets_the_deletions_of_the_whole_history() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(with_history()).await?;
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        std::fs::remove_file(scenario.deployment.lake().join(WATERMARK_OBJECT))?;
+        scenario.clock.advance(Duration::from_secs(600));
+        let at = scenario.clock.now();
+        scenario.server.with_store(|store| store.delete(PATIENT, "p-2", at));
+        scenario.clock.advance(Duration::from_secs(600));
+        let report = scenario.sync(small_request()).await?;
+        assert_eq!((report.is_complete, report.deletions(), deletions(&report)), (true, "history", 1), "{report:?}");
+        scenario.check_equal().await
+    })
+}
+
+#[test]
+fn events_of_the_same_second_leave_the_lake_as_the_server_is() -> Result<()> {
+    // Each server has deleted a Patient within the second of its version, and created another one again within the second of its deletion.
+    for (history_form, millis) in [(HistoryForm::Usual, 0), (HistoryForm::SecondsOfDeletions, 300)] {
+        run(async || {
+            let scenario = Scenario::new(ServerBehavior { history_form, ..with_history() }).await?;
+            assert!(scenario.sync(small_request()).await?.is_complete);
+            scenario.clock.advance(Duration::from_secs(600));
+            let second = scenario.clock.now().0 / 1_000 * 1_000;
+            scenario.server.with_store(|store| {
+                store.put(PATIENT, "p-deleted", Millis(second + millis));
+                store.delete(PATIENT, "p-deleted", Millis(second + millis));
+                store.delete(PATIENT, "p-2", Millis(second + millis));
+                store.put(PATIENT, "p-2", Millis(second + millis));
+                store.delete(PATIENT, "p-3", Millis(second + millis));
+            });
+            scenario.clock.advance(Duration::from_secs(600));
+            let report = scenario.sync(small_request()).await?;
+            assert_eq!((report.is_complete, report.deletions(), deletions(&report)), (true, "history", 2), "{history_form:?}: {report:?}");
+            let asked: Vec<_> = scenario.server.queries().into_iter().filter(|query| query.starts_with("Patient/p-")).collect();
+            assert_eq!(asked, ["Patient/p-2", "Patient/p-deleted"]);
+            let lines = lake_lines(scenario.deployment.lake()).await?;
+            assert!(lines.iter().any(|line| line.contains("DELETE") && line.contains("Patient/p-deleted")), "{history_form:?}");
+            assert!(!lines.iter().any(|line| line.contains("DELETE") && line.contains("Patient/p-2\"")), "{history_form:?}");
+            scenario.check_equal().await
+        })?;
+    }
+    Ok(())
 }

@@ -130,7 +130,7 @@ const USED_BY_AWS: [(&str, &[&str], &str); 11] = [
     ("DecryptCredential", &["kms:Decrypt"], "Secrets Manager decrypts on behalf of the role"),
     (
         "ReadDatastore",
-        &["healthlake:GetCapabilities", "healthlake:SearchWithGet", "healthlake:GetHistoryByResourceId"],
+        &["healthlake:GetCapabilities", "healthlake:SearchWithGet", "healthlake:GetHistoryByResourceId", "healthlake:ReadResource"],
         "requests for FHIR resources are signed with the role, and have no SDK",
     ),
     ("FindMissingObjects", &["s3:ListBucket"], "S3 answers 404 instead of 403 for an object that does not exist"),

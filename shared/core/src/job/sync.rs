@@ -118,6 +118,9 @@ pub struct SyncRecord {
     /// The history that is read after all windows. `None` if the server has no history of the type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<HistoryWindow>,
+    /// The moment up to which the lake has the deletions of the type before the synchronization.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletions_known_up_to: Option<Millis>,
     /// The number of windows that are complete.
     #[serde(default)]
     pub windows: u64,
@@ -163,6 +166,7 @@ impl SyncRecord {
             resource_type,
             is_covered: false,
             history: None,
+            deletions_known_up_to: None,
             windows: 0,
             resources: 0,
             repeats: 0,

@@ -1,6 +1,9 @@
 //! The report of the last synchronization of a lake.
 
+use std::collections::BTreeMap;
+
 use headrace_fhir::definitions::ResourceType;
+use headrace_fhir::instant::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::job::sync::SyncRecord;
@@ -69,6 +72,9 @@ pub struct TypeReport {
     /// The moment up to which the lake has the type, if it keeps its resources and the synchronization goes on without them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_at: Option<String>,
+    /// The moment up to which the lake had the deletions before. The synchronization finds those after it, or none if `deletions` is `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletions_known_up_to: Option<Instant>,
     /// The reasons why something is missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<String>,
@@ -99,6 +105,12 @@ impl SyncReport {
             "history"
         }
     }
+
+    /// Returns the types of which not all deletions are known, with the moments up to which they are.
+    pub fn unknown_deletions(&self) -> BTreeMap<ResourceType, Instant> {
+        let unknown = self.types.iter().filter(|report| report.is_covered && report.deletions.is_none());
+        unknown.filter_map(|report| Some((report.resource_type, report.deletions_known_up_to?))).collect()
+    }
 }
 
 impl TypeReport {
@@ -116,6 +128,7 @@ impl TypeReport {
             is_whole: false,
             late_changes: 0,
             left_at: None,
+            deletions_known_up_to: None,
             faults: Vec::new(),
             further_faults: 0,
             remark: None,
@@ -133,10 +146,10 @@ impl TypeReport {
         self.is_whole |= record.is_whole;
         self.late_changes += record.late_changes;
         self.left_at = self.left_at.take().or_else(|| record.left_at.clone());
-        self.deletions = match (self.deletions, record.deletions) {
-            (Some(one), Some(other)) => Some(one + other),
-            (one, other) => one.or(other),
-        };
+        // A history and a comparison of ids find the same deletions.
+        self.deletions = self.deletions.max(record.deletions);
+        let known_up_to = record.deletions_known_up_to.map(|known| Instant::from_millis(known.0));
+        self.deletions_known_up_to = self.deletions_known_up_to.or(known_up_to);
         match &record.fault {
             Some(fault) if self.faults.len() < FAULTS_PER_TYPE => self.faults.push(fault.clone()),
             Some(_) => self.further_faults += 1,

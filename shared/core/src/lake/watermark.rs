@@ -48,6 +48,10 @@ pub struct LakeFiller {
     /// watermark moves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub publishing: Option<String>,
+    /// The moments up to which deletions are known, of the types of which they are not known up to the watermark. The next history of such a
+    /// type is read from there.
+    #[serde(rename = "deletionsKnownUpTo", skip_serializing_if = "BTreeMap::is_empty")]
+    pub deletions_known_up_to: BTreeMap<ResourceType, Instant>,
 }
 
 /// Parses the members of a synchronization. They are empty in the watermark object of another pipeline.

@@ -24,6 +24,8 @@ pub struct BundleEntry<'a> {
     pub status: Option<String>,
     /// The text of `response.lastModified`.
     pub last_modified: Option<String>,
+    /// The text of `response.etag`.
+    pub etag: Option<String>,
 }
 
 /// The JSON of an entry.
@@ -59,6 +61,7 @@ struct RequestJson {
 struct ResponseJson {
     status: Option<String>,
     last_modified: Option<String>,
+    etag: Option<String>,
 }
 
 impl<'a> BundleEntry<'a> {
@@ -71,7 +74,8 @@ impl<'a> BundleEntry<'a> {
         let json: EntryJson<'a> = serde_json::from_slice(text).map_err(|error| BundleError::from_json(&error, text, offset))?;
         let (method, url, if_none_exist) =
             json.request.map(|request| (request.method, request.url, request.if_none_exist)).unwrap_or_default();
-        let (status, last_modified) = json.response.map(|response| (response.status, response.last_modified)).unwrap_or_default();
+        let (status, last_modified, etag) =
+            json.response.map(|response| (response.status, response.last_modified, response.etag)).unwrap_or_default();
         Ok(Self {
             resource: json.resource.map(RawValue::get),
             full_url: json.full_url,
@@ -81,6 +85,7 @@ impl<'a> BundleEntry<'a> {
             if_none_exist,
             status,
             last_modified,
+            etag,
         })
     }
 
@@ -92,5 +97,26 @@ impl<'a> BundleEntry<'a> {
     /// Returns true if the entry deletes a resource: a request in a transaction or batch, or an event in a history.
     pub fn is_deletion(&self) -> bool {
         self.method.as_deref() == Some("DELETE")
+    }
+
+    /// Returns true if the entry of a history is a deletion. Some servers write the method in lower case, or only the status of the response:
+    /// 410 without a resource, also with the method `GET`, or 204 without a resource and a method.
+    pub fn is_deletion_of_history(&self) -> bool {
+        match self.method.as_deref() {
+            Some(method) if method.eq_ignore_ascii_case("DELETE") => true,
+            Some(method) if method.eq_ignore_ascii_case("GET") => self.resource.is_none() && self.has_status("410"),
+            Some(_) => false,
+            None => self.resource.is_none() && (self.has_status("410") || self.has_status("204")),
+        }
+    }
+
+    /// Returns true if the entry changes a resource: a request in a transaction or batch, or an event in a history.
+    pub fn is_change(&self) -> bool {
+        self.method.as_deref().is_some_and(|method| ["POST", "PUT", "PATCH"].iter().any(|known| method.eq_ignore_ascii_case(known)))
+    }
+
+    /// Returns true if the response has this status, with or without its words.
+    fn has_status(&self, code: &str) -> bool {
+        self.status.as_deref().and_then(|status| status.split_whitespace().next()) == Some(code)
     }
 }

@@ -83,7 +83,8 @@ pub struct OriginOptions {
     /// Do not compare what is fetched with the totals of the server, because these are estimates
     #[arg(long)]
     pub ignore_totals: bool,
-    /// Compare the ids of all resources of the lake with those of the server, where it has no history of types, to find what was deleted
+    /// Compare the ids of all resources of the lake with those of the server, where it has no history of types or an earlier one could not be
+    /// read, to find what was deleted
     #[arg(long)]
     pub reconcile: bool,
     /// Another base URL that the server uses in its links, such as its internal one behind a proxy. Repeat it for several

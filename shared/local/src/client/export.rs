@@ -19,6 +19,7 @@ use crate::client::error::shown_url;
 use crate::client::origin::parse_http_url;
 use crate::client::out_dir::check_source;
 use crate::client::progress::print_line;
+use crate::client::unknown_deletions::print_unknown_deletions;
 use crate::terminal::print_result;
 
 use self::by_sync::{export_by_sync, lacks_export};
@@ -49,6 +50,9 @@ pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommand
     check_configuration_name(args, &source)?;
     if let Source::Directory(lake) = &source {
         check_source(lake, out)?;
+        if (args.since_file.is_some() || args.options.since.is_some()) && !args.quiet {
+            print_unknown_deletions(lake).await;
+        }
     }
     let task = ExportTask::new(args, &source)?;
     if let Some(file) = task.since_file() {

@@ -4,7 +4,7 @@ use headrace_core::vocab::clock::Millis;
 use headrace_fhir::instant::Instant;
 use percent_encoding::percent_decode_str;
 
-use super::{CachedSearch, FhirResponse, FhirServer, HostileBehavior, IdSearch, Paging, State, StoredVersion, Totals};
+use super::{CachedSearch, FhirResponse, FhirServer, HistoryForm, HostileBehavior, IdSearch, Paging, State, StoredVersion, Totals};
 
 /// Returns a rejection with an OperationOutcome.
 fn rejection(status: u16, code: &str, text: &str) -> FhirResponse {
@@ -227,6 +227,9 @@ impl State {
         if let Some(id) = id.filter(|_| self.behavior.hostile_behavior == Some(HostileBehavior::LoopingHistory)) {
             return self.bundle("history", &[], Some(format!("{}/{kind}/{id}/_history?page=0", self.link_base())));
         }
+        if self.rejects_histories {
+            return rejection(403, "forbidden", "histories are not for this client");
+        }
         if query.get("page").is_some() && self.expiring_history_links > 0 {
             self.expiring_history_links -= 1;
             return rejection(410, "not-found", "the link has expired");
@@ -246,6 +249,10 @@ impl State {
                 start + count
             )
         });
+        if self.behavior.history_form == HistoryForm::TotalAlone && !all.is_empty() {
+            let body = format!(r#"{{"resourceType":"Bundle","type":"history","total":{}}}"#, all.len());
+            return FhirResponse { status: 200, headers: Vec::new(), body };
+        }
         let page: Vec<_> = all.into_iter().skip(start).take(count).collect();
         self.bundle("history", &page, next)
     }
@@ -303,9 +310,19 @@ impl State {
     fn entry(&self, bundle: &str, version: &StoredVersion) -> String {
         let (name, base, at) = (format!("{}/{}", version.kind, version.id), self.link_base(), version.at);
         match &version.text {
-            None => format!(
-                r#"{{"fullUrl":"{base}/{name}","request":{{"method":"DELETE","url":"{name}"}},"response":{{"lastModified":"{at}"}}}}"#
-            ),
+            None => {
+                let (request, status, at) = match self.behavior.history_form {
+                    HistoryForm::Usual | HistoryForm::TotalAlone => ("DELETE", "204", at),
+                    HistoryForm::LowerCase => ("delete", "204", at),
+                    HistoryForm::Statuses => ("", "410 Gone", at),
+                    HistoryForm::Unclear => ("", "", at),
+                    HistoryForm::SecondsOfDeletions => ("DELETE", "204", Millis(at.0 / 1_000 * 1_000)),
+                };
+                let request =
+                    if request.is_empty() { String::new() } else { format!(r#","request":{{"method":"{request}","url":"{name}"}}"#) };
+                let status = if status.is_empty() { String::new() } else { format!(r#""status":"{status}","#) };
+                format!(r#"{{"fullUrl":"{base}/{name}"{request},"response":{{{status}"lastModified":"{at}"}}}}"#)
+            }
             Some(text) if bundle == "history" => {
                 format!(r#"{{"fullUrl":"{base}/{name}","resource":{text},"request":{{"method":"PUT","url":"{name}"}}}}"#)
             }

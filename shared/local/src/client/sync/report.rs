@@ -81,9 +81,10 @@ fn late_changes(report: &SyncReport) -> Option<String> {
 
 /// Returns the names of the types of which it is not known what the server has deleted. `None` if there are none, or something is missing.
 ///
-/// * `has_unchanged`: true to name also types of which nothing was fetched.
+/// * `has_unchanged`: true to name also types of which nothing was fetched, and which have no remark.
 pub(super) fn types_of_unknown_deletions(report: &SyncReport, has_unchanged: bool) -> Option<String> {
-    let is_unknown = |one: &&TypeReport| one.is_covered && one.deletions.is_none() && (has_unchanged || one.windows > 0);
+    let is_unknown =
+        |one: &&TypeReport| one.is_covered && one.deletions.is_none() && (has_unchanged || one.windows > 0 || one.remark.is_some());
     let unknown: Vec<&str> = report.types.iter().filter(is_unknown).map(|one| one.resource_type.as_str()).collect();
     (report.is_complete && !unknown.is_empty()).then(|| unknown.join(", "))
 }

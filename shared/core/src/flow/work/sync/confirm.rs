@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use headrace_fhir::definitions::ResourceType;
 
-use crate::ports::{AllPorts, OriginRequest};
+use crate::ports::{AllPorts, OriginPage, OriginRequest};
 
 use super::super::heartbeat::send_heartbeat_if_due;
 use super::listing::CHECKPOINT_INTERVAL;
@@ -125,9 +125,18 @@ impl Confirmation {
 
 /// Returns true if the server says that a resource is gone.
 async fn is_gone<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, kind: ResourceType, id: &str) -> Result<bool, PageError> {
+    Ok(read_current(pages, kind, id).await?.is_none())
+}
+
+/// Reads the current version of a resource. Returns `None` if the server says that the resource is gone.
+pub(super) async fn read_current<W: AllPorts>(
+    pages: &mut PageReader<'_, '_, W>,
+    kind: ResourceType,
+    id: &str,
+) -> Result<Option<OriginPage>, PageError> {
     match pages.read(OriginRequest::Query(&format!("{kind}/{id}"))).await {
-        Ok(_) => Ok(false),
-        Err(PageError::Rejected(404 | 410, _)) => Ok(true),
+        Ok(page) => Ok(Some(page)),
+        Err(PageError::Rejected(404 | 410, _)) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -41,8 +41,7 @@ pub(in super::super) async fn run_finalize_sync_task(
     let records = read_records(ports, lease, settings).await?;
     let report = build_report(lease, request, &records);
     if report.is_complete && lease.job.phase == Phase::Read {
-        let to = lease.job.planned.map_or(lease.job.created_at, |planned| planned.time.transaction_time);
-        let works = deletion_works(request, &records, to);
+        let works = lease.job.planned.map(|planned| deletion_works(request, &records, planned.time)).unwrap_or_default();
         if !works.is_empty() {
             let round = RoundPlan { works, phase: Phase::ReadHistory, first_unmerged_round: 0, starts_over: false };
             return start_round(ports, lease, settings, round).await;
@@ -94,15 +93,25 @@ pub(super) async fn read_records(
 }
 
 /// Returns the tasks that find deletions: they read the histories of types, or compare ids. They come after all windows, so that histories
-/// show what changed while these were read.
-fn deletion_works(request: &SyncRequest, records: &[SyncRecord], to: Millis) -> Vec<Work> {
-    let task = |record: &SyncRecord| {
-        let ids = (request.reconciles && record.is_covered).then_some(FetchScope::Reconcile { to });
-        let scope = record.history.map(FetchScope::History).or(ids)?;
-        let SyncRequest { page_size, window_resources, .. } = *request;
-        Some(Work::Fetch(FetchTask { resource_type: record.resource_type, scope, page_size, window_resources }))
+/// show what changed while these were read. The ids are compared if there is no history, or if an earlier one was not read: it may fail again.
+fn deletion_works(request: &SyncRequest, records: &[SyncRecord], time: ExportTime) -> Vec<Work> {
+    let tasks = |record: &SyncRecord| {
+        let is_compared = request.reconciles && record.is_covered && (record.history.is_none() || lacks_deletions(record, time));
+        let ids = is_compared.then_some(FetchScope::Reconcile { to: time.transaction_time });
+        let (resource_type, page_size, window_resources) = (record.resource_type, request.page_size, request.window_resources);
+        let scopes = record.history.map(FetchScope::History).into_iter().chain(ids);
+        scopes.map(move |scope| Work::Fetch(FetchTask { resource_type, scope, page_size, window_resources }))
     };
-    records.iter().filter_map(task).collect()
+    records.iter().flat_map(tasks).collect()
+}
+
+/// Returns true if the lake does not have the deletions of a type up to its watermark.
+fn lacks_deletions(record: &SyncRecord, time: ExportTime) -> bool {
+    let is_before_watermark = |known: Millis| match time.watermark {
+        Watermark::Object(watermark) => known <= watermark,
+        Watermark::Unstated | Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => true,
+    };
+    record.deletions_known_up_to.is_some_and(|known| known < time.transaction_time && is_before_watermark(known))
 }
 
 /// Builds the report from the records of all tasks.
@@ -162,6 +171,7 @@ async fn move_watermark(ports: &impl AllPorts, lease: &Lease, request: &SyncRequ
         types: Some(report.types.iter().filter(|report| report.is_covered).map(|report| report.resource_type).collect()),
         left_types: report.types.iter().filter_map(|report| Some((report.resource_type, report.left_at.clone()?))).collect(),
         publishing: None,
+        deletions_known_up_to: report.unknown_deletions(),
     };
     if current.as_ref().is_some_and(|current| parse_filler(current).job == filler.job) {
         return Ok(());

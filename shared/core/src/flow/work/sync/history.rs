@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 
 use headrace_fhir::instant::Instant;
-use headrace_fhir::searchset::SearchPage;
+use headrace_fhir::searchset::{SearchEntry, SearchPage};
 use serde::{Deserialize, Serialize};
 
 use crate::job::ExportError;
@@ -23,6 +23,7 @@ use crate::vocab::plural::counted;
 use super::super::heartbeat::send_heartbeat_if_due;
 use super::super::settings::WorkerSettings;
 use super::super::task_end::{TaskEnd, complete_task};
+use super::confirm::read_current;
 use super::deletions::{SupplementLines, end_deletions_task};
 use super::fetch::RECORDED;
 use super::history_events::Events;
@@ -95,6 +96,38 @@ struct HistoryProgress {
     instances: u64,
     /// The number of resources whose own history the server did not show.
     unknown_instances: u64,
+    /// The number of resources that the server was asked for.
+    #[serde(default)]
+    answers: u64,
+    /// The number of events since the first page was read last.
+    #[serde(default)]
+    events: u64,
+    /// The smallest total that these pages state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    total: Option<u64>,
+}
+
+impl HistoryProgress {
+    /// Counts the events of a page.
+    fn count(&mut self, page: &SearchPage<'_>) {
+        if self.position.is_at_start() {
+            (self.events, self.total) = (0, None);
+        }
+        self.events += page.entries.iter().filter(|entry| !matches!(entry, SearchEntry::Outcome(_))).count() as u64;
+        // New events raise the total while the pages are read.
+        self.total = self.total.into_iter().chain(page.total).min();
+    }
+
+    /// Returns an error if the pages have fewer events than the server states.
+    fn check_total(&self) -> Result<(), PageError> {
+        match self.total {
+            Some(total) if total > self.events => {
+                let stated = counted(total, "event", "events");
+                Err(PageError::Final(format!("the server states {stated}, and its pages have {}", self.events)))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// A history that is being read.
@@ -139,6 +172,7 @@ impl<'f> HistoryReader<'f> {
             while !self.progress.position.is_complete {
                 self.read_page(pages).await?;
             }
+            self.progress.check_total()?;
             if !self.events.has_dropped_versions() {
                 break;
             }
@@ -146,6 +180,18 @@ impl<'f> HistoryReader<'f> {
         }
         if self.window.is_first {
             self.add_earlier_versions(pages).await?;
+        }
+        self.decide(pages).await
+    }
+
+    /// Asks the server for the resources of which the history does not say whether they exist.
+    async fn decide<W: AllPorts>(&mut self, pages: &mut PageReader<'_, '_, W>) -> Result<(), PageError> {
+        for id in self.events.undecided_ids() {
+            self.record_if_due(pages).await?;
+            let current = read_current(pages, self.fetch.resource_type, &id).await?;
+            self.events.add_answer(&id, current.as_ref().map(|page| page.body.as_ref()))?;
+            self.progress.answers += 1;
+            send_heartbeat_if_due(pages.ports, pages.lease, pages.settings.lease.duration).await?;
         }
         Ok(())
     }
@@ -161,6 +207,7 @@ impl<'f> HistoryReader<'f> {
         if self.progress.position.is_at_start() && may_lack_link(&parsed, page_size) {
             self.check_whole(pages, oldest, parsed.entries.len()).await?;
         }
+        self.progress.count(&parsed);
         self.progress.position.advance(&page.url, parsed.next);
         Ok(send_heartbeat_if_due(pages.ports, pages.lease, pages.settings.lease.duration).await?)
     }

@@ -1,5 +1,6 @@
 //! The events of a history: versions and deletions of the resources of a type.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use headrace_fhir::definitions::ResourceType;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::vocab::clock::Millis;
 
 use super::deletions::SupplementLines;
+use super::newest_events::{Latest, NewestEvents, TimedEvent};
 use super::pages::PageError;
 
 /// A version or a deletion of a resource. It is recorded as a line of JSON.
@@ -22,16 +24,15 @@ pub(super) struct HistoryEvent {
     at: Instant,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     is_deletion: bool,
+    /// The number of the version. `None` if the server does not number versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<u64>,
     /// The text of a version that may be missing in the windows: the resource is known to have changed after them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     text: Option<String>,
-}
-
-/// The newest event of a resource within the window.
-struct NewestEvent {
-    at: Instant,
-    is_deletion: bool,
-    text: Option<String>,
+    /// The answer of the server to a request for the resource: true if the resource is gone. `None` for an event of the history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    is_gone: Option<bool>,
 }
 
 /// The events of a history.
@@ -41,7 +42,11 @@ pub(super) struct Events {
     to: Instant,
     /// The resources that changed after the window.
     later: HashSet<String>,
-    newest: HashMap<String, NewestEvent>,
+    newest: HashMap<String, NewestEvents>,
+    /// The answers of the server about resources of which the history does not say whether they exist: true if they are gone.
+    answers: HashMap<String, bool>,
+    /// The number of events that were read.
+    count: usize,
     /// The events that are not recorded yet, as lines, and their size.
     unrecorded: (Vec<String>, usize),
     index: MemberIndex,
@@ -50,8 +55,16 @@ pub(super) struct Events {
 impl Events {
     /// Creates an empty history of a type. `to` is the end of the window.
     pub(super) fn new(resource_type: ResourceType, to: Millis) -> Self {
-        let (to, later, newest) = (Instant::from_millis(to.0), HashSet::new(), HashMap::new());
-        Self { resource_type, to, later, newest, unrecorded: (Vec::new(), 0), index: MemberIndex::default() }
+        Self {
+            resource_type,
+            to: Instant::from_millis(to.0),
+            later: HashSet::new(),
+            newest: HashMap::new(),
+            answers: HashMap::new(),
+            count: 0,
+            unrecorded: (Vec::new(), 0),
+            index: MemberIndex::default(),
+        }
     }
 
     /// Starts anew with an empty history. The resources that changed after the window stay known.
@@ -71,9 +84,14 @@ impl Events {
             let event = match entry {
                 SearchEntry::Deletion(deletion) if deletion.resource_type == self.resource_type => {
                     let at = deletion.deleted_at.ok_or_else(|| PageError::Final("a deletion has no time".to_owned()))?;
-                    HistoryEvent { id: deletion.id.clone(), at, is_deletion: true, text: None }
+                    let version = deletion.version_id.as_deref().and_then(|version| version.parse().ok());
+                    HistoryEvent { id: deletion.id.clone(), at, is_deletion: true, version, text: None, is_gone: None }
                 }
                 SearchEntry::Match(text) => self.parse_version(text)?,
+                SearchEntry::Unclear => {
+                    let text = "an entry without a resource is neither a change nor a deletion, so it may be a deletion";
+                    return Err(PageError::Final(text.to_owned()));
+                }
                 SearchEntry::Deletion(_) | SearchEntry::Outcome(_) | SearchEntry::Other => continue,
             };
             oldest = Some(oldest.map_or(event.at, |oldest| oldest.min(event.at)));
@@ -88,14 +106,17 @@ impl Events {
         append_line(text, &mut line);
         let line = line.trim_ascii_end();
         let mut index = std::mem::take(&mut self.index);
-        let head = Resource::parse(line, &mut index).map(|resource| (resource.head, resource.id().into_owned()));
-        let (head, id) = head.map_err(|reason| PageError::Final(format!("an entry is not a resource: {reason}")))?;
+        let head = Resource::parse(line, &mut index).map(|resource| {
+            let version = resource.version_id().and_then(|version| version.parse::<u64>().ok());
+            (resource.head, resource.id().into_owned(), version)
+        });
+        let (head, id, version) = head.map_err(|reason| PageError::Final(format!("an entry is not a resource: {reason}")))?;
         self.index = index;
         let at = head.last_updated.filter(|_| head.resource_type == self.resource_type && is_id(&id));
         let Some(at) = at else { return Err(PageError::Final("an entry is not a version of a resource of the type".to_owned())) };
         let is_needed = at < self.to && self.later.contains(&id);
         let text = is_needed.then(|| String::from_utf8_lossy(line).into_owned());
-        Ok(HistoryEvent { id, at, is_deletion: false, text })
+        Ok(HistoryEvent { id, at, is_deletion: false, version, text, is_gone: None })
     }
 
     /// Adds an event that was read.
@@ -106,6 +127,22 @@ impl Events {
         self.apply(event);
     }
 
+    /// Adds the answer of the server to a request for a resource: its text, or `None` if it is gone. A resource that has changed after the window
+    /// says nothing about the window.
+    pub(super) fn add_answer(&mut self, id: &str, text: Option<&[u8]>) -> Result<(), PageError> {
+        let current = text.map(|text| self.parse_version(&String::from_utf8_lossy(text))).transpose()?;
+        let event = match current {
+            Some(version) if version.id != id => {
+                return Err(PageError::Final("the answer to the request for a resource is another one".to_owned()));
+            }
+            Some(version) if version.at >= self.to => version,
+            Some(version) => HistoryEvent { is_gone: Some(false), text: None, ..version },
+            None => HistoryEvent { id: id.to_owned(), at: self.to, is_deletion: false, version: None, text: None, is_gone: Some(true) },
+        };
+        self.add_event(event);
+        Ok(())
+    }
+
     /// Adds a recorded event. Returns `None` if the line is not one.
     pub(super) fn add_recorded(&mut self, line: &str) -> Option<()> {
         self.apply(serde_json::from_str(line).ok()?);
@@ -114,12 +151,20 @@ impl Events {
 
     /// Keeps an event if it is the newest one of its resource within the window, or the resource if the event is later.
     fn apply(&mut self, event: HistoryEvent) {
-        let HistoryEvent { id, at, is_deletion, text } = event;
-        if at >= self.to {
+        let HistoryEvent { id, at, is_deletion, version, text, is_gone } = event;
+        self.count += 1;
+        if let Some(is_gone) = is_gone {
+            self.answers.insert(id, is_gone);
+        } else if at >= self.to {
             self.later.insert(id);
-        } else if self.newest.get(&id).is_none_or(|newest| newest.at < at) {
-            self.newest.insert(id, NewestEvent { at, is_deletion, text });
+        } else {
+            self.newest.entry(id).or_default().add(TimedEvent { at, version, position: self.count, text }, is_deletion);
         }
+    }
+
+    /// Returns the newest event of a resource within the window.
+    fn latest(&self, id: &str) -> Option<Latest<'_>> {
+        self.newest.get(id)?.latest(self.answers.get(id).copied())
     }
 
     /// Returns the size of the events that are not recorded yet, in bytes.
@@ -144,20 +189,34 @@ impl Events {
         ids
     }
 
+    /// Returns the sorted ids of the resources of which the history does not say whether they exist: a version and a deletion have the same
+    /// time. The present state of those that changed after the window does not tell either, so their order in the history counts.
+    pub(super) fn undecided_ids(&self) -> Vec<String> {
+        let undecided = self.newest.iter().filter(|(id, events)| events.is_undecided() && self.can_be_asked_for(id));
+        let mut ids: Vec<_> = undecided.map(|(id, _)| id.clone()).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Returns true if the present state of a resource tells its state at the end of the window, and the server was not asked for it yet.
+    fn can_be_asked_for(&self, id: &str) -> bool {
+        !self.later.contains(id) && !self.answers.contains_key(id)
+    }
+
     /// Returns true if the text of a version was dropped whose resource has changed later.
     pub(super) fn has_dropped_versions(&self) -> bool {
-        let is_dropped = |id: &String| self.newest.get(id).is_some_and(|newest| newest.text.is_none() && !newest.is_deletion);
+        let is_dropped = |id: &String| matches!(self.latest(id), Some(Latest::Version(version)) if version.text.is_none());
         self.later.iter().any(is_dropped)
     }
 
     /// Returns the lines of what the windows may not have.
     pub(super) fn into_lines(self) -> SupplementLines {
         let mut found = SupplementLines::default();
-        for (id, event) in self.newest {
-            let (lines, text) = if event.is_deletion {
-                (&mut found.deletions, Some(deletion_bundle(self.resource_type, &id, Some(event.at))))
-            } else {
-                (&mut found.versions, event.text)
+        for id in self.newest.keys() {
+            let (lines, text) = match self.latest(id) {
+                Some(Latest::Deletion(at)) => (&mut found.deletions, Some(Cow::Owned(deletion_bundle(self.resource_type, id, Some(at))))),
+                Some(Latest::Version(version)) => (&mut found.versions, version.text.as_deref().map(Cow::Borrowed)),
+                None => continue,
             };
             if let Some(text) = text {
                 lines.0.extend_from_slice(text.as_bytes());
@@ -190,7 +249,14 @@ mod tests {
             let at = format!("2026-01-31T08:{time}Z");
             let text = format!(r#"{{"resourceType":"Patient","id":"{id}","meta":{{"lastUpdated":"{at}"}}}}"#);
             let event = if *is_deletion {
-                HistoryEvent { id: (*id).to_owned(), at: Instant::parse(&at).unwrap(), is_deletion: true, text: None }
+                HistoryEvent {
+                    id: (*id).to_owned(),
+                    at: Instant::parse(&at).unwrap(),
+                    is_deletion: true,
+                    version: None,
+                    text: None,
+                    is_gone: None,
+                }
             } else {
                 events.parse_version(&text).ok().unwrap()
             };
@@ -278,5 +344,32 @@ mod tests {
         assert_eq!(events.unknown_ids(None), ["a", "b", "c", "d"]);
         read(&mut events, &[("c", "00:05", false)]);
         assert_eq!(events.unknown_ids(Some("a")), ["b", "d"]);
+    }
+
+    #[test]
+    fn the_server_decides_between_a_version_and_a_deletion_of_the_same_time() {
+        let entries = [("a", "00:10", false), ("a", "00:10", true), ("b", "00:10", true), ("b", "00:10", false), ("c", "00:10", true)];
+        let mut events = events(&entries);
+        assert_eq!(events.undecided_ids(), ["a", "b"]);
+        events.add_answer("a", None).ok().unwrap();
+        let version = br#"{"resourceType":"Patient","id":"b","meta":{"lastUpdated":"2026-01-31T08:00:10Z"}}"#;
+        events.add_answer("b", Some(version)).ok().unwrap();
+        assert!(events.undecided_ids().is_empty() && events.add_answer("a", Some(version)).is_err());
+        let mut recorded = Events::new(ResourceType::PATIENT, TO);
+        assert!(events.take_unrecorded().iter().all(|line| recorded.add_recorded(line).is_some()));
+        for events in [events, recorded] {
+            let (versions, deletions) = found(events);
+            assert!(versions.is_empty() && deletions.len() == 2, "{deletions:?}");
+            assert!(deletions[0].contains("Patient/a") && deletions[1].contains("Patient/c"), "{deletions:?}");
+        }
+    }
+
+    #[test]
+    fn a_resource_that_has_changed_after_the_window_does_not_decide() {
+        let mut events = events(&[("a", "00:10", true), ("a", "00:10", false)]);
+        let later = br#"{"resourceType":"Patient","id":"a","meta":{"lastUpdated":"2026-01-31T08:01:10Z"}}"#;
+        events.add_answer("a", Some(later)).ok().unwrap();
+        assert!(events.undecided_ids().is_empty());
+        assert_eq!(found(events).1.len(), 1, "the first event of a history is the newest");
     }
 }

@@ -118,7 +118,7 @@ impl WindowLines {
                     self.add_line(&line)?;
                 }
                 SearchEntry::Deletion(_) => return Err("a search result has a deletion".to_owned()),
-                SearchEntry::Outcome(_) | SearchEntry::Other => {}
+                SearchEntry::Outcome(_) | SearchEntry::Other | SearchEntry::Unclear => {}
             }
         }
         Ok((self.seen.len() + self.moved.len() - before) as u64)

@@ -22,6 +22,7 @@ use super::super::task_end::{TaskEnd, complete_task_and_announce, yield_task};
 use super::capabilities::OriginCapabilities;
 use super::fetch::commit;
 use super::finalize::read_records;
+use super::held_types::HeldTypes;
 use super::pages::{PageError, PageReader};
 use super::split::{Splitter, count_window, searches_by_time, whole_second};
 
@@ -133,15 +134,31 @@ impl LakeState {
         self.end().filter(|_| has_type)
     }
 
+    /// Returns true if a watermark says up to when the lake is complete, of each type of the server.
+    fn has_all_types(&self, capabilities: &OriginCapabilities) -> bool {
+        capabilities.0.keys().all(|kind| self.end_of_type(*kind).is_some())
+    }
+
     /// Returns the moment from which a type is fetched. `None` for the beginning of time.
     fn fetch_from(&self, kind: ResourceType, request: &SyncRequest) -> Option<Millis> {
         self.end_of_type(kind).filter(|_| !request.is_full)
     }
 
-    /// Returns the history of a type that shows what the windows do not. A lake without the type has nothing that a deletion could remove,
-    /// unless the deletions are requested. One that has it needs them even if everything is fetched again.
-    fn history_window(&self, kind: ResourceType, request: &SyncRequest, to: Millis) -> HistoryWindow {
-        let since = self.end_of_type(kind).into_iter().chain(request.deletions_since).fold(to, Ord::min);
+    /// Returns the moment up to which the lake has the deletions of a type. A lake without the type has nothing that a deletion could remove.
+    /// If nothing says up to when the resources of the lake are complete, no deletion is known.
+    fn deletions_known_up_to(&self, kind: ResourceType, held: &HeldTypes, to: Millis) -> Millis {
+        let recorded = self.filler.deletions_known_up_to.get(&kind).map(|known| Millis::from_instant(*known).unwrap_or(Millis(0)));
+        match self.end_of_type(kind) {
+            Some(end) => recorded.map_or(end, |known| known.min(end)),
+            None if held.may_have(kind) => Millis(0),
+            None => to,
+        }
+    }
+
+    /// Returns the history of a type that shows what the windows do not: from the moment `known` on, up to which the lake has the deletions,
+    /// even if everything is fetched again, and from the moment since which deletions are requested.
+    fn history_window(&self, kind: ResourceType, request: &SyncRequest, (known, to): (Millis, Millis)) -> HistoryWindow {
+        let since = request.deletions_since.into_iter().chain([known]).fold(to, Ord::min);
         HistoryWindow { since, to, is_first: self.fetch_from(kind, request).is_none() }
     }
 }
@@ -211,7 +228,12 @@ async fn take_time<W: AllPorts>(
 const NOT_SEARCHABLE: &str = "the server cannot search resources of this type";
 
 /// Returns a record for each type: whether it is fetched, and if not, the reason.
-fn types_to_fetch(capabilities: &OriginCapabilities, request: &SyncRequest, lake: &LakeState, to: Millis) -> Vec<SyncRecord> {
+fn types_to_fetch(
+    capabilities: &OriginCapabilities,
+    request: &SyncRequest,
+    (lake, held): (&LakeState, &HeldTypes),
+    to: Millis,
+) -> Vec<SyncRecord> {
     let of_server: BTreeSet<_> = capabilities.0.keys().copied().collect();
     let types = request.types.as_ref().unwrap_or(&of_server).union(&lake.recorded_types()).copied().collect::<BTreeSet<_>>();
     let record = |kind| {
@@ -220,9 +242,12 @@ fn types_to_fetch(capabilities: &OriginCapabilities, request: &SyncRequest, lake
         if !is_requested || !capabilities.of_type(kind).can_search {
             return unfetched(record, request, lake);
         }
-        let history = Some(lake.history_window(kind, request, to))
-            .filter(|window| capabilities.of_type(kind).has_history && (window.is_first || window.since < to));
-        SyncRecord { is_covered: true, history, ..record }
+        let (has_history, known) = (capabilities.of_type(kind).has_history, lake.deletions_known_up_to(kind, held, to));
+        let history =
+            Some(lake.history_window(kind, request, (known, to))).filter(|window| has_history && (window.is_first || window.since < to));
+        // Without time since the last synchronization there are no deletions.
+        let deletions = (has_history && history.is_none()).then_some(0);
+        SyncRecord { is_covered: true, history, deletions_known_up_to: Some(known), deletions, ..record }
     };
     types.into_iter().map(record).collect()
 }
@@ -262,7 +287,8 @@ async fn take_types<W: AllPorts>(
         return read_records(pages.ports, pages.lease, pages.settings).await;
     }
     lake.check_types(request, capabilities)?;
-    let types = types_to_fetch(capabilities, request, lake, to);
+    let held = if lake.has_all_types(capabilities) { HeldTypes::default() } else { HeldTypes::list(pages.ports).await? };
+    let types = types_to_fetch(capabilities, request, (lake, &held), to);
     commit_types(pages.ports, pages.lease, pages.settings, &types).await?;
     Ok(types)
 }

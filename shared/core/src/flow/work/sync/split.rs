@@ -68,7 +68,7 @@ async fn oldest<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, kind: ResourceTy
     let parsed = SearchPage::parse(&page.body).unwrap_or_default();
     let first = parsed.entries.into_iter().find_map(|entry| match entry {
         SearchEntry::Match(text) => Some(text),
-        SearchEntry::Deletion(_) | SearchEntry::Outcome(_) | SearchEntry::Other => None,
+        SearchEntry::Deletion(_) | SearchEntry::Outcome(_) | SearchEntry::Other | SearchEntry::Unclear => None,
     });
     let mut index = MemberIndex::default();
     let time = first.and_then(|text| Resource::parse(text.as_bytes(), &mut index).ok()?.head.last_updated);
