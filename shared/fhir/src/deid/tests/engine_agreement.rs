@@ -352,8 +352,10 @@ fn both_engines_move_the_dates_of_an_entry_by_its_own_patient() {
         observation(r#""id":"o","#, &subject("p")),
         observation("", &subject("q")),
         observation(r#""id":"p","#, ""),
+        // The subject counts, although another patient's id comes first in sort order.
+        observation(r#""id":"n","performer":[{"reference":"Patient/a"}],"#, &subject("q")),
     ];
-    let patients = ["q", "p", "q", "p"];
+    let patients = ["q", "p", "q", "p", "q"];
     let entries: Vec<_> = resources.iter().map(|resource| format!(r#"{{"resource":{resource}}}"#)).collect();
     let identifier = format!(r#""identifier":{{"period":{{"start":"{date}"}}}}"#);
     let bundle = format!(r#"{{"resourceType":"Bundle","id":"b","entry":[{}],{identifier}}}"#, entries.join(","));
