@@ -77,8 +77,13 @@ impl Schedule {
 
     /// Returns the time of the last complete run, if the next run exports what has changed since then.
     pub fn since(&self) -> Option<Millis> {
+        self.base().map(|run| run.transaction_time)
+    }
+
+    /// Returns the last complete run, if it is the base of an increment.
+    fn base(&self) -> Option<&CompleteRun> {
         let is_base = |run: &&CompleteRun| self.definition.is_incremental && !self.state.outdated.contains(&run.job);
-        self.complete_run.as_ref().filter(is_base).map(|run| run.transaction_time)
+        self.complete_run.as_ref().filter(is_base)
     }
 }
 

@@ -65,7 +65,8 @@ pub(super) fn firing_write(firing: &ScheduleFiring) -> Result<Write, StoreError>
 /// schedule has started.
 pub(super) fn completion_write(job: &Job, ended_at: Millis) -> Result<Option<Write>, StoreError> {
     let (Some(key), Some(planned)) = (&job.schedule, &job.planned) else { return Ok(None) };
-    let run = CompleteRun { job: job.id.clone(), transaction_time: planned.time.transaction_time, ended_at };
+    let configuration = job.request.anonymization.as_ref().and_then(|anonymization| anonymization.content().cloned());
+    let run = CompleteRun { job: job.id.clone(), transaction_time: planned.time.transaction_time, ended_at, configuration };
     let update = Update::new(schedule_key(&key.name)).when("schedule_id = :id").value(":id", items::text(&key.id));
     Ok(Some(Write::Update(update.set(COMPLETE_RUN, items::json(&run)?))))
 }

@@ -44,7 +44,7 @@ pub struct ConfigurationSummary {
 
 impl From<&ResolvedConfiguration> for ConfigurationSummary {
     fn from(resolved: &ResolvedConfiguration) -> Self {
-        let ResolvedConfiguration { digest, accepted_remarks, reports_deletions: _ } = resolved;
+        let ResolvedConfiguration { digest, content: _, accepted_remarks, reports_deletions: _ } = resolved;
         Self { digest: digest.clone(), accepted_remarks: accepted_remarks.clone(), rejected_remarks: BTreeSet::new() }
     }
 }

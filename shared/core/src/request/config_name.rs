@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ResolvedConfiguration;
+use super::{ConfigDigest, ResolvedConfiguration};
 use crate::vocab::text::stored_as_text;
 
 /// The folder of a destination that holds the configurations for exports to it.
@@ -60,6 +60,11 @@ impl AnonymizationConfig {
     /// Creates the configuration of a request, not read yet.
     pub fn new(name: ConfigName, etag: Option<String>) -> Self {
         Self { name, etag, resolved: None }
+    }
+
+    /// Returns the digest of the file and its keys, as they were at the kick-off.
+    pub fn content(&self) -> Option<&ConfigDigest> {
+        self.resolved.as_ref()?.content.as_ref()
     }
 
     /// Adds the results of the checks at the kick-off.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Schedule, ScheduleDefinition};
+use crate::request::ConfigDigest;
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::JobId;
 use crate::vocab::schedule_key::ScheduleKey;
@@ -44,6 +45,9 @@ pub struct ScheduleState {
     /// that had not come.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outdated: Vec<JobId>,
+    /// The last run that exports everything because the anonymization configuration or its keys had changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub full_run: Option<JobId>,
     /// The webhook that gets the events of the schedule's runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<RegisteredWebhook>,
@@ -69,6 +73,9 @@ pub struct CompleteRun {
     pub transaction_time: Millis,
     /// The time at which the job completed.
     pub ended_at: Millis,
+    /// The digest of the anonymization configuration and its keys at the kick-off. `None` for an export that is not de-identified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<ConfigDigest>,
 }
 
 /// The reason why a due time has started no run.
@@ -108,6 +115,7 @@ impl ScheduleState {
             kept: Vec::new(),
             pruned_after: None,
             outdated: Vec::new(),
+            full_run: None,
             webhook: None,
         }
     }
@@ -171,6 +179,21 @@ impl Schedule {
         self.since().filter(|since| *since > now)?;
         let state = ScheduleState { outdated: self.possible_complete_runs(), ..self.state.clone() };
         Some(Self { state, ..self.clone() })
+    }
+
+    /// Returns the schedule without its last complete run as the base of the increment `job`, if that run had another anonymization configuration
+    /// or other keys: what has not changed since then would stay as they left it. Returns `None` if nothing changes.
+    ///
+    /// `configuration`: the digest of the configuration and its keys with which the job would run.
+    pub fn without_changed_base(&self, job: &JobId, configuration: Option<&ConfigDigest>) -> Option<Self> {
+        self.base().filter(|base| base.configuration.as_ref() != configuration)?;
+        let (outdated, full_run) = (self.possible_complete_runs(), Some(job.clone()));
+        Some(Self { state: ScheduleState { outdated, full_run, ..self.state.clone() }, ..self.clone() })
+    }
+
+    /// Returns true if the last run exports everything because the anonymization configuration or its keys had changed.
+    pub fn has_changed_configuration(&self) -> bool {
+        self.state.last_run.as_ref().is_some_and(|run| self.state.full_run.as_ref() == Some(&run.job))
     }
 
     /// Returns the runs that are, or may become, the last complete one. Runs do not overlap, so these are two at most.

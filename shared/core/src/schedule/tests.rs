@@ -180,7 +180,7 @@ fn an_incremental_schedule_exports_what_changed_since_its_last_complete_run() {
     let mut nightly = schedule(cron("0 2 * * *", "UTC"), "2026-01-01T12:00:00Z");
     assert_eq!(nightly.parameters().len(), 1);
     let time = at("2026-01-02T02:00:05Z");
-    nightly.complete_run = Some(CompleteRun { job: job(1), transaction_time: time, ended_at: time });
+    nightly.complete_run = Some(CompleteRun { job: job(1), transaction_time: time, ended_at: time, configuration: None });
     assert_eq!(nightly.parameters().last().unwrap(), &("_since".to_owned(), "2026-01-02T02:00:05.000Z".to_owned()));
     nightly.definition.is_incremental = false;
     assert_eq!(nightly.parameters().len(), 1);
@@ -191,7 +191,7 @@ fn a_change_keeps_the_base_of_the_next_increment_if_the_same_is_exported() {
     let mut nightly = schedule(cron("0 2 * * *", "UTC"), "2026-01-01T12:00:00Z");
     let (now, time) = (at("2026-01-03T12:00:00Z"), at("2026-01-02T02:00:05Z"));
     nightly.definition.parameters.push(("_container".to_owned(), "nightly".to_owned()));
-    nightly.complete_run = Some(CompleteRun { job: job(1), transaction_time: time, ended_at: time });
+    nightly.complete_run = Some(CompleteRun { job: job(1), transaction_time: time, ended_at: time, configuration: None });
     nightly.state.last_run = Some(ScheduleRun { job: job(2), due_at: now, started_at: now });
     let change = |change: fn(&mut ScheduleDefinition)| {
         let mut definition = nightly.definition.clone();
@@ -218,7 +218,7 @@ fn a_change_keeps_the_base_of_the_next_increment_if_the_same_is_exported() {
         assert_eq!((changed.since(), changed.state.handled_until), (None, nightly.state.handled_until));
         // The run that was open during the change is no base either, the one after it is.
         for (n, since) in [(2, None), (3, Some(time))] {
-            changed.complete_run = Some(CompleteRun { job: job(n), transaction_time: time, ended_at: time });
+            changed.complete_run = Some(CompleteRun { job: job(n), transaction_time: time, ended_at: time, configuration: None });
             assert_eq!(changed.since(), since);
         }
     }
@@ -229,7 +229,7 @@ fn a_run_at_a_time_that_has_not_come_is_no_base_of_an_increment() {
     let mut nightly = schedule(cron("0 2 * * *", "UTC"), "2026-01-01T12:00:00Z");
     let time = at("2026-01-02T07:00:00Z");
     assert_eq!(nightly.without_future_base(at("2026-01-02T02:00:00Z")), None);
-    nightly.complete_run = Some(CompleteRun { job: job(1), transaction_time: time, ended_at: time });
+    nightly.complete_run = Some(CompleteRun { job: job(1), transaction_time: time, ended_at: time, configuration: None });
     assert_eq!(nightly.without_future_base(time), None);
     let changed = nightly.without_future_base(at("2026-01-02T02:00:00Z")).unwrap();
     assert_eq!((changed.since(), changed.state.outdated.clone()), (None, vec![job(1)]));

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::config::Parameters;
 use super::error::{DeidConfigError, DeidConfigIssue};
+use super::methods::Hasher;
 use crate::json::duplicate_member;
 
 /// The maximum size of a keys file in bytes. KMS encrypts at most 4,096 bytes, and a job's secret holds the keys too.
@@ -85,6 +86,11 @@ impl DeidKeys {
     pub fn to_json(&self) -> String {
         let named = self.named().into_iter().filter(|(_, key)| !key.is_empty());
         serde_json::Value::Object(named.map(|(name, key)| (name.to_owned(), key.into())).collect()).to_string()
+    }
+
+    /// Returns a digest that changes with a configuration and with its keys, and reveals no key: the HMAC of the configuration under the keys.
+    pub fn keyed_digest(&self, configuration: &[u8]) -> [u8; 32] {
+        Hasher::new(self.to_json().as_bytes()).hash_parts(&[b"headrace anonymization configuration", configuration])
     }
 
     /// Returns each key with its name.

@@ -8,6 +8,9 @@ use crate::definitions::{FhirVersion, ResourceType, TypeSet};
 use crate::head::Resource;
 use crate::json::{ElementPath, JsonValue};
 
+/// The elements that name the patient whom a resource is about, in the order in which they count.
+const SUBJECT_ELEMENTS: [&str; 3] = ["patient", "subject", "beneficiary"];
+
 /// The Patient compartment of a FHIR version, prepared for checking many resources.
 #[derive(Clone, Debug)]
 pub struct PatientCompartment {
@@ -39,15 +42,16 @@ impl PatientCompartment {
         if resource_type == ResourceType::PATIENT && visit(&resource.id()) {
             return true;
         }
-        self.visit_named_patients(resource_type, resource.members(), visit)
+        self.visit_named_patients(resource_type, resource.members(), &mut |_, id| visit(id))
     }
 
-    /// Passes the ids of the patients that the members of a resource name to `visit`, until it returns true.
+    /// Passes the ids of the patients that the members of a resource name to `visit`, each after the name of the member, until it returns
+    /// true.
     fn visit_named_patients<'a>(
         &self,
         resource_type: ResourceType,
         mut members: impl Iterator<Item = (Cow<'a, str>, JsonValue<'a>)>,
-        visit: &mut impl FnMut(&str) -> bool,
+        visit: &mut impl FnMut(&str, &str) -> bool,
     ) -> bool {
         let paths = self.paths_of(resource_type);
         if paths.is_empty() {
@@ -55,19 +59,19 @@ impl PatientCompartment {
         }
         members.any(|(name, value)| {
             let mut member_paths = paths.iter().filter(|path| path.root() == Some(&name));
-            member_paths.any(|path| path.visit_below_root(value, &mut |reference| self.visit_referenced_patients(reference, visit)))
+            let mut visit_reference = |reference: JsonValue<'_>| self.visit_referenced_patients(reference, &mut |id| visit(&name, id));
+            member_paths.any(|path| path.visit_below_root(value, &mut visit_reference))
         })
     }
 
-    /// Returns the id of the patient in whose compartment a resource is. For a Patient this is its own id. Of several patients it
-    /// is the first id in sort order, so that the choice depends on nothing else.
+    /// Returns the id of the patient whom a resource is about. For a Patient this is its own id. A resource can name other patients too,
+    /// such as the performer of an Observation: the elements in [`SUBJECT_ELEMENTS`] come first. Of several patients of equal rank it is
+    /// the first id in sort order, so that the choice depends on nothing else.
     pub fn first_patient(&self, resource: &Resource<'_>) -> Option<String> {
         if resource.head.resource_type == ResourceType::PATIENT {
             return Some(resource.id().into_owned());
         }
-        let mut first = None;
-        self.visit_patients(resource, &mut |id| keep_first(&mut first, id));
-        first
+        self.first_named_patient(resource.head.resource_type, resource.members())
     }
 
     /// Returns the same as [`Self::first_patient`] for a resource inside another one, which can lack an id.
@@ -77,9 +81,18 @@ impl PatientCompartment {
         if resource_type == ResourceType::PATIENT {
             return json.member("id").and_then(JsonValue::text).map(Cow::into_owned);
         }
+        self.first_named_patient(resource_type, json.members())
+    }
+
+    /// Returns the id of the patient who comes first among those that the members of a resource name.
+    fn first_named_patient<'a>(
+        &self,
+        resource_type: ResourceType,
+        members: impl Iterator<Item = (Cow<'a, str>, JsonValue<'a>)>,
+    ) -> Option<String> {
         let mut first = None;
-        self.visit_named_patients(resource_type, json.members(), &mut |id| keep_first(&mut first, id));
-        first
+        self.visit_named_patients(resource_type, members, &mut |element, id| keep_first(&mut first, element, id));
+        first.map(|(_, id)| id)
     }
 
     /// Returns the paths of a type to its references to patients.
@@ -97,12 +110,19 @@ impl PatientCompartment {
     }
 }
 
-/// Keeps the first of two ids in sort order. Returns false, so that all ids are visited.
-fn keep_first(first: &mut Option<String>, id: &str) -> bool {
-    if first.as_deref().is_none_or(|first| id < first) {
-        *first = Some(id.to_owned());
+/// Keeps the first of two patients: by the rank of the element that names them, then by their ids in sort order. Returns false, so that all
+/// patients are visited.
+fn keep_first(first: &mut Option<(usize, String)>, element: &str, id: &str) -> bool {
+    let rank = rank(element);
+    if first.as_ref().is_none_or(|(first_rank, first_id)| (rank, id) < (*first_rank, first_id.as_str())) {
+        *first = Some((rank, id.to_owned()));
     }
     false
+}
+
+/// Returns the place of an element among those that name the patient whom a resource is about. All other elements share the last place.
+fn rank(element: &str) -> usize {
+    SUBJECT_ELEMENTS.iter().position(|name| *name == element).unwrap_or(SUBJECT_ELEMENTS.len())
 }
 
 #[cfg(test)]

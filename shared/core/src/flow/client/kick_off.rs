@@ -77,12 +77,29 @@ pub async fn kick_off(
     settings: KickOffSettings<'_>,
     kick_off: KickOff,
 ) -> Result<Job, ExportError> {
+    Box::pin(kick_off_or_replacement((jobs, queue), stores, clock, settings, kick_off, |_| None)).await
+}
+
+/// Accepts an export as [`kick_off`] does, or the one that `replacement` returns for its job instead.
+pub async fn kick_off_or_replacement(
+    (jobs, queue): (&(impl JobStore + JobSecretEncryptor), &impl TaskQueue),
+    stores: (&impl ResourceSource, &impl OutputStore),
+    clock: &impl Clock,
+    settings: KickOffSettings<'_>,
+    mut kick_off: KickOff,
+    replacement: impl FnOnce(&Job) -> Option<KickOff> + Send,
+) -> Result<Job, ExportError> {
     if kick_off.raw.asks_for_estimate()? {
         // A schedule has asked: a client's request for an estimate does not come here.
         let text = "_estimate=true starts nothing: leave it out";
         return Err(RequestError::new(400, IssueCode::NotSupported, Parameter::Estimate.as_str(), text).into());
     }
-    let PreparedJob { job, plan, key, client_quota, .. } = prepare(jobs, stores, clock, settings, &kick_off).await?;
+    let mut prepared = prepare(jobs, stores, clock, settings, &kick_off).await?;
+    if let Some(replacement) = replacement(&prepared.job) {
+        kick_off = replacement;
+        prepared = prepare(jobs, stores, clock, settings, &kick_off).await?;
+    }
+    let PreparedJob { job, plan, key, client_quota, .. } = prepared;
     let (quotas, now) = (settings.quotas, job.created_at);
     let conditions = RecordConditions { quotas, client_quota, key, firing: kick_off.firing };
     let job = record(jobs, job, &plan, &conditions, &kick_off.principal, now).await?;

@@ -73,6 +73,7 @@ fn check_configuration(
     warn_about_changing_pseudonyms(&config, request.since.is_some());
     Ok(ResolvedConfiguration {
         digest: ConfigDigest::from_bytes(text),
+        content: Some(ConfigDigest::with_keys(text, keys)),
         accepted_remarks,
         reports_deletions: request.exported_types().into_iter().any(|kind| config.has_lasting_ids(kind)),
     })

@@ -9,12 +9,12 @@ use crate::access::{Agent, Origin, Permissions, Principal};
 use crate::audit::{AuditAction, AuditOutcome, AuditRecord};
 use crate::flow::client::check_schedule::{UnusableClient, client_permissions};
 use crate::flow::client::end_job::end_job_and_free_space;
-use crate::flow::client::kick_off::{KickOff, KickOffSettings, kick_off};
+use crate::flow::client::kick_off::{KickOff, KickOffSettings, kick_off_or_replacement};
 use crate::job::{ExportError, Job, JobEvent, JobSecret, JobState};
 use crate::ports::{
     AccessStore, AuditTrail, Clock, JobSecretEncryptor, JobStore, OutputStore, Ports, ResourceSource, ScheduleStore, TaskQueue,
 };
-use crate::request::{Preferences, RawKickOff, RequestError};
+use crate::request::{AnonymizationConfig, Preferences, RawKickOff, RequestError};
 use crate::schedule::{Schedule, ScheduleProblem, ScheduleState, kick_off_url};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::{SourceError, StoreError};
@@ -170,22 +170,44 @@ where
     }
     let base = settings.base.ok_or_else(no_base_url)?;
     let principal = principal(&ports.jobs, schedule, settings.requires_client).await?;
-    let (id, secret) = (settings.new_job)()?;
+    let new_job = (settings.new_job)()?;
+    let run_of = |schedule: &Schedule| run_request(schedule, base, &principal, &new_job, (due_at, now));
+    let full_run = |job: &Job| {
+        let configuration = job.request.anonymization.as_ref().and_then(AnonymizationConfig::content);
+        let changed = schedule.without_changed_base(&job.id, configuration)?;
+        let name = changed.key.name.as_str();
+        tracing::warn!(
+            schedule = name,
+            job.id = %job.id,
+            "the anonymization configuration or its keys have changed since the last complete run: this run exports everything"
+        );
+        Some(run_of(&changed))
+    };
+    let (queues, stores) = ((&ports.jobs, &ports.queue), (&ports.source, &ports.output));
+    let job = Box::pin(kick_off_or_replacement(queues, stores, &ports.clock, settings.kick_off, run_of(schedule), full_run)).await?;
+    Ok(RunStart::Started(Box::new(job)))
+}
+
+/// Returns the kick-off of a run.
+fn run_request(
+    schedule: &Schedule,
+    base: &str,
+    principal: &Principal,
+    (id, secret): &(JobId, JobSecret),
+    (due_at, now): (Millis, Millis),
+) -> KickOff {
     let (level, parameters) = (schedule.definition.level.clone(), schedule.parameters());
     let preferences = Preferences { is_lenient: schedule.definition.is_lenient, ..Preferences::default() };
-    let request = KickOff {
+    KickOff {
         request_url: kick_off_url(base, &level, &parameters),
         raw: RawKickOff { level, preferences, parameters },
-        principal,
+        principal: principal.clone(),
         base: base.to_owned(),
         idempotency_key: None,
-        secret,
-        firing: Some(schedule.firing(&id, due_at, now)),
-        id,
-    };
-    let stores = (&ports.jobs, &ports.queue);
-    let job = Box::pin(kick_off(stores, (&ports.source, &ports.output), &ports.clock, settings.kick_off, request)).await?;
-    Ok(RunStart::Started(Box::new(job)))
+        secret: *secret,
+        firing: Some(schedule.firing(id, due_at, now)),
+        id: id.clone(),
+    }
 }
 
 /// Returns the error for a deployment whose base URL is not set.

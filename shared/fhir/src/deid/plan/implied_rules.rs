@@ -6,9 +6,11 @@ use super::id_treatment::rules_of_id;
 use crate::definitions::ResourceType;
 use crate::deid::config::{Method, ParsedConfig, Rule};
 
-/// The elements with ids of other resources: the addresses in a Bundle, and the values of parameters that name a resource by its id.
+/// The elements with ids of other resources: the addresses and the search of a conditional request in a Bundle, and the values of parameters
+/// that name a resource by its id. A search for an identifier identifies its patient as an id does.
 const PATHS: [&str; 3] = [
-    "Bundle.entry.fullUrl | Bundle.entry.request.url | Bundle.entry.response.location | Bundle.link.url | Bundle.entry.link.url",
+    "Bundle.entry.fullUrl | Bundle.entry.request.url | Bundle.entry.request.ifNoneExist | Bundle.entry.response.location | \
+     Bundle.link.url | Bundle.entry.link.url",
     "Parameters.parameter.nodesByType('id')",
     "Task.input.nodesByType('id') | Task.output.nodesByType('id')",
 ];

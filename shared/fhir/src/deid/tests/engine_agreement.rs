@@ -352,8 +352,10 @@ fn both_engines_move_the_dates_of_an_entry_by_its_own_patient() {
         observation(r#""id":"o","#, &subject("p")),
         observation("", &subject("q")),
         observation(r#""id":"p","#, ""),
+        // The subject counts, although another patient's id comes first in sort order.
+        observation(r#""id":"n","performer":[{"reference":"Patient/a"}],"#, &subject("q")),
     ];
-    let patients = ["q", "p", "q", "p"];
+    let patients = ["q", "p", "q", "p", "q"];
     let entries: Vec<_> = resources.iter().map(|resource| format!(r#"{{"resource":{resource}}}"#)).collect();
     let identifier = format!(r#""identifier":{{"period":{{"start":"{date}"}}}}"#);
     let bundle = format!(r#"{{"resourceType":"Bundle","id":"b","entry":[{}],{identifier}}}"#, entries.join(","));
@@ -407,7 +409,7 @@ fn references_to_patients_elsewhere_do_not_move_the_dates_of_an_entry() {
 }
 
 /// A Bundle with the ids of a patient in addresses, before and after the patient itself.
-const BUNDLE: &str = r#"{"resourceType":"Bundle","id":"b","type":"transaction-response","link":[{"relation":"self","url":"https://x.org/r4/Patient/MRN-1"},{"relation":"next","url":"https://x.org/r4/Patient?_id=MRN-1"}],"entry":[{"link":[{"relation":"z","url":"Patient/MRN-1"}],"fullUrl":"https://x.org/r4/Patient/MRN-1","resource":{"resourceType":"Patient","id":"MRN-1"},"request":{"method":"PUT","url":"Patient/MRN-1"},"response":{"status":"200","location":"https://x.org/r4/Patient/MRN-1/_history/2"}}]}"#;
+const BUNDLE: &str = r#"{"resourceType":"Bundle","id":"b","type":"transaction-response","link":[{"relation":"self","url":"https://x.org/r4/Patient/MRN-1"},{"relation":"next","url":"https://x.org/r4/Patient?_id=MRN-1"}],"entry":[{"link":[{"relation":"z","url":"Patient/MRN-1"}],"fullUrl":"https://x.org/r4/Patient/MRN-1","resource":{"resourceType":"Patient","id":"MRN-1"},"request":{"method":"PUT","url":"Patient/MRN-1","ifNoneExist":"identifier=http://h.example|MRN-1"},"response":{"status":"200","location":"https://x.org/r4/Patient/MRN-1/_history/2"}}]}"#;
 
 #[test]
 fn both_engines_hide_the_ids_in_the_addresses_of_bundles_like_those_of_resources() {
@@ -427,6 +429,7 @@ fn both_engines_hide_the_ids_in_the_addresses_of_bundles_like_those_of_resources
     assert_eq!(id.len(), 64);
     assert_eq!(entry["fullUrl"], format!("https://x.org/r4/Patient/{id}"));
     assert_eq!(entry["request"]["url"], format!("Patient/{id}"));
+    assert_eq!(entry["request"]["ifNoneExist"].as_str().map(str::len), Some(64), "the search names the patient, so all of it is hashed");
     assert_eq!(entry["response"]["location"], format!("https://x.org/r4/Patient/{id}/_history/2"));
     assert_eq!((&entry["link"][0]["url"], &hashed["link"][0]["url"]), (&entry["request"]["url"], &entry["fullUrl"]));
     assert!(!hashed.to_string().contains("MRN-1"), "{hashed}");

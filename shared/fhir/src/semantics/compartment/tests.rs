@@ -126,6 +126,43 @@ fn the_search_ends_when_the_visitor_returns_true() {
 }
 
 #[test]
+fn the_first_patient_is_the_one_whom_a_resource_is_about() {
+    let r4 = compartment(FhirVersion::R4);
+    for (line, expected) in [
+        (
+            r#"{"resourceType":"Observation","id":"o","performer":[{"reference":"Patient/1"}],"subject":{"reference":"Patient/2"}}"#,
+            Some("2"),
+        ),
+        (
+            r#"{"resourceType":"AllergyIntolerance","id":"a","patient":{"reference":"Patient/2"},"recorder":{"reference":"Patient/1"}}"#,
+            Some("2"),
+        ),
+        (
+            r#"{"resourceType":"Coverage","id":"c","policyHolder":{"reference":"Patient/1"},"beneficiary":{"reference":"Patient/2"}}"#,
+            Some("2"),
+        ),
+        // Several patients of one element, and patients of other elements, are equal.
+        (r#"{"resourceType":"Account","id":"a","subject":[{"reference":"Patient/2"},{"reference":"Patient/1"}]}"#, Some("1")),
+        (
+            r#"{"resourceType":"Group","id":"g","member":[{"entity":{"reference":"Patient/2"}},{"entity":{"reference":"Patient/1"}}]}"#,
+            Some("1"),
+        ),
+        (
+            r#"{"resourceType":"Observation","id":"o","subject":{"reference":"Group/0"},"performer":[{"reference":"Patient/2"},{"reference":"Patient/1"}]}"#,
+            Some("1"),
+        ),
+        (r#"{"resourceType":"Patient","id":"P","link":[{"other":{"reference":"Patient/1"}}]}"#, Some("P")),
+        (r#"{"resourceType":"Observation","id":"o","subject":{"reference":"Device/1"}}"#, None),
+    ] {
+        let mut member_index = MemberIndex::default();
+        let resource = Resource::parse(line.as_bytes(), &mut member_index).unwrap();
+        assert_eq!(r4.first_patient(&resource).as_deref(), expected, "{line}");
+        let nested = r4.first_patient_of_nested(resource.head.resource_type, JsonValue::from_valid(line));
+        assert_eq!(nested.as_deref(), expected, "{line}");
+    }
+}
+
+#[test]
 fn listed_base_urls_restrict_the_patients() {
     let ours = PatientCompartment::new(FhirVersion::R4, BaseUrls::only(["https://a.example/fhir".to_owned()]));
     let line = r#"{"resourceType":"Communication","id":"c","subject":{"reference":"https://a.example/fhir/Patient/1"},"sender":{"reference":"https://b.example/fhir/Patient/2"}}"#;

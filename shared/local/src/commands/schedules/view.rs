@@ -9,6 +9,9 @@ use crate::commands::table::{format_table_within, terminal_columns};
 use crate::server::schedule_status::{attention, failure_reason, format_level, next, result, shown_result};
 use crate::terminal::printable;
 
+/// The reason why the last run of an incremental schedule exports everything.
+const CHANGED_CONFIGURATION: &str = "the last run exports everything: the anonymization configuration or its keys had changed";
+
 /// Returns `paused` or `enabled`.
 fn state(schedule: &Schedule) -> &'static str {
     if schedule.state.is_paused { "paused" } else { "enabled" }
@@ -66,6 +69,7 @@ pub(super) fn format_schedule(schedule: &Schedule, job: Option<&Job>) -> String 
         ("last run", last_run),
         ("result", Some(shown_result(schedule, job))),
         ("attention", attention(schedule, job)),
+        ("full export", schedule.has_changed_configuration().then(|| CHANGED_CONFIGURATION.to_owned())),
         ("reason", reason),
         ("problem", problem),
         ("last complete", complete),
