@@ -117,3 +117,16 @@ fn a_lake_inside_another_lake_is_refused_by_name() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn an_increment_names_the_types_whose_deletions_are_unknown() -> Result<()> {
+    run(async || {
+        let (_server, http, folder) = start(ServerBehavior::default()).await?;
+        let (code, _, stderr) = headrace(folder.path(), &["sync", &http.base, "lake"]).await?;
+        assert_eq!(code, Some(0), "{stderr}");
+        let (code, _, stderr) = headrace(folder.path(), &["export", "lake", "out", "--since-file", "since"]).await?;
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stderr.contains("not known which resources the server has deleted, of ") && stderr.contains("Patient from "), "{stderr}");
+        Ok(())
+    })
+}

@@ -14,8 +14,8 @@ pub(super) async fn print_unknown_deletions(lake: &Path) {
     let Ok(Some(watermark)) = DirectoryLake::open(lake).read_metadata(WATERMARK_OBJECT).await else { return };
     if let Some(types) = types_of_unknown_deletions(&parse_filler(&watermark)) {
         print_line(&format!(
-            "attention: it is not known which resources the server has deleted, of {types}: this export of changes may lack deletions of these \
-             types"
+            "attention: it is not known which resources the server has deleted, of {types}: the lake may still have them, and increments lack their \
+             deletions"
         ));
     }
 }
