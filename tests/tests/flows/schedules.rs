@@ -293,6 +293,45 @@ fn a_changed_schedule_exports_everything_once_if_it_exports_something_else() -> 
 }
 
 #[test]
+fn a_changed_configuration_or_key_makes_the_next_run_export_everything() -> Result<()> {
+    run(async || {
+        let mut nightly = daily("nightly", start())?;
+        nightly.definition.parameters.push(("_anonymizationConfig".to_owned(), "config.json".to_owned()));
+        let setup = Setup::new(local().await?, DeploymentSettings::default(), &[nightly]).await?;
+        let config = |also: &str| {
+            format!(
+                r#"{{"fhirPathRules":[{{"path":"Resource.id","method":"cryptoHash"}},
+                {{"path":"nodesByType('Reference').reference","method":"cryptoHash"}},
+                {{"path":"Resource.meta.lastUpdated","method":"redact"}},{{"path":"{also}","method":"redact"}}]}}"#
+            )
+        };
+        let keys = |part: &str| format!(r#"{{"cryptoHashKey":"{}"}}"#, part.repeat(4));
+        let (names, addresses) = (config("Patient.name"), config("Patient.address"));
+        let (first, second) = (keys("0123456789abcdef"), keys("fedcba9876543210"));
+        for (config, keys, is_full, has_changed) in [
+            (&names, &first, true, false),
+            (&names, &first, false, false),
+            (&addresses, &first, true, true),
+            (&addresses, &first, false, false),
+            (&addresses, &second, true, true),
+            (&addresses, &second, false, false),
+        ] {
+            setup.deployment.put_anonymization_config("config.json", config).await?;
+            setup.deployment.put_anonymization_keys("config.json", keys).await?;
+            assert_eq!(setup.fire_after(DAY).await?, started(1));
+            assert_eq!(setup.last_job("nightly").await?.request.since.is_none(), is_full, "{config} {keys}");
+            let completed = setup.service.complete(&setup.last_status("nightly").await?).await?;
+            assert_eq!(completed.lines().len(), usize::from(is_full), "the patient has not changed: {config} {keys}");
+            let schedule = setup.schedule("nightly").await?;
+            assert_eq!(schedule.has_changed_configuration(), has_changed, "{config} {keys}");
+            let stored = serde_json::to_string(&(&schedule.state, &schedule.complete_run))?;
+            assert!(!stored.contains("0123456789abcdef") && !stored.contains("fedcba9876543210"), "no key is stored: {stored}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn a_run_is_skipped_and_says_so_while_the_one_before_is_open() -> Result<()> {
     run(async || {
         let settings = DeploymentSettings {

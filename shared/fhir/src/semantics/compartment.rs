@@ -65,7 +65,7 @@ impl PatientCompartment {
     }
 
     /// Returns the id of the patient whom a resource is about. For a Patient this is its own id. A resource can name other patients too,
-    /// such as the performer of an Observation: the elements in [`SUBJECT_ELEMENTS`] come first. Of several patients of equal rank it is
+    /// such as the performer of an Observation: `patient`, `subject` and `beneficiary` come first. Of several patients of equal rank it is
     /// the first id in sort order, so that the choice depends on nothing else.
     pub fn first_patient(&self, resource: &Resource<'_>) -> Option<String> {
         if resource.head.resource_type == ResourceType::PATIENT {
