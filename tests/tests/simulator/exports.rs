@@ -20,7 +20,7 @@ fn scenario(mode: Mode, seed: u64) -> Scenario {
 }
 
 /// Runs an export, which must be exact.
-fn exact(scenario: &Scenario) -> Result<Outcome, SimulationError> {
+pub(crate) fn exact(scenario: &Scenario) -> Result<Outcome, SimulationError> {
     let outcome = simulate(scenario, &AwsParameters::default())?;
     assert_eq!(outcome.end, JobEnd::Complete, "{scenario:?}");
     assert!(outcome.exactness.is_exact(), "{scenario:?} {:?}", outcome.exactness);

@@ -44,6 +44,13 @@ pub(super) fn compress(resource_type: ResourceType, lines: Range<u32>, scale: Sc
     Ok((stored.into(), line_bytes))
 }
 
+/// Returns the lines with these numbers, not compressed.
+pub(super) fn plain(resource_type: ResourceType, lines: Range<u32>) -> Bytes {
+    let mut text = String::new();
+    lines.for_each(|number| add_line(&mut text, resource_type, number));
+    text.into()
+}
+
 /// Appends a line: a resource with the number as its id, noise, and a filler.
 fn add_line(text: &mut String, resource_type: ResourceType, number: u32) {
     let start = text.len();

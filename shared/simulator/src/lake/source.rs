@@ -60,7 +60,8 @@ impl ModelLake {
         let real_stored = stored.len() as u64 * self.lake.scale.bytes;
         self.worker.compute(real_stored, self.worker.processor().transfer).await;
         let lines = real_stored * object.line_bytes / (object.stored.len() as u64).max(1);
-        self.worker.compute(lines, self.seconds_per_gb + self.worker.processor().decompress).await;
+        let decompress = if self.lake.is_compressed { self.worker.processor().decompress } else { 0.0 };
+        self.worker.compute(lines, self.seconds_per_gb + decompress).await;
     }
 }
 
