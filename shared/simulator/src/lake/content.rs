@@ -12,7 +12,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::scale::{COMPRESSION_RATIO, LINE_BYTES, Scale};
 
 /// The stored bytes of an object that one request reads, as in the adapter.
-pub(super) const REQUEST_BYTES: u64 = 4 << 20;
+pub(super) const REQUEST_BYTES: u64 = 8 << 20;
 
 /// The part of a line that does not compress, in hexadecimal digits.
 const NOISE_DIGITS: usize = 54;

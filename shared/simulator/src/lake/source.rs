@@ -18,7 +18,7 @@ use crate::aws::worker::Worker;
 use crate::meter::Activity;
 
 /// The number of requests of a stream that run at the same time, as in the adapter.
-const CONCURRENT_GETS: usize = 4;
+const CONCURRENT_GETS: usize = 2;
 
 /// The number of objects on a page of a listing.
 const PAGE_OBJECTS: usize = 1_000;

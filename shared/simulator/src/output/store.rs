@@ -22,7 +22,7 @@ use crate::meter::Activity;
 use crate::scale::Scale;
 
 /// The real bytes that one request reads, as in the adapter.
-const REQUEST_BYTES: u64 = 4 << 20;
+const REQUEST_BYTES: u64 = 8 << 20;
 
 /// The number of requests of a stream that run at the same time, as in the adapter.
 const CONCURRENT_READS: usize = 2;
@@ -63,8 +63,8 @@ impl ModelOutput {
 
     /// Takes the time of one GET request that transfers `real_bytes`, and returns `bytes`, their scaled content.
     async fn get(self, bytes: Bytes, real_bytes: u64) -> Result<Bytes, SourceError> {
-        let latency = self.prefix.parameters().get;
-        self.prefix.request(&self.worker, RequestKind::Read, "GetObject", latency).await.map_err(lake::overloaded)?;
+        let call = ("GetObject", self.prefix.parameters().get);
+        self.prefix.patient_request(&self.worker, RequestKind::Read, call, self.patience).await.map_err(lake::overloaded)?;
         self.worker.download(real_bytes).await;
         Ok(bytes)
     }
