@@ -39,6 +39,25 @@ fn an_export_is_exact_although_workers_crash_and_answers_are_lost() -> Result<()
 }
 
 #[test]
+fn an_export_ends_although_its_folder_is_listed_for_longer_than_a_lease() -> Result<(), SimulationError> {
+    // Three pages of files, in 25 seconds each. A lease is 60 seconds.
+    let scenario = Scenario {
+        lake_bytes: 2_500_000_000,
+        file_bytes: 1_000_000,
+        byte_scale: Some(4_000),
+        crash_interval: None,
+        lost_answers: 0.0,
+        ..scenario(Mode::One, 4)
+    };
+    let mut aws = AwsParameters::default();
+    aws.bucket.list = Duration::from_secs(25);
+    let outcome = simulate(&scenario, &aws)?;
+    assert_eq!((outcome.end, outcome.exactness.is_exact()), (JobEnd::Complete, true), "{:?}", outcome.exactness);
+    assert!(outcome.exactness.files > 2_000, "{:?}", outcome.exactness);
+    Ok(())
+}
+
+#[test]
 fn a_seed_determines_a_run() -> Result<(), SimulationError> {
     let calls = |seed| -> Result<_, SimulationError> {
         let outcome = exact(&Scenario { lake_bytes: 2_000_000_000, ..scenario(Mode::Auto, seed) })?;

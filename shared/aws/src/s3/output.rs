@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use headrace_core::job::file::{Fragment, FragmentName, OutputFile, OutputFileName};
 use headrace_core::job::folder::Folder;
-use headrace_core::ports::{ByteStream, ConfigLookup, FileAccess, FileRequest, OutputStore};
+use headrace_core::ports::{ByteStream, ConfigLookup, DeletedPart, FileAccess, FileRequest, OutputStore};
 use headrace_core::request::{ANONYMIZATION_FOLDER, ConfigName, MAX_CONFIG_BYTES};
 use headrace_core::vocab::error::{BoxError, SourceError, StoreError};
 use headrace_core::vocab::setting::Setting;
@@ -225,24 +225,36 @@ impl OutputStore for S3OutputStore {
     }
 
     async fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
-        let bucket = self.folder(folder);
-        bucket.abort_uploads().await?;
-        let mut deleted = 0;
-        let mut after = None;
+        let (mut deleted, mut part) = (0, None);
         loop {
-            let page = bucket.list_request(after).send().await.map_err(|error| bucket.service.store_error(error))?;
-            let is_kept = |key: &str| {
-                let name = key.strip_prefix(&bucket.prefix).and_then(OutputFileName::parse);
-                name.is_some_and(|name| keep.contains(&name))
-            };
-            let keys: Vec<String> =
-                page.contents().iter().filter_map(|object| object.key()).filter(|key| !is_kept(key)).map(str::to_owned).collect();
-            deleted += keys.len() as u64;
-            bucket.delete(keys).await?;
-            after = page.next_continuation_token().map(str::to_owned);
-            if after.is_none() {
+            let done = self.delete_part_except(folder, keep, part).await?;
+            deleted += done.deleted;
+            part = done.next;
+            if part.is_none() {
                 return Ok(deleted);
             }
         }
+    }
+
+    async fn delete_part_except(
+        &self,
+        folder: &Folder,
+        keep: &BTreeSet<OutputFileName>,
+        part: Option<String>,
+    ) -> Result<DeletedPart, StoreError> {
+        let bucket = self.folder(folder);
+        if part.is_none() {
+            bucket.abort_uploads().await?;
+        }
+        let page = bucket.list_request(part).send().await.map_err(|error| bucket.service.store_error(error))?;
+        let is_kept = |key: &str| {
+            let name = key.strip_prefix(&bucket.prefix).and_then(OutputFileName::parse);
+            name.is_some_and(|name| keep.contains(&name))
+        };
+        let keys: Vec<String> =
+            page.contents().iter().filter_map(|object| object.key()).filter(|key| !is_kept(key)).map(str::to_owned).collect();
+        let deleted = keys.len() as u64;
+        bucket.delete(keys).await?;
+        Ok(DeletedPart { deleted, next: page.next_continuation_token().map(str::to_owned) })
     }
 }

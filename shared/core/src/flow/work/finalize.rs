@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::job::ExportError;
-use crate::job::file::{Fragment, OutputKind};
+use crate::job::file::{Fragment, OutputFileName, OutputKind};
 use crate::job::file_list::FileListPart;
 use crate::job::task::{Cursor, Lease, TaskCompletion, TaskUpdate, Work};
 use crate::job::{Job, Phase};
@@ -15,7 +15,7 @@ use crate::vocab::outcome::OperationOutcome;
 
 use super::file_numbers::close_gaps;
 use super::group_by_patient::plan_grouping_round;
-use super::heartbeat::update_leased_task;
+use super::heartbeat::{send_heartbeat_if_due, update_leased_task};
 use super::manifest_limit::{fail_too_large_job, too_many_files};
 use super::merge_groups::{FRAGMENTS_PER_TASK, merge_groups};
 use super::notices::{Notice, counted_notices};
@@ -167,6 +167,23 @@ async fn complete_job(ports: &impl AllPorts, lease: &mut Lease, settings: &Worke
         update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::ListFiles(part)).await?;
     }
     let recorded: BTreeSet<_> = files.iter().map(|file| file.name).collect();
-    ports.output().delete_all_except(&lease.job.folder(), &recorded).await?;
+    delete_unrecorded_files(ports, lease, settings, &recorded).await?;
     complete_task(ports, lease, TaskCompletion::JobComplete(now)).await
+}
+
+/// Deletes all files that are not recorded. The folder of a large export is listed for longer than a lease.
+async fn delete_unrecorded_files(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+    recorded: &BTreeSet<OutputFileName>,
+) -> Result<(), ExportError> {
+    let (folder, mut part) = (lease.job.folder(), None);
+    loop {
+        part = ports.output().delete_part_except(&folder, recorded, part).await?.next;
+        if part.is_none() {
+            return Ok(());
+        }
+        send_heartbeat_if_due(ports, lease, settings.lease.duration).await?;
+    }
 }
