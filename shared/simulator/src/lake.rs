@@ -59,7 +59,8 @@ pub struct LakeObject {
 impl Lake {
     /// Creates the lake of a scenario.
     pub fn new(scenario: &Scenario, scale: Scale) -> io::Result<Arc<Self>> {
-        let mut lake = Self { objects: Vec::new(), by_name: BTreeMap::new(), types: BTreeMap::new(), scale, is_compressed: scenario.is_compressed };
+        let mut lake =
+            Self { objects: Vec::new(), by_name: BTreeMap::new(), types: BTreeMap::new(), scale, is_compressed: scenario.is_compressed };
         for (name, percent) in TYPES {
             let Some(resource_type) = ResourceType::parse(name) else { continue };
             let first_object = lake.objects.len();

@@ -11,11 +11,14 @@ use headrace_core::ports::{ByteStream, ListedObject, MetadataObject, ObjectPage,
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::SourceError;
 
-use super::content::REQUEST_BYTES;
+use super::content::FRAME_BYTES;
 use super::{Lake, LakeObject};
 use crate::aws::requests::{Prefix, RequestKind, SlowDown};
 use crate::aws::worker::Worker;
 use crate::meter::Activity;
+
+/// The stored bytes of an object that one request reads, as in the adapter.
+const REQUEST_BYTES: u64 = 8 << 20;
 
 /// The number of requests of a stream that run at the same time, as in the adapter.
 const CONCURRENT_GETS: usize = 2;
@@ -75,6 +78,14 @@ pub(crate) fn overloaded(error: SlowDown) -> SourceError {
     SourceError::Overloaded(error.into())
 }
 
+/// Cuts what a request has read into pieces of up to `length`: a worker decompresses and selects lines while it receives them.
+fn pieces(result: Result<Bytes, SourceError>, length: u64) -> Vec<Result<Bytes, SourceError>> {
+    match result {
+        Ok(bytes) => chunks(0..bytes.len() as u64, length).map(|piece| Ok(bytes.slice(index(piece.start)..index(piece.end)))).collect(),
+        Err(error) => vec![Err(error)],
+    }
+}
+
 /// Cuts a range into ranges of up to `length`.
 pub(crate) fn chunks(range: Range<u64>, length: u64) -> impl Iterator<Item = Range<u64>> {
     let length = length.max(1);
@@ -111,15 +122,17 @@ impl ResourceSource for ModelLake {
         let (reader, name) = (self.clone(), object.clone());
         let requests = stream::iter(chunks(range, self.lake.scale.shrink(REQUEST_BYTES)));
         let gets = requests.map(move |chunk| reader.clone().get(name.clone(), chunk)).buffered(CONCURRENT_GETS);
-        let state = (Box::pin(gets), self.clone(), object);
-        Box::pin(stream::unfold(state, |(mut gets, reader, object)| async move {
+        let frame = self.lake.scale.shrink(FRAME_BYTES);
+        let frames = gets.flat_map(move |result| stream::iter(pieces(result, frame)));
+        let state = (Box::pin(frames), self.clone(), object);
+        Box::pin(stream::unfold(state, |(mut frames, reader, object)| async move {
             let started = reader.worker.time().elapsed();
-            let result = gets.next().await?;
+            let result = frames.next().await?;
             reader.worker.add_activity(Activity::ReadLake, reader.worker.time().elapsed() - started);
             if let Ok(bytes) = &result {
                 reader.process(&object, bytes).await;
             }
-            Some((result, (gets, reader, object)))
+            Some((result, (frames, reader, object)))
         }))
     }
 

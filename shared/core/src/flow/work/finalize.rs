@@ -56,10 +56,8 @@ pub(super) async fn run_finalize_task(
 
 /// Plans a round of merge tasks if the fragments are too many or too large for the finalize task alone. Returns `None` otherwise.
 fn plan_merge_round(lease: &Lease, settings: &WorkerSettings, fragments: &[Fragment]) -> Option<RoundPlan> {
-    // The only fragment of a kind is copied within the store, and read by nobody.
-    let read = || fragments.chunk_by(|one, next| one.name.kind == next.name.kind).filter(|fragments| fragments.len() > 1).flatten();
-    let bytes: u64 = read().map(|fragment| fragment.summary.bytes).sum();
-    let is_too_much = bytes > settings.merge_limit_bytes || read().count() > 2 * FRAGMENTS_PER_TASK;
+    let bytes: u64 = fragments.iter().map(|fragment| fragment.summary.bytes).sum();
+    let is_too_much = bytes > settings.merge_limit_bytes || fragments.len() > 2 * FRAGMENTS_PER_TASK;
     let groups = merge_groups(fragments, lease.job.settings.file_bytes, settings.merge_limit_bytes / 2);
     // Rounds come to an end, because each group leaves one fragment, and one more whenever its task yields.
     if !is_too_much || groups.len() >= fragments.len() {

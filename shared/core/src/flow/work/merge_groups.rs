@@ -23,18 +23,18 @@ struct GroupSizes {
     file: u64,
     /// The size from which on a group that fills whole files is complete.
     least: u64,
-    /// The size from which on any group is complete.
+    /// The size from which on any group is complete. A round lasts as long as its largest task.
     most: u64,
 }
 
 /// Divides fragments, which are sorted by kind, into groups of one kind, up to [`FRAGMENTS_PER_TASK`] per group.
 ///
-/// A group fills whole output files of `file_bytes`, hardly more, and has between half of `limit_bytes` and little more than `limit_bytes`.
-/// One file may be more than that.
+/// A group fills whole output files of `file_bytes` and hardly more, and has between half of `limit_bytes` and `limit_bytes`. One file may be
+/// more than that.
 pub(super) fn merge_groups(fragments: &[Fragment], file_bytes: u64, limit_bytes: u64) -> Vec<Vec<Fragment>> {
     let file = file_bytes.max(1) + file_bytes / LAST_LINE;
     let least = (limit_bytes / 2 / file).max(1).saturating_mul(file);
-    let sizes = GroupSizes { file, least, most: limit_bytes.max(least) };
+    let sizes = GroupSizes { file, least, most: least + least / 2 };
     fragments.chunk_by(|one, next| one.name.kind == next.name.kind).flat_map(|fragments| groups_of_kind(fragments, sizes)).collect()
 }
 
@@ -46,7 +46,7 @@ fn groups_of_kind(fragments: &[Fragment], sizes: GroupSizes) -> Vec<Vec<Fragment
         let mut group = vec![largest];
         while group.len() < FRAGMENTS_PER_TASK
             && !sizes.is_complete(bytes)
-            && let Some(next) = next_fragment(&left, sizes.missing(bytes), sizes.file / SMALL_REST)
+            && let Some(next) = sizes.next_fragment(&left, bytes)
         {
             left.remove(&next);
             bytes += next.0;
@@ -64,18 +64,15 @@ impl GroupSizes {
         bytes >= self.most || (bytes >= self.least && bytes % self.file <= self.file / SMALL_REST)
     }
 
-    /// Returns the number of bytes that a group of this size lacks to fill its last file.
-    fn missing(self, bytes: u64) -> u64 {
-        self.file - bytes % self.file
+    /// Returns the size and the index of the fragment to add to a group of this size: one that fills its last file and leaves little, or
+    /// the largest that does not fill it, or else the smallest, if the group is not large enough yet.
+    fn next_fragment(self, left: &BTreeSet<(u64, usize)>, bytes: u64) -> Option<(u64, usize)> {
+        let missing = self.file - bytes % self.file;
+        let filling = left.range((missing, 0)..).next();
+        let smaller = || left.range(..(missing, 0)).next_back();
+        let leaves_little = |(size, _): &&(u64, usize)| size - missing <= self.file / SMALL_REST;
+        filling.filter(leaves_little).or_else(smaller).or(filling.filter(|_| bytes < self.least)).copied()
     }
-}
-
-/// Returns the size and the index of the fragment to add to a group: one that fills the last file and leaves at most `rest`, or the largest
-/// that does not fill it, or else the smallest.
-fn next_fragment(left: &BTreeSet<(u64, usize)>, missing: u64, rest: u64) -> Option<(u64, usize)> {
-    let filling = left.range((missing, 0)..).next();
-    let smaller = || left.range(..(missing, 0)).next_back();
-    filling.filter(|(bytes, _)| bytes - missing <= rest).or_else(smaller).or(filling).copied()
 }
 
 #[cfg(test)]
@@ -108,7 +105,7 @@ mod tests {
         let groups = merge_groups(&all, FILE, LIMIT);
         let left: u64 = groups.iter().map(|group| size(group) % FILE).sum();
         assert!(left < size(&all) / 25, "{left} of {} are left", size(&all));
-        assert!(groups.iter().all(|group| size(group) < LIMIT + FILE), "no task is much larger than the others");
+        assert!(groups.iter().all(|group| size(group) <= LIMIT), "no task is larger than the limit");
         assert!(groups.len() > 300, "{} tasks", groups.len());
     }
 

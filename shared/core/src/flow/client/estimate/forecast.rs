@@ -235,9 +235,8 @@ impl Calculator<'_> {
         let mut kinds: Vec<(f64, f64)> =
             volume.kinds.values().map(|kind| (kind.fragments, kind.fragment_bytes / kind.fragments.max(1.0))).collect();
         loop {
-            // The only fragment of a kind is copied at the end.
-            let several = kinds.iter().filter(|(fragments, _)| *fragments > 1.0);
-            let (count, bytes) = several.fold((0.0, 0.0), |(count, bytes), (fragments, size)| (count + fragments, bytes + fragments * size));
+            let (count, bytes) =
+                kinds.iter().fold((0.0, 0.0), |(count, bytes), (fragments, size)| (count + fragments, bytes + fragments * size));
             let groups: Vec<f64> = kinds.iter().map(|(count, size)| group_size(*count, *size)).collect();
             let tasks: f64 = kinds.iter().zip(&groups).map(|((count, _), group)| (count / group).ceil()).sum();
             let is_little = bytes <= MERGE_LIMIT_BYTES && count <= MERGE_LIMIT_FRAGMENTS;
