@@ -43,9 +43,11 @@ pub struct Lake {
     /// The type of the lines up to a number, by the number after the last one.
     types: BTreeMap<u32, ResourceType>,
     scale: Scale,
+    /// True if objects are compressed with Zstandard.
+    is_compressed: bool,
 }
 
-/// An object of a lake, compressed with Zstandard.
+/// An object of a lake.
 #[derive(Debug)]
 pub struct LakeObject {
     name: String,
@@ -57,7 +59,8 @@ pub struct LakeObject {
 impl Lake {
     /// Creates the lake of a scenario.
     pub fn new(scenario: &Scenario, scale: Scale) -> io::Result<Arc<Self>> {
-        let mut lake = Self { objects: Vec::new(), by_name: BTreeMap::new(), types: BTreeMap::new(), scale };
+        let mut lake =
+            Self { objects: Vec::new(), by_name: BTreeMap::new(), types: BTreeMap::new(), scale, is_compressed: scenario.is_compressed };
         for (name, percent) in TYPES {
             let Some(resource_type) = ResourceType::parse(name) else { continue };
             let first_object = lake.objects.len();
@@ -66,7 +69,8 @@ impl Lake {
                 let count = left.min(lake_lines(scenario.object_bytes, scale));
                 let first = lake.line_count();
                 let part = lake.objects.len() - first_object;
-                lake.add_object(format!("{name}/part-{part:06}.ndjson.zst"), resource_type, first..first + count)?;
+                let suffix = if scenario.is_compressed { ".zst" } else { "" };
+                lake.add_object(format!("{name}/part-{part:06}.ndjson{suffix}"), resource_type, first..first + count)?;
                 left -= count;
             }
         }
@@ -75,7 +79,13 @@ impl Lake {
 
     /// Adds an object with these lines.
     fn add_object(&mut self, name: String, resource_type: ResourceType, lines: std::ops::Range<u32>) -> io::Result<()> {
-        let (stored, line_bytes) = content::compress(resource_type, lines.clone(), self.scale)?;
+        let (stored, line_bytes) = if self.is_compressed {
+            content::compress(resource_type, lines.clone(), self.scale)?
+        } else {
+            let text = content::plain(resource_type, lines.clone());
+            let line_bytes = text.len() as u64;
+            (text, line_bytes)
+        };
         self.by_name.insert(name.clone(), self.objects.len());
         self.types.insert(lines.end, resource_type);
         self.objects.push(LakeObject { name, stored, line_bytes });

@@ -51,6 +51,9 @@ struct Arguments {
     /// Size of the lake's objects before compression.
     #[arg(long, default_value = "240MB", value_parser = parse_size)]
     object: u64,
+    /// Store the lake's objects without compression.
+    #[arg(long)]
+    plain: bool,
     /// Size of an output file.
     #[arg(long, default_value = "64MB", value_parser = parse_size)]
     file: u64,
@@ -100,6 +103,7 @@ impl Arguments {
             burst: self.burst,
             partial_manifests: self.partial_manifests,
             object_bytes: self.object,
+            is_compressed: !self.plain,
             file_bytes: self.file,
             byte_scale: self.scale,
             time_limit: Duration::from_secs(self.limit * 60),

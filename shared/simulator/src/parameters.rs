@@ -33,6 +33,8 @@ pub struct Scenario {
     pub partial_manifests: bool,
     /// The size of an object of the lake, in bytes before compression.
     pub object_bytes: u64,
+    /// True if the objects of the lake are compressed with Zstandard. A plain object is read in slices.
+    pub is_compressed: bool,
     /// The size of an output file, in bytes: the setting `FileSizeMb`.
     pub file_bytes: u64,
     /// The number of real bytes for which one simulated byte stands. `None` chooses it by the size of the lake.
@@ -89,6 +91,7 @@ impl Default for Scenario {
             burst: false,
             partial_manifests: false,
             object_bytes: 240_000_000,
+            is_compressed: true,
             file_bytes: 64_000_000,
             byte_scale: None,
             time_limit: Duration::from_secs(3_600),

@@ -32,6 +32,8 @@ pub struct Outcome {
     pub scale: Scale,
     /// The end of the job.
     pub end: JobEnd,
+    /// The number of tasks that took over a part of another one.
+    pub split_tasks: u32,
     /// The time from the kick-off to the end of the job.
     pub duration: Duration,
     /// The measurements.
@@ -118,6 +120,7 @@ async fn run(deployment: Arc<Deployment>) -> Result<Outcome, SimulationError> {
         scenario: deployment.scenario.clone(),
         scale: deployment.scale,
         end,
+        split_tasks: job.as_ref().map(|job| job.split_tasks).unwrap_or_default(),
         duration,
         measured: deployment.meter.snapshot(),
         usage: job.as_ref().map(|job| job.counters.usage).unwrap_or_default(),

@@ -23,8 +23,8 @@ use crate::BoxError;
 use crate::table::{Row, print, time};
 
 /// Size of range requests, as in the adapters.
-const GET_BYTES: u64 = 4 << 20;
-const GETS_IN_FLIGHT: usize = 4;
+const GET_BYTES: u64 = 8 << 20;
+const GETS_IN_FLIGHT: usize = 2;
 
 /// Size of written objects, as in the adapters.
 const PUT_BYTES: u64 = 64_000_000;

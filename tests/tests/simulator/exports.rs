@@ -20,7 +20,7 @@ fn scenario(mode: Mode, seed: u64) -> Scenario {
 }
 
 /// Runs an export, which must be exact.
-fn exact(scenario: &Scenario) -> Result<Outcome, SimulationError> {
+pub(crate) fn exact(scenario: &Scenario) -> Result<Outcome, SimulationError> {
     let outcome = simulate(scenario, &AwsParameters::default())?;
     assert_eq!(outcome.end, JobEnd::Complete, "{scenario:?}");
     assert!(outcome.exactness.is_exact(), "{scenario:?} {:?}", outcome.exactness);
@@ -35,6 +35,25 @@ fn an_export_is_exact_although_workers_crash_and_answers_are_lost() -> Result<()
         crashes += outcome.measured.attempts.iter().filter(|((_, end), _)| *end == "crashed").map(|(_, count)| count).sum::<u64>();
     }
     assert!(crashes > 0);
+    Ok(())
+}
+
+#[test]
+fn an_export_ends_although_its_folder_is_listed_for_longer_than_a_lease() -> Result<(), SimulationError> {
+    // Three pages of files, in 25 seconds each. A lease is 60 seconds.
+    let scenario = Scenario {
+        lake_bytes: 2_500_000_000,
+        file_bytes: 1_000_000,
+        byte_scale: Some(4_000),
+        crash_interval: None,
+        lost_answers: 0.0,
+        ..scenario(Mode::One, 4)
+    };
+    let mut aws = AwsParameters::default();
+    aws.bucket.list = Duration::from_secs(25);
+    let outcome = simulate(&scenario, &aws)?;
+    assert_eq!((outcome.end, outcome.exactness.is_exact()), (JobEnd::Complete, true), "{:?}", outcome.exactness);
+    assert!(outcome.exactness.files > 2_000, "{:?}", outcome.exactness);
     Ok(())
 }
 

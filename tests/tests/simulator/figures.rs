@@ -22,9 +22,10 @@ const EXPORTS: &str = "| lake | workers | mode | end | seconds | USD | write uni
      |---:|---:|---|---|---:|---:|---:|---:|---:|---:|\n";
 
 /// Tables of the page.
-const TABLES: [Table; 4] = [
+const TABLES: [Table; 5] = [
     Table { name: "before", head: EXPORTS, row },
     Table { name: "after", head: EXPORTS, row },
+    Table { name: "large", head: EXPORTS, row },
     Table {
         name: "memory",
         head: "| lake | workers | mode | memory of a worker | end | seconds | USD for workers | USD |\n|---:|---:|---|---:|---|---:|---:|---:|\n",

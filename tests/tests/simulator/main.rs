@@ -3,4 +3,5 @@
 mod costs;
 mod exports;
 mod figures;
+mod splits;
 mod table;

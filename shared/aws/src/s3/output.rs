@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use headrace_core::job::file::{Fragment, FragmentName, OutputFile, OutputFileName};
 use headrace_core::job::folder::Folder;
-use headrace_core::ports::{ByteStream, ConfigLookup, FileAccess, FileRequest, OutputStore};
+use headrace_core::ports::{ByteStream, ConfigLookup, DeletedPart, FileAccess, FileRequest, OutputStore};
 use headrace_core::request::{ANONYMIZATION_FOLDER, ConfigName, MAX_CONFIG_BYTES};
 use headrace_core::vocab::error::{BoxError, SourceError, StoreError};
 use headrace_core::vocab::setting::Setting;
@@ -19,6 +19,7 @@ use headrace_core::vocab::setting::Setting;
 use super::bucket::{BucketPrefix, with_trailing_slash};
 use super::file_writer::S3FileWriter;
 use super::lake::{chunks, source_error};
+use crate::backoff::Backoff;
 use crate::errors::{ErrorClass, Service};
 
 /// The name of the store in errors.
@@ -114,6 +115,24 @@ impl S3OutputStore {
     }
 }
 
+/// Reads a range of a fragment. Repeats the call as long as the bucket is overloaded: a failed attempt would read everything again, and
+/// overload it more.
+async fn read_fragment(bucket: BucketPrefix, key: String, range: Range<u64>) -> Result<Bytes, SourceError> {
+    let range = format!("bytes={}-{}", range.start, range.end - 1);
+    let get = bucket.client.get_object().bucket(&bucket.bucket).key(key).range(range);
+    let mut backoff = Backoff::new(bucket.patience);
+    loop {
+        match get.clone().send().await.map_err(|error| source_error(&bucket.service, error)) {
+            Ok(response) => {
+                let body = response.body.collect().await.map_err(|error| SourceError::Unavailable(error.into()))?;
+                return Ok(body.into_bytes());
+            }
+            Err(SourceError::Overloaded(_)) if backoff.pause().await => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 impl OutputStore for S3OutputStore {
     type Writer = S3FileWriter;
 
@@ -183,16 +202,7 @@ impl OutputStore for S3OutputStore {
     fn read(&self, folder: &Folder, fragment: &FragmentName, range: Range<u64>) -> ByteStream {
         let bucket = self.folder(folder);
         let key = bucket.key(&fragment.to_string());
-        let reads = stream::iter(chunks(range)).map(move |chunk| {
-            let (bucket, key) = (bucket.clone(), key.clone());
-            async move {
-                let range = format!("bytes={}-{}", chunk.start, chunk.end - 1);
-                let response = bucket.client.get_object().bucket(&bucket.bucket).key(key).range(range).send().await;
-                let response = response.map_err(|error| source_error(&bucket.service, error))?;
-                let body = response.body.collect().await.map_err(|error| SourceError::Unavailable(error.into()))?;
-                Ok(body.into_bytes())
-            }
-        });
+        let reads = stream::iter(chunks(range)).map(move |chunk| read_fragment(bucket.clone(), key.clone(), chunk));
         Box::pin(reads.buffered(CONCURRENT_READS))
     }
 
@@ -215,24 +225,36 @@ impl OutputStore for S3OutputStore {
     }
 
     async fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
-        let bucket = self.folder(folder);
-        bucket.abort_uploads().await?;
-        let mut deleted = 0;
-        let mut after = None;
+        let (mut deleted, mut part) = (0, None);
         loop {
-            let page = bucket.list_request(after).send().await.map_err(|error| bucket.service.store_error(error))?;
-            let is_kept = |key: &str| {
-                let name = key.strip_prefix(&bucket.prefix).and_then(OutputFileName::parse);
-                name.is_some_and(|name| keep.contains(&name))
-            };
-            let keys: Vec<String> =
-                page.contents().iter().filter_map(|object| object.key()).filter(|key| !is_kept(key)).map(str::to_owned).collect();
-            deleted += keys.len() as u64;
-            bucket.delete(keys).await?;
-            after = page.next_continuation_token().map(str::to_owned);
-            if after.is_none() {
+            let done = self.delete_part_except(folder, keep, part).await?;
+            deleted += done.deleted;
+            part = done.next;
+            if part.is_none() {
                 return Ok(deleted);
             }
         }
+    }
+
+    async fn delete_part_except(
+        &self,
+        folder: &Folder,
+        keep: &BTreeSet<OutputFileName>,
+        part: Option<String>,
+    ) -> Result<DeletedPart, StoreError> {
+        let bucket = self.folder(folder);
+        if part.is_none() {
+            bucket.abort_uploads().await?;
+        }
+        let page = bucket.list_request(part).send().await.map_err(|error| bucket.service.store_error(error))?;
+        let is_kept = |key: &str| {
+            let name = key.strip_prefix(&bucket.prefix).and_then(OutputFileName::parse);
+            name.is_some_and(|name| keep.contains(&name))
+        };
+        let keys: Vec<String> =
+            page.contents().iter().filter_map(|object| object.key()).filter(|key| !is_kept(key)).map(str::to_owned).collect();
+        let deleted = keys.len() as u64;
+        bucket.delete(keys).await?;
+        Ok(DeletedPart { deleted, next: page.next_continuation_token().map(str::to_owned) })
     }
 }

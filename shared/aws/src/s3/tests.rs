@@ -315,6 +315,18 @@ async fn an_overloaded_lake_is_reported_as_such() {
 }
 
 #[tokio::test]
+async fn a_read_of_a_fragment_waits_for_an_overloaded_bucket() {
+    let fragment = FragmentName { kind: OutputKind::parse("Patient").unwrap(), task: 2, attempt: 1, fencing_token: 1 };
+    let content = Answer::Http(206, "line\n".to_owned());
+    let (store, script) = scripted_output([s3_error(503, "SlowDown"), s3_error(503, "SlowDown"), content]);
+    let pieces: Vec<Bytes> = store.read(&folder(), &fragment, 0..5).try_collect().await.unwrap();
+    assert_eq!((pieces.concat(), script.sent().len()), (b"line\n".to_vec(), 3));
+    let (store, _) = scripted_output([s3_error(503, "SlowDown")]);
+    let read: Result<Vec<Bytes>, _> = store.read(&folder(), &fragment, 0..5).try_collect().await;
+    assert!(matches!(read, Err(SourceError::Overloaded(_))));
+}
+
+#[tokio::test]
 async fn a_bucket_with_requester_pays_is_distinguished_from_a_missing_permission() {
     let remedy = |result: Result<(), SourceError>| match result {
         Err(SourceError::Misconfigured { remedy, .. }) => remedy,

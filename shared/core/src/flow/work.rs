@@ -7,6 +7,7 @@ pub mod run_task;
 
 mod finalize;
 mod group_by_patient;
+mod merge_groups;
 mod merge_records;
 mod plan;
 mod pump;

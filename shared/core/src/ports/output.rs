@@ -70,6 +70,28 @@ pub trait OutputStore: Send + Sync {
 
     /// Deletes all files in the folder except `keep`. Returns the number of deleted files.
     fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// Deletes all files except `keep` in one part of the folder: the first one, or the one at which the part before has said to go on. A
+    /// part takes few seconds, so that a caller extends its lease before the next one.
+    ///
+    /// The default is a store whose folders have one part.
+    fn delete_part_except(
+        &self,
+        folder: &Folder,
+        keep: &BTreeSet<OutputFileName>,
+        _part: Option<String>,
+    ) -> impl Future<Output = Result<DeletedPart, StoreError>> + Send {
+        async { Ok(DeletedPart { deleted: self.delete_all_except(folder, keep).await?, next: None }) }
+    }
+}
+
+/// A part of a folder whose files were deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeletedPart {
+    /// The number of deleted files.
+    pub deleted: u64,
+    /// The next part. `None` after the last one.
+    pub next: Option<String>,
 }
 
 /// The part of a file that a client requests. A presigned URL is valid for one of them only.

@@ -11,8 +11,8 @@ use tokio::io::AsyncReadExt as _;
 
 use crate::scale::{COMPRESSION_RATIO, LINE_BYTES, Scale};
 
-/// The stored bytes of an object that one request reads, as in the adapter.
-pub(super) const REQUEST_BYTES: u64 = 4 << 20;
+/// The stored bytes of a frame, which are decompressed at once.
+pub(super) const FRAME_BYTES: u64 = 4 << 20;
 
 /// The part of a line that does not compress, in hexadecimal digits.
 const NOISE_DIGITS: usize = 54;
@@ -25,9 +25,9 @@ const NUMBER_DIGITS: usize = 10;
 
 /// Returns the compressed lines with these numbers, and their size before compression.
 ///
-/// Each request of the adapter is a frame of its own, so that its lines are there when its bytes are.
+/// They are in frames, so that the lines of a frame are there when its bytes are.
 pub(super) fn compress(resource_type: ResourceType, lines: Range<u32>, scale: Scale) -> io::Result<(Bytes, u64)> {
-    let frame_lines = (scale.shrink(REQUEST_BYTES * COMPRESSION_RATIO) / LINE_BYTES).max(1);
+    let frame_lines = (scale.shrink(FRAME_BYTES * COMPRESSION_RATIO) / LINE_BYTES).max(1);
     let frame_lines = u32::try_from(frame_lines).unwrap_or(u32::MAX);
     let (mut stored, mut text, mut line_bytes) = (Vec::new(), String::new(), 0);
     let mut start = lines.start;
@@ -42,6 +42,13 @@ pub(super) fn compress(resource_type: ResourceType, lines: Range<u32>, scale: Sc
         start = end;
     }
     Ok((stored.into(), line_bytes))
+}
+
+/// Returns the lines with these numbers, not compressed.
+pub(super) fn plain(resource_type: ResourceType, lines: Range<u32>) -> Bytes {
+    let mut text = String::new();
+    lines.for_each(|number| add_line(&mut text, resource_type, number));
+    text.into()
 }
 
 /// Appends a line: a resource with the number as its id, noise, and a filler.

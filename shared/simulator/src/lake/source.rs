@@ -11,14 +11,17 @@ use headrace_core::ports::{ByteStream, ListedObject, MetadataObject, ObjectPage,
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::SourceError;
 
-use super::content::REQUEST_BYTES;
+use super::content::FRAME_BYTES;
 use super::{Lake, LakeObject};
 use crate::aws::requests::{Prefix, RequestKind, SlowDown};
 use crate::aws::worker::Worker;
 use crate::meter::Activity;
 
+/// The stored bytes of an object that one request reads, as in the adapter.
+const REQUEST_BYTES: u64 = 8 << 20;
+
 /// The number of requests of a stream that run at the same time, as in the adapter.
-const CONCURRENT_GETS: usize = 4;
+const CONCURRENT_GETS: usize = 2;
 
 /// The number of objects on a page of a listing.
 const PAGE_OBJECTS: usize = 1_000;
@@ -60,7 +63,8 @@ impl ModelLake {
         let real_stored = stored.len() as u64 * self.lake.scale.bytes;
         self.worker.compute(real_stored, self.worker.processor().transfer).await;
         let lines = real_stored * object.line_bytes / (object.stored.len() as u64).max(1);
-        self.worker.compute(lines, self.seconds_per_gb + self.worker.processor().decompress).await;
+        let decompress = if self.lake.is_compressed { self.worker.processor().decompress } else { 0.0 };
+        self.worker.compute(lines, self.seconds_per_gb + decompress).await;
     }
 }
 
@@ -72,6 +76,14 @@ fn index(offset: u64) -> usize {
 /// Converts the error of an overloaded bucket.
 pub(crate) fn overloaded(error: SlowDown) -> SourceError {
     SourceError::Overloaded(error.into())
+}
+
+/// Cuts what a request has read into pieces of up to `length`: a worker decompresses and selects lines while it receives them.
+fn pieces(result: Result<Bytes, SourceError>, length: u64) -> Vec<Result<Bytes, SourceError>> {
+    match result {
+        Ok(bytes) => chunks(0..bytes.len() as u64, length).map(|piece| Ok(bytes.slice(index(piece.start)..index(piece.end)))).collect(),
+        Err(error) => vec![Err(error)],
+    }
 }
 
 /// Cuts a range into ranges of up to `length`.
@@ -110,15 +122,17 @@ impl ResourceSource for ModelLake {
         let (reader, name) = (self.clone(), object.clone());
         let requests = stream::iter(chunks(range, self.lake.scale.shrink(REQUEST_BYTES)));
         let gets = requests.map(move |chunk| reader.clone().get(name.clone(), chunk)).buffered(CONCURRENT_GETS);
-        let state = (Box::pin(gets), self.clone(), object);
-        Box::pin(stream::unfold(state, |(mut gets, reader, object)| async move {
+        let frame = self.lake.scale.shrink(FRAME_BYTES);
+        let frames = gets.flat_map(move |result| stream::iter(pieces(result, frame)));
+        let state = (Box::pin(frames), self.clone(), object);
+        Box::pin(stream::unfold(state, |(mut frames, reader, object)| async move {
             let started = reader.worker.time().elapsed();
-            let result = gets.next().await?;
+            let result = frames.next().await?;
             reader.worker.add_activity(Activity::ReadLake, reader.worker.time().elapsed() - started);
             if let Ok(bytes) = &result {
                 reader.process(&object, bytes).await;
             }
-            Some((result, (gets, reader, object)))
+            Some((result, (frames, reader, object)))
         }))
     }
 

@@ -1,6 +1,7 @@
 //! The files of the destination.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -133,6 +134,15 @@ impl Destination {
     pub fn paths(&self, folder: &Folder) -> Vec<String> {
         let prefix = format!("{}/", folder.path);
         lock(&self.0).range(prefix.clone()..).map(|(path, _)| path).take_while(|path| path.starts_with(&prefix)).cloned().collect()
+    }
+
+    /// Returns the paths of up to `count` files in a folder, after a path.
+    pub(super) fn page(&self, folder: &Folder, after: Option<&str>, count: usize) -> Vec<String> {
+        let prefix = format!("{}/", folder.path);
+        let start = Bound::Excluded(after.map_or_else(|| prefix.clone(), str::to_owned));
+        let files = lock(&self.0);
+        let paths = files.range((start, Bound::Unbounded)).map(|(path, _)| path).take_while(|path| path.starts_with(&prefix));
+        paths.take(count).cloned().collect()
     }
 
     /// Deletes files.

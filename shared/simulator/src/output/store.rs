@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use headrace_core::job::file::{FileName, Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
 use headrace_core::job::folder::Folder;
-use headrace_core::ports::{ByteStream, ConfigLookup, FileAccess, FileRequest, OutputStore};
+use headrace_core::ports::{ByteStream, ConfigLookup, DeletedPart, FileAccess, FileRequest, OutputStore};
 use headrace_core::request::ConfigName;
 use headrace_core::vocab::error::{SourceError, StoreError};
 
@@ -22,7 +22,7 @@ use crate::meter::Activity;
 use crate::scale::Scale;
 
 /// The real bytes that one request reads, as in the adapter.
-const REQUEST_BYTES: u64 = 4 << 20;
+const REQUEST_BYTES: u64 = 8 << 20;
 
 /// The number of requests of a stream that run at the same time, as in the adapter.
 const CONCURRENT_READS: usize = 2;
@@ -63,8 +63,8 @@ impl ModelOutput {
 
     /// Takes the time of one GET request that transfers `real_bytes`, and returns `bytes`, their scaled content.
     async fn get(self, bytes: Bytes, real_bytes: u64) -> Result<Bytes, SourceError> {
-        let latency = self.prefix.parameters().get;
-        self.prefix.request(&self.worker, RequestKind::Read, "GetObject", latency).await.map_err(lake::overloaded)?;
+        let call = ("GetObject", self.prefix.parameters().get);
+        self.prefix.patient_request(&self.worker, RequestKind::Read, call, self.patience).await.map_err(lake::overloaded)?;
         self.worker.download(real_bytes).await;
         Ok(bytes)
     }
@@ -176,21 +176,37 @@ impl OutputStore for ModelOutput {
     }
 
     async fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
-        let parameters = self.prefix.parameters();
-        self.objects(("ListMultipartUploads", parameters.list)).await?;
-        let mut deleted = 0;
-        let paths = self.destination.paths(folder);
-        for page in paths.chunks(OBJECTS_PER_CALL) {
-            self.objects(("ListObjectsV2", parameters.list)).await?;
-            let is_kept = |path: &str| path.rsplit('/').next().and_then(OutputFileName::parse).is_some_and(|name| keep.contains(&name));
-            let is_fragment = |path: &str| path.contains("/_fragments/");
-            let unrecorded: Vec<String> = page.iter().filter(|path| is_fragment(path) || !is_kept(path)).cloned().collect();
-            if !unrecorded.is_empty() {
-                self.objects(("DeleteObjects", parameters.delete)).await?;
-                self.destination.delete(&unrecorded);
-                deleted += unrecorded.len() as u64;
+        let (mut deleted, mut part) = (0, None);
+        loop {
+            let done = self.delete_part_except(folder, keep, part).await?;
+            deleted += done.deleted;
+            part = done.next;
+            if part.is_none() {
+                return Ok(deleted);
             }
         }
-        Ok(deleted)
+    }
+
+    async fn delete_part_except(
+        &self,
+        folder: &Folder,
+        keep: &BTreeSet<OutputFileName>,
+        part: Option<String>,
+    ) -> Result<DeletedPart, StoreError> {
+        let parameters = self.prefix.parameters();
+        if part.is_none() {
+            self.objects(("ListMultipartUploads", parameters.list)).await?;
+        }
+        self.objects(("ListObjectsV2", parameters.list)).await?;
+        let page = self.destination.page(folder, part.as_deref(), OBJECTS_PER_CALL);
+        let is_kept = |path: &str| path.rsplit('/').next().and_then(OutputFileName::parse).is_some_and(|name| keep.contains(&name));
+        let is_fragment = |path: &str| path.contains("/_fragments/");
+        let unrecorded: Vec<String> = page.iter().filter(|path| is_fragment(path) || !is_kept(path)).cloned().collect();
+        if !unrecorded.is_empty() {
+            self.objects(("DeleteObjects", parameters.delete)).await?;
+            self.destination.delete(&unrecorded);
+        }
+        let next = page.last().filter(|_| page.len() == OBJECTS_PER_CALL).cloned();
+        Ok(DeletedPart { deleted: unrecorded.len() as u64, next })
     }
 }

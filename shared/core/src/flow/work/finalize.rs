@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::job::ExportError;
-use crate::job::file::{Fragment, OutputKind};
+use crate::job::file::{Fragment, OutputFileName, OutputKind};
 use crate::job::file_list::FileListPart;
 use crate::job::task::{Cursor, Lease, TaskCompletion, TaskUpdate, Work};
 use crate::job::{Job, Phase};
@@ -15,17 +15,15 @@ use crate::vocab::outcome::OperationOutcome;
 
 use super::file_numbers::close_gaps;
 use super::group_by_patient::plan_grouping_round;
-use super::heartbeat::update_leased_task;
+use super::heartbeat::{send_heartbeat_if_due, update_leased_task};
 use super::manifest_limit::{fail_too_large_job, too_many_files};
+use super::merge_groups::{FRAGMENTS_PER_TASK, merge_groups};
 use super::notices::{Notice, counted_notices};
 use super::pump::{Input, Progress, Pump};
 use super::round::{RoundPlan, start_round};
 use super::settings::WorkerSettings;
 use super::task_end::{TaskEnd, complete_task, yield_task};
 use super::version_round::plan_version_round;
-
-/// The largest number of fragments that one task merges. Each costs a round trip to the store.
-const FRAGMENTS_PER_TASK: usize = 200;
 
 /// Runs the finalize task: starts a further round of tasks if one is needed. Otherwise merges the remaining fragments to output files and
 /// completes the job. Yields at `stop_at` while it merges.
@@ -60,32 +58,13 @@ pub(super) async fn run_finalize_task(
 fn plan_merge_round(lease: &Lease, settings: &WorkerSettings, fragments: &[Fragment]) -> Option<RoundPlan> {
     let bytes: u64 = fragments.iter().map(|fragment| fragment.summary.bytes).sum();
     let is_too_much = bytes > settings.merge_limit_bytes || fragments.len() > 2 * FRAGMENTS_PER_TASK;
-    let groups = merge_groups(fragments, settings.merge_limit_bytes / 2);
+    let groups = merge_groups(fragments, lease.job.settings.file_bytes, settings.merge_limit_bytes / 2);
     // Rounds come to an end, because each group leaves one fragment, and one more whenever its task yields.
     if !is_too_much || groups.len() >= fragments.len() {
         return None;
     }
     let works = groups.into_iter().map(Work::Merge).collect();
     Some(RoundPlan { works, phase: Phase::Merge, first_unmerged_round: lease.job.round + 1, starts_over: false })
-}
-
-/// Collects neighbouring fragments of one kind into groups, up to `limit_bytes` and [`FRAGMENTS_PER_TASK`] per group.
-fn merge_groups(fragments: &[Fragment], limit_bytes: u64) -> Vec<Vec<Fragment>> {
-    let mut groups: Vec<(u64, Vec<Fragment>)> = Vec::new();
-    for fragment in fragments {
-        match groups.last_mut() {
-            Some((bytes, group))
-                if group.len() < FRAGMENTS_PER_TASK
-                    && *bytes + fragment.summary.bytes <= limit_bytes
-                    && group.last().is_some_and(|last| last.name.kind == fragment.name.kind) =>
-            {
-                *bytes += fragment.summary.bytes;
-                group.push(*fragment);
-            }
-            Some(_) | None => groups.push((fragment.summary.bytes, vec![*fragment])),
-        }
-    }
-    groups.into_iter().map(|(_, group)| group).collect()
 }
 
 /// Merges fragments into output files, kind by kind. Only the last output file of a kind may be smaller than the others.
@@ -186,6 +165,23 @@ async fn complete_job(ports: &impl AllPorts, lease: &mut Lease, settings: &Worke
         update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::ListFiles(part)).await?;
     }
     let recorded: BTreeSet<_> = files.iter().map(|file| file.name).collect();
-    ports.output().delete_all_except(&lease.job.folder(), &recorded).await?;
+    delete_unrecorded_files(ports, lease, settings, &recorded).await?;
     complete_task(ports, lease, TaskCompletion::JobComplete(now)).await
+}
+
+/// Deletes all files that are not recorded. The folder of a large export is listed for longer than a lease.
+async fn delete_unrecorded_files(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+    recorded: &BTreeSet<OutputFileName>,
+) -> Result<(), ExportError> {
+    let (folder, mut part) = (lease.job.folder(), None);
+    loop {
+        part = ports.output().delete_part_except(&folder, recorded, part).await?.next;
+        if part.is_none() {
+            return Ok(());
+        }
+        send_heartbeat_if_due(ports, lease, settings.lease.duration).await?;
+    }
 }

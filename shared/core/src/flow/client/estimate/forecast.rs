@@ -67,7 +67,7 @@ const CONCURRENT_PIECES: f64 = 16.0;
 const PIECE_SECONDS: f64 = 0.04;
 
 /// The number of bytes that a GET reads.
-const GET_BYTES: f64 = 4_194_304.0;
+const GET_BYTES: f64 = 8_388_608.0;
 
 /// The bytes of fragments up to which the last task merges them by itself; the number of fragments; and the same of one task of a round.
 const MERGE_LIMIT_BYTES: f64 = 268_435_456.0;
