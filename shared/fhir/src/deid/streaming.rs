@@ -225,18 +225,19 @@ impl<'p> StreamingWriter<'p> {
         automaton: &'p PathAutomaton,
         state: &'p State,
         is_resource: bool,
-        object: &mut ObjectState,
+        object: &mut ObjectState<'p>,
     ) -> Result<bool, NeedsTree> {
-        let name = self.scanner.name().ok_or(NeedsTree)?;
-        self.scanner.skip_spaces();
-        if let Some(transition) = state.members.get(name) {
-            if !object.members.insert(transition.index) {
-                return Err(NeedsTree);
-            }
-            object.has_value |= transition.is_value && self.scanner.next_byte() != Some(b'n');
-            let is_meta = is_resource && transition.name == "meta";
-            return if is_meta { self.write_meta(automaton, transition, object) } else { self.write_member_value(automaton, transition) };
+        if let Some((token, transition)) = state.members.guess_next(object.last)
+            && self.scanner.skip_name_token(token)
+        {
+            return self.write_named_member(automaton, transition, is_resource, object);
         }
+        let name = self.scanner.name().ok_or(NeedsTree)?;
+        if let Some(transition) = state.members.get(name) {
+            state.members.remember_next(object.last, transition);
+            return self.write_named_member(automaton, transition, is_resource, object);
+        }
+        self.scanner.skip_spaces();
         if is_resource && name == "resourceType" && !object.has_resource_type {
             object.has_resource_type = true;
             self.scanner.plain_string().ok_or(NeedsTree)?;
@@ -247,12 +248,45 @@ impl<'p> StreamingWriter<'p> {
         if is_new { self.write_primitive_extension(automaton, transition) } else { Err(NeedsTree) }
     }
 
+    /// Writes a member whose name has been read and returns true if anything of it is kept.
+    #[inline(always)]
+    fn write_named_member(
+        &mut self,
+        automaton: &'p PathAutomaton,
+        transition: &'p Transition,
+        is_resource: bool,
+        object: &mut ObjectState<'p>,
+    ) -> Result<bool, NeedsTree> {
+        self.scanner.skip_spaces();
+        object.last = Some(transition);
+        if !object.members.insert(transition.index) {
+            return Err(NeedsTree);
+        }
+        object.has_value |= transition.is_value && self.scanner.next_byte() != Some(b'n');
+        if transition.is_unchanged_primitive && !transition.is_list {
+            return self.skip_unchanged_primitive();
+        }
+        let is_meta = is_resource && transition.name == "meta";
+        if is_meta { self.write_meta(automaton, transition, object) } else { self.write_member_value(automaton, transition) }
+    }
+
+    /// Skips a single primitive value that stays as it is. Always returns true.
+    #[inline(always)]
+    fn skip_unchanged_primitive(&mut self) -> Result<bool, NeedsTree> {
+        // FHIR has no null here; a list takes the place of a single value only in invalid JSON.
+        if let Some(b'n') = self.scanner.next_byte() {
+            return Err(NeedsTree);
+        }
+        self.scanner.skip_primitive().ok_or(NeedsTree)?;
+        Ok(true)
+    }
+
     /// Writes the `meta` of a resource and remembers its range in the output, because labels are added to it later.
     fn write_meta(
         &mut self,
         automaton: &'p PathAutomaton,
         transition: &'p Transition,
-        object: &mut ObjectState,
+        object: &mut ObjectState<'p>,
     ) -> Result<bool, NeedsTree> {
         let savepoint = self.savepoint();
         self.copy_up_to(self.scanner.position);
