@@ -45,7 +45,7 @@ pub(super) fn deidentify_streaming<'p>(
         scanner,
         context: ResourceContext::new(engine, resource_type.as_str(), id.into(), patient),
         root_id: RootId::new(automaton, id),
-        path: CurrentPath { root: resource_type.as_str(), segments: Vec::new() },
+        path: CurrentPath { root: resource_type.as_str(), segments: Vec::with_capacity(USUAL_DEPTH) },
         depth: 0,
         open_resources: 0,
     };
@@ -90,6 +90,9 @@ struct StreamingWriter<'p> {
     /// The number of resources that enclose the reader's position.
     open_resources: usize,
 }
+
+/// The nesting that few resources exceed.
+const USUAL_DEPTH: usize = 16;
 
 /// The path of the current element, as failures and noise use it.
 struct CurrentPath {
