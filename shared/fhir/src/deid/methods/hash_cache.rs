@@ -40,7 +40,10 @@ impl HashCache {
     pub(in crate::deid) fn insert(&mut self, text: &str, is_reference: bool, json: &str) {
         let length = text.len() + json.len();
         let Some(kept) = self.0.get_mut(slot(text)).filter(|_| length <= CACHED_BYTES) else { return };
-        kept.bytes.iter_mut().zip(text.bytes().chain(json.bytes())).for_each(|(to, from)| *to = from);
+        let Some((kept_text, rest)) = kept.bytes.split_at_mut_checked(text.len()) else { return };
+        let Some(kept_json) = rest.get_mut(..json.len()) else { return };
+        kept_text.copy_from_slice(text.as_bytes());
+        kept_json.copy_from_slice(json.as_bytes());
         (kept.text_length, kept.length, kept.is_reference) = (text.len(), length, is_reference);
     }
 }
