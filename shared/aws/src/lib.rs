@@ -41,7 +41,7 @@ pub use request_kinds::count_object_request;
 #[cfg(feature = "sigv4")]
 pub use request_signer::{AwsRequestSigner, RequestSigningError};
 #[cfg(feature = "s3")]
-pub use s3::{LakeCopy, S3AuditFiles, S3Lake, S3LakeWriter, S3OutputStore};
+pub use s3::{S3AuditFiles, S3Lake, S3LakeWriter, S3OutputStore};
 #[cfg(feature = "secrets")]
 pub use secrets::StoredSecret;
 #[cfg(feature = "sqs")]

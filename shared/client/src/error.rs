@@ -1,5 +1,6 @@
 //! Reasons why an export from a server fails, and the worth of another attempt.
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -153,6 +154,12 @@ pub enum TransportError {
     /// The connection failed, or the response is not HTTP.
     #[error(transparent)]
     Connection(#[from] reqwest::Error),
+    /// The URL begins with https, and the server does not speak TLS.
+    #[error("the server does not speak TLS at this port; if it speaks plain HTTP, the URL begins with {0}")]
+    NotTls(String),
+    /// The URL begins with http, and the response is not HTTP.
+    #[error("the answer is not HTTP; if the server speaks TLS at this port, the URL begins with {0}")]
+    NotHttp(String),
     /// The header fields of the response did not arrive in time.
     #[error("the server did not answer within {}", human_duration(*.0))]
     NoAnswer(Duration),
@@ -260,6 +267,16 @@ pub fn status_persistence(status: StatusCode) -> Persistence {
 }
 
 impl TransportError {
+    /// Creates the error of a connection to a URL. Names the other scheme if the server seems to have that.
+    pub(crate) fn from_connection(error: reqwest::Error, url: &Url) -> Self {
+        let hint = match url.scheme() {
+            "https" if has_cause(&error, is_no_tls) => other_origin(url, "http").map(Self::NotTls),
+            "http" if has_cause(&error, is_no_http) => other_origin(url, "https").map(Self::NotHttp),
+            _ => None,
+        };
+        hint.unwrap_or_else(|| Self::Connection(error.without_url()))
+    }
+
     /// Returns how long this failure is worth another attempt.
     fn persistence(&self) -> Persistence {
         let doubtful = Persistence::Doubtful { attempts: DOUBTFUL_ATTEMPTS };
@@ -267,25 +284,48 @@ impl TransportError {
             Self::Connection(error) if error.is_builder() => Persistence::Final,
             Self::Connection(error) if is_protocol_error(error) => doubtful,
             Self::Connection(_) | Self::NoAnswer(_) | Self::Stalled(_) | Self::TooSlow(_) => Persistence::Transient,
-            Self::Encoding => doubtful,
-            Self::UnknownEncoding(_) | Self::TooLong(_) => Persistence::Final,
+            Self::Encoding | Self::NotHttp(_) => doubtful,
+            Self::UnknownEncoding(_) | Self::TooLong(_) | Self::NotTls(_) => Persistence::Final,
         }
     }
 }
 
 /// Returns true if the peer does not speak HTTP, or its certificate is not accepted.
 fn is_protocol_error(error: &reqwest::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
+    // TLS reports an invalid certificate as invalid data.
+    let is_invalid = |error: &(dyn Error + 'static)| {
+        error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData)
+    };
+    has_cause(error, |error| is_no_http(error) || is_invalid(error))
+}
+
+/// Returns true if a cause of an error has a property.
+fn has_cause(error: &reqwest::Error, has_property: impl Fn(&(dyn Error + 'static)) -> bool) -> bool {
+    let mut cause = error.source();
     while let Some(error) = cause {
-        let is_parse = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse);
-        // TLS reports an invalid certificate as invalid data.
-        let is_invalid = error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData);
-        if is_parse || is_invalid {
+        if has_property(error) {
             return true;
         }
         cause = error.source();
     }
     false
+}
+
+/// Returns true if a response is not HTTP.
+fn is_no_http(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse)
+}
+
+/// Returns true if the first bytes of a connection are not TLS. Only the text of the TLS library tells it from an invalid certificate.
+fn is_no_tls(error: &(dyn Error + 'static)) -> bool {
+    error.to_string().contains("InvalidContentType")
+}
+
+/// Returns scheme, host and port of a URL with another scheme.
+fn other_origin(url: &Url, scheme: &str) -> Option<String> {
+    let mut other = url.clone();
+    other.set_scheme(scheme).ok()?;
+    Some(printable(&other.origin().ascii_serialization()).into_owned())
 }
 
 /// Returns a URL as messages show it: without query, fragment, user name and password, which may be credentials.

@@ -169,6 +169,8 @@ impl Inner {
         let body = read_bounded(response, self.session.limits.idle, limit).await.map_err(|error| match error {
             TransportError::TooLong(_) => OriginError::TooLong,
             error @ (TransportError::Connection(_)
+            | TransportError::NotTls(_)
+            | TransportError::NotHttp(_)
             | TransportError::NoAnswer(_)
             | TransportError::Stalled(_)
             | TransportError::TooSlow(_)

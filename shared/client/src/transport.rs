@@ -77,7 +77,7 @@ impl Transport {
         }
         let response = tokio::time::timeout(self.head, request.send()).await;
         let response = response.map_err(|_| TransportError::NoAnswer(self.head))?;
-        response.map_err(|error| TransportError::Connection(error.without_url()))
+        response.map_err(|error| TransportError::from_connection(error, url))
     }
 
     /// Sends a request without a token and follows its redirects.

@@ -23,7 +23,7 @@ pub use audit::{AuditFileListing, AuditFiles, AuditTrail, AuditWrite};
 pub use clock::Clock;
 pub use encryptor::JobSecretEncryptor;
 pub use events::{DecryptedWebhook, EventBus, EventOutbox, EventReceiver, EventResults, EventSender, NoEventBus};
-pub use feed::{Feed, LakeFeed, LakeWriter, NoFeed, OriginError, OriginPage, OriginRequest, OriginServer, PAGE_LIMIT_BYTES};
+pub use feed::{CopyOutcome, Feed, LakeFeed, LakeWriter, NoFeed, OriginError, OriginPage, OriginRequest, OriginServer, PAGE_LIMIT_BYTES};
 pub use jobs::{DueItem, DueSubject, JobLists, JobPage, JobStore, QueueStart, QueuedJob};
 pub use output::{ConfigLookup, FileAccess, FileRequest, FileWriter, OutputStore};
 pub use queue::{ReceivedMessage, TaskQueue, TaskReceiver};

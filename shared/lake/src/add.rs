@@ -17,6 +17,7 @@ mod input;
 mod json_space;
 mod known_versions;
 mod lake_objects;
+mod late;
 mod manifest;
 mod names;
 mod receipt;
@@ -30,10 +31,10 @@ use std::sync::{Arc, Mutex};
 use headrace_core::vocab::clock::Millis;
 
 use crate::progress::Progress;
-use crate::writing::{LakeBucket, LakeLock, LockClock, RewriteSettings, Staging, WriteError, recover};
+use crate::writing::{LakeBucket, LakeLock, LockClock, RewriteSettings, Staging, WriteError, check_outside_of_lakes, real_path, recover};
 
 pub use format::InputFormat;
-pub use report::{AddReport, InputPosition, LeftOut, LeftOutExample, LeftOutReason, ReferenceCounts, WatermarkChange};
+pub use report::{AddReport, InputPosition, LateChanges, LeftOut, LeftOutExample, LeftOutReason, ReferenceCounts, WatermarkChange};
 
 use completeness::Completeness;
 use input::{ContentHash, InputFile, list_files};
@@ -79,7 +80,11 @@ pub enum AddError {
         cause: io::Error,
     },
     /// The input and the lake are in each other.
-    #[error("the input `{}` and the lake `{}` must not contain each other", .from.display(), .lake.display())]
+    #[error(
+        "the input `{}` and the lake `{}` must not contain each other: name another directory for the lake, or add a part of the input",
+        .from.display(),
+        .lake.display()
+    )]
     Nested {
         /// The input.
         from: PathBuf,
@@ -168,15 +173,14 @@ pub(crate) fn add_locked(from: &Path, lake: &LakeLock, settings: &AddSettings, p
     }
 }
 
-/// Checks that the input exists, and that neither the input nor the lake contains the other.
+/// Checks that the input exists, that neither the input nor the lake contains the other, and that the lake is not inside another one.
 fn check_places(from: &Path, lake: &Path) -> Result<(), AddError> {
     let from_path = from.canonicalize().map_err(|cause| AddError::Listing { folder: from.to_owned(), cause })?;
-    // A lake that does not exist yet is in an existing folder.
-    let lake_path = lake.canonicalize().or_else(|_| std::path::absolute(lake)).unwrap_or_else(|_| lake.to_owned());
+    let lake_path = real_path(lake);
     if from_path.starts_with(&lake_path) || lake_path.starts_with(&from_path) {
         return Err(AddError::Nested { from: from.to_owned(), lake: lake.to_owned() });
     }
-    Ok(())
+    Ok(check_outside_of_lakes(lake)?)
 }
 
 /// An addition that is running.
@@ -234,9 +238,13 @@ impl Addition<'_> {
         let mut files = lines;
         report.objects = files.len() as u64;
         if !report.is_repeat {
-            staging.write("receipt", receipt.to_lines(now, report.lost()).as_bytes())?;
+            let late: u64 = report.late.iter().map(LateChanges::count).sum();
+            staging.write("receipt", receipt.to_lines(now, report.lost(), late).as_bytes())?;
             files.push(("receipt".to_owned(), AddedFiles::receipt_name(&receipt.run)));
         }
+        // A synchronization that ends now must not move the watermark between the comparison and the commit.
+        let names = watermarks.iter().map(|(folder, _)| receipt::watermark_name(folder));
+        let _locks = names.map(|name| staging.lake().lock_watermark(&name)).collect::<Result<Vec<_>, _>>()?;
         for (index, (folder, completeness)) in watermarks.iter().enumerate() {
             let change = receipt::watermark_file(staging.lake(), folder, *completeness, now);
             if let Some(content) = &change.content {

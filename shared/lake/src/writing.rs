@@ -10,19 +10,24 @@ mod bucket_lock;
 mod fault;
 mod lines;
 mod lock;
+mod nesting;
 mod private;
 mod settings;
 mod staging;
+mod sync_lock;
 
-pub use bucket::{BUCKET_ERROR, CopyOutcome, LakeBucket, LockClock};
+pub use bucket::{BUCKET_ERROR, LakeBucket, LockClock};
 pub use bucket_commit::unfinished_runs_in;
 pub(crate) use fault::FaultPoint;
 pub use lines::{LakeLines, LineSink};
-pub use lock::LakeLock;
 pub(crate) use lock::entries;
+pub use lock::{LakeLock, lock_watermark};
+pub use nesting::check_outside_of_lakes;
+pub(crate) use nesting::real_path;
 pub use settings::RewriteSettings;
 pub(crate) use staging::recover;
 pub use staging::{Staging, unfinished_runs};
+pub use sync_lock::SyncLock;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -53,6 +58,21 @@ pub enum WriteError {
         lake: String,
         /// The end of the lock.
         until: Millis,
+    },
+    /// Another process synchronizes the lake.
+    #[error("another headrace sync fills the lake `{}`; wait until it has finished, or stop it", .0.display())]
+    Synchronized(PathBuf),
+    /// The directory is inside a lake.
+    #[error(
+        "`{}` is inside the lake `{}`, whose exports would read both: name a directory outside of it, or that lake itself",
+        .lake.display(),
+        .outer.display()
+    )]
+    InsideLake {
+        /// The directory.
+        lake: PathBuf,
+        /// The lake that contains it.
+        outer: PathBuf,
     },
     /// The lock of a lake is not one.
     #[error("`{0}` is not the lock of a headrace command; remove it, if none writes the lake")]

@@ -11,12 +11,12 @@ mod ignored_options;
 mod jobs;
 mod keys;
 mod lake;
+mod option_error;
 mod schedules;
 mod source;
 mod sync;
 mod ui;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -30,7 +30,7 @@ use headrace_core::request::ExportPolicy;
 use headrace_core::vocab::lake_settings::{LakeSettings, LakeWatermark};
 use headrace_core::vocab::level::Level;
 use headrace_edge::config::{
-    ConfigError, ExportSettings, parse_accepted_remarks, parse_base_url, parse_containers, parse_fhir_version, parse_folder_layouts,
+    ExportSettings, parse_accepted_remarks, parse_base_url, parse_containers, parse_fhir_version, parse_folder_layouts,
     parse_lake_versions, parse_lake_watermark, parse_source_base_urls,
 };
 use reqwest::Url;
@@ -47,9 +47,11 @@ pub use keys::{KeysArgs, KeysCommand};
 pub use lake::{
     AddToLakeArgs, AddedFormat, AddedVersions, CheckLakeArgs, CompactLakeArgs, LakeArgs, LakeCommand, LakeLocation, LakeOptions,
 };
+pub use option_error::OptionError;
+pub(crate) use option_error::parse_option;
 pub use schedules::{
-    AddScheduleArgs, ChangeScheduleArgs, ListSchedulesArgs, ScheduleArgs, ScheduleOption, ScheduleServerOptions, ScheduleWebhookArgs,
-    SchedulesArgs, SchedulesCommand, ShowScheduleArgs,
+    AddScheduleArgs, ChangeScheduleArgs, ListSchedulesArgs, ScheduleArgs, ScheduleOption, ScheduleServerOptions, ScheduleSettings,
+    ScheduleWebhookArgs, SchedulesArgs, SchedulesCommand, ShowScheduleArgs,
 };
 pub use source::{Source, SourceError};
 pub use sync::{AuthMethod, OriginOptions, SigningOptions, SyncArgs};
@@ -195,7 +197,8 @@ pub struct ExportArgs {
     /// The directory for the exported files; created if it does not exist
     #[arg(required_unless_present = "resume")]
     pub out: Option<PathBuf>,
-    /// Write to OUT even if it is not empty. Removes the files of the earlier export that OUT/manifest.json names, and nothing else
+    /// Write to OUT even if it is not empty. Removes the files of the earlier export that OUT/manifest.json names, and nothing else. Fails if
+    /// another file has the name of an exported one
     #[arg(long)]
     pub overwrite: bool,
     /// Report what would be requested and read, without an export. Fails if the export would be refused. Writes nothing, and sends no
@@ -210,7 +213,7 @@ pub struct ExportArgs {
     #[arg(long, value_name = "OUT", conflicts_with_all = ["source", "out", "overwrite"])]
     pub resume: Option<PathBuf>,
     /// Export what changed after the time in FILE, and write the time of this export to it once the export is complete. Exports
-    /// everything if FILE does not exist
+    /// everything if FILE does not exist. FILE is of one export, and an export of anything else is refused
     #[arg(long, value_name = "FILE", conflicts_with_all = ["since", "until"])]
     pub since_file: Option<PathBuf>,
     /// Print the result as one JSON object, the same as in OUT/manifest.json
@@ -488,24 +491,38 @@ pub(crate) fn non_empty(text: &Option<String>) -> Option<&str> {
 }
 
 impl ServiceOptions {
-    /// Returns the settings of the request handlers.
-    pub fn settings(&self) -> Result<ExportSettings, ConfigError> {
+    /// Returns the settings of the request handlers of a server for its clients.
+    pub fn settings(&self) -> Result<ExportSettings, OptionError> {
+        let own = self.settings_without_clients()?;
         Ok(ExportSettings {
-            base: non_empty(&self.base_url).map(parse_base_url).transpose()?,
+            base: parse_option(&self.base_url, parse_base_url)?,
             policy: ExportPolicy {
-                version: non_empty(&self.fhir_version).map(parse_fhir_version).transpose()?.unwrap_or_default(),
-                bases: non_empty(&self.source_base_urls).map(parse_source_base_urls).transpose()?.unwrap_or_default(),
-                containers: non_empty(&self.containers).map(parse_containers).transpose()?,
-                layouts: non_empty(&self.folder_layouts).map(parse_folder_layouts).transpose()?.unwrap_or_default(),
-                // A directory does not encrypt its files, so there are no keys to offer.
-                keys: BTreeMap::new(),
-                accepted_remarks: non_empty(&self.accept_remarks).map(parse_accepted_remarks).transpose()?.unwrap_or_default(),
+                containers: parse_option(&self.containers, parse_containers)?,
+                layouts: parse_option(&self.folder_layouts, parse_folder_layouts)?.unwrap_or_default(),
+                ..own.policy
             },
             quotas: Quotas {
                 per_caller: self.max_exports_per_client,
                 global: self.max_concurrent_exports,
                 queue_when_full: self.queue_when_full,
             },
+            ..own
+        })
+    }
+
+    /// Returns the settings of the request handlers of a server that this program starts for itself. Variables of the environment may be set
+    /// for `headrace serve`: what they say about clients has no effect, not even if it is invalid.
+    pub fn settings_without_clients(&self) -> Result<ExportSettings, OptionError> {
+        Ok(ExportSettings {
+            base: None,
+            // A directory does not encrypt its files, so there are no keys to offer.
+            policy: ExportPolicy {
+                version: parse_option(&self.fhir_version, parse_fhir_version)?.unwrap_or_default(),
+                bases: parse_option(&self.source_base_urls, parse_source_base_urls)?.unwrap_or_default(),
+                accepted_remarks: parse_option(&self.accept_remarks, parse_accepted_remarks)?.unwrap_or_default(),
+                ..ExportPolicy::default()
+            },
+            quotas: Quotas::default(),
             job: JobSettings {
                 file_bytes: self.file_size_mb * 1_000_000,
                 retention_seconds: self.retention_hours * 3600,
@@ -516,19 +533,19 @@ impl ServiceOptions {
     }
 
     /// Returns the settings for reading the source.
-    pub fn lake_settings(&self) -> Result<LakeSettings, ConfigError> {
+    pub fn lake_settings(&self) -> Result<LakeSettings, OptionError> {
         Ok(LakeSettings {
-            versions: non_empty(&self.lake_versions).map(parse_lake_versions).transpose()?.unwrap_or_default(),
+            versions: parse_option(&self.lake_versions, parse_lake_versions)?.unwrap_or_default(),
             adds_referenced: self.include_referenced_resources,
             adds_new_members: self.group_new_members,
-            bases: non_empty(&self.source_base_urls).map(parse_source_base_urls).transpose()?.unwrap_or_default(),
+            bases: parse_option(&self.source_base_urls, parse_source_base_urls)?.unwrap_or_default(),
             watermark: self.watermark()?,
         })
     }
 
     /// Returns the moment up to which the source is complete.
-    fn watermark(&self) -> Result<LakeWatermark, ConfigError> {
-        Ok(non_empty(&self.lake_watermark).map(parse_lake_watermark).transpose()?.unwrap_or_default())
+    fn watermark(&self) -> Result<LakeWatermark, OptionError> {
+        Ok(parse_option(&self.lake_watermark, parse_lake_watermark)?.unwrap_or_default())
     }
 
     /// Returns the number of workers.
@@ -539,8 +556,6 @@ impl ServiceOptions {
 
 #[cfg(test)]
 mod tests {
-    use headrace_core::vocab::setting::Setting;
-
     use super::*;
 
     /// Parses the arguments of `headrace export`.
@@ -589,6 +604,8 @@ mod tests {
             (&["https://h/fhir", "out", "--by-sync", "--container=a"], "--container"),
             (&["https://h/fhir", "out", "--by-sync", "--retention-hours=3"], "--retention-hours"),
             (&["https://h/fhir", "out", "--by-sync", "--max-wait-hours=3"], "--max-wait-hours"),
+            (&["https://h/fhir", "out", "--by-sync", "--reconcile"], "--reconcile"),
+            (&["https://h/fhir", "out", "--reconcile"], "--reconcile"),
         ] {
             let error = Cli::try_parse_arguments([&["headrace", "export"], arguments].concat()).unwrap_err().to_string();
             assert!(error.contains(&format!("{name} would have no effect")), "{error}");
@@ -692,29 +709,34 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_setting_is_reported_by_name() {
+    fn an_invalid_value_is_reported_by_the_option_that_was_typed() {
         let service_options = |arguments: &[&str]| {
             let cli = Cli::try_parse_from(["headrace", "serve", "lake"].iter().chain(arguments)).unwrap();
             let Command::Serve(args) = cli.command else { panic!("another command: {arguments:?}") };
             args.service
         };
-        for (argument, setting) in [
-            ("--fhir-version=6", Setting::FhirVersion),
-            ("--folder-layouts=x", Setting::FolderLayouts),
-            ("--accept-remarks=everything", Setting::AcceptRemarks),
-            ("--source-base-urls=here", Setting::SourceBaseUrls),
+        for (argument, option) in [
+            ("--fhir-version=6", "--fhir-version is `6`: "),
+            ("--folder-layouts=x", "--folder-layouts "),
+            ("--accept-remarks=everything", "--accept-remarks "),
+            ("--source-base-urls=here", "--source-base-urls is `here`: "),
+            ("--base-url=here", "--base-url is `here`: "),
+            ("--containers=UP", "--containers names `UP`: "),
         ] {
-            assert_eq!(service_options(&[argument]).settings().unwrap_err().setting, setting);
+            let error = service_options(&[argument]).settings().unwrap_err().to_string();
+            assert!(error.starts_with(option), "{argument}: {error}");
         }
         for rule in ["later", "15", "P1M", "pt15m", "P367D", "PT99999999H", "P999999999W", "PT9999999999H"] {
             let options = service_options(&[&format!("--lake-watermark={rule}")]);
-            assert_eq!(options.settings().unwrap_err().setting, Setting::LakeWatermark, "{rule}");
-            assert_eq!(options.lake_settings().unwrap_err().setting, Setting::LakeWatermark, "{rule}");
+            let expected = format!("--lake-watermark is `{rule}`: ");
+            assert!(options.settings().unwrap_err().to_string().starts_with(&expected), "{rule}");
+            assert!(options.lake_settings().unwrap_err().to_string().starts_with(&expected), "{rule}");
         }
         let options = service_options(&["--lake-watermark=PT15M"]);
         let watermark = LakeWatermark::Lag(std::time::Duration::from_secs(900));
         assert_eq!((options.settings().unwrap().watermark, options.lake_settings().unwrap().watermark), (watermark, watermark));
-        assert_eq!(service_options(&["--lake-versions=two"]).lake_settings().unwrap_err().setting, Setting::LakeVersions);
+        let error = service_options(&["--lake-versions=two"]).lake_settings().unwrap_err().to_string();
+        assert!(error.starts_with("--lake-versions is `two`: "), "{error}");
         let quotas = service_options(&["--max-exports-per-client=2", "--queue-when-full"]).settings().unwrap().quotas;
         assert_eq!(quotas, Quotas { per_caller: Some(2), global: None, queue_when_full: true });
     }

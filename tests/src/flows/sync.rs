@@ -106,6 +106,7 @@ pub fn small_request() -> SyncRequest {
         is_full: false,
         reconciles: false,
         ignores_totals: false,
+        deletions_since: None,
     }
 }
 

@@ -269,6 +269,7 @@ async fn start_large_sync(jobs: &DynamoJobStore, messages: &TaskMessages, base: 
         is_full: false,
         reconciles: false,
         ignores_totals: false,
+        deletions_since: None,
     };
     let (queue, id) = (messages.queue(), random_job_id()?);
     let job = Box::pin(start_sync((jobs, &queue), id, request, JobSettings::default(), SystemClock.now())).await?;

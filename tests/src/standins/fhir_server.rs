@@ -101,6 +101,8 @@ pub struct ServerBehavior {
     pub sorts: bool,
     /// True if the history of types can be read.
     pub has_history: bool,
+    /// True if the history of a resource can be read, too.
+    pub has_instance_history: bool,
     /// The number of pages after which the first searches expire (410).
     pub expires_after: Option<u32>,
     /// The number of searches that expire.
@@ -134,6 +136,7 @@ impl Default for ServerBehavior {
             id_search: IdSearch::Lists,
             sorts: true,
             has_history: false,
+            has_instance_history: true,
             expires_after: None,
             expiring_searches: 0,
             busy_every: None,
@@ -224,6 +227,8 @@ struct State {
     queries: Vec<String>,
     base: String,
     made_up: u64,
+    /// The number of links to a later page of a history that are yet to expire.
+    expiring_history_links: u32,
     /// The value of `Authorization` that requests over HTTP must have.
     authorization: Option<String>,
     /// The signature that requests over HTTP must have.
@@ -251,6 +256,7 @@ impl FhirServer {
             queries: Vec::new(),
             base: "https://fhir.example.org/r4".to_owned(),
             made_up: 0,
+            expiring_history_links: 0,
             authorization: None,
             signature: None,
             wrong_signatures: (0, String::new()),
@@ -267,6 +273,11 @@ impl FhirServer {
         let mut state = self.lock();
         let searches = u32::try_from(state.searches.len()).unwrap_or(u32::MAX);
         (state.behavior.expires_after, state.behavior.expiring_searches) = (Some(pages), searches.saturating_add(count));
+    }
+
+    /// Lets this number of the next links to a later page of a history expire.
+    pub fn expire_history_links(&self, count: u32) {
+        self.lock().expiring_history_links = count;
     }
 
     /// Requires this value of `Authorization` of requests over HTTP.

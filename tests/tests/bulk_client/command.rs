@@ -85,7 +85,8 @@ fn an_export_that_was_killed_while_polling_is_continued() -> Result<()> {
         assert_eq!(read_files(&out)?, [("Patient-1.ndjson".to_owned(), PATIENTS.into())].into());
         assert_eq!((server.requests("GET", "/fhir/$export").len(), server.requests("DELETE", "/status").len()), (1, 1));
         // The record of the export names the file of --since-file, too.
-        assert_eq!(std::fs::read_to_string(since)?, "2026-01-01T00:00:00Z\n");
+        let saved = std::fs::read_to_string(since)?;
+        assert!(saved.starts_with("2026-01-01T00:00:00Z\n") && saved.contains("\nsource "), "{saved}");
         let (code, _, error) = finish(headrace(&["export", "--resume", text(&out)?])).await?;
         assert_eq!(code, Some(1));
         assert!(error.contains("no unfinished export"), "{error}");
@@ -105,6 +106,35 @@ fn a_time_of_the_future_is_not_the_start_of_the_next_export() -> Result<()> {
         assert_eq!(code, Some(0), "{error}");
         assert!(error.contains("transactionTime 2099-01-01T00:00:00Z is in the future"), "{error}");
         assert!(error.contains("last-export is not written") && !since.exists(), "{error}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_path_is_not_sent_as_the_name_of_a_configuration_and_the_name_of_a_file_is_remarked() -> Result<()> {
+    run(async || {
+        let accepted = || vec![answer(202, "").with("Content-Location", "{BASE}/status")];
+        let kick_offs = ["night.json", "study.json"].map(|name| format!("/fhir/$export?_anonymizationConfig={name}"));
+        let server = start(kick_offs.iter().map(|path| (format!("GET {path}"), accepted())).collect()).await?;
+        let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join("night.json"), "{}")?;
+        let export = |config: &str, out: &str| {
+            let mut command = headrace(&["export", &format!("{}/fhir", server.origin), out, "--anonymization-config", config]);
+            command.current_dir(folder.path());
+            command
+        };
+        for config in ["./night.json", "../missing.json", "/etc/missing.json"] {
+            let (code, _, error) = finish(export(config, "out")).await?;
+            assert_eq!(code, Some(1), "{config}");
+            assert!(error.contains(&format!("`{config}` is a path")) && error.contains("--by-sync"), "{error}");
+        }
+        assert!(server.all_requests().is_empty());
+        let (code, _, error) = finish(export("night.json", "out")).await?;
+        assert_eq!(code, Some(0), "{error}");
+        assert!(error.contains("the name `night.json` is sent") && error.contains("is not used"), "{error}");
+        let (_, _, error) = finish(export("study.json", "other")).await?;
+        assert!(!error.contains("is sent"), "{error}");
+        assert_eq!(kick_offs.map(|path| server.requests("GET", &path).len()), [1, 1]);
         Ok(())
     })
 }

@@ -7,8 +7,6 @@ use std::process::{Command, Output};
 use headrace_tests::flows::Result;
 use headrace_tests::workspace;
 
-use super::{Example, examples, words};
-
 /// Returns the blocks of the page in this language.
 fn blocks(language: &str) -> Result<Vec<String>> {
     let page = fs::read_to_string(workspace::root().join("docs/nightly.md"))?;
@@ -138,16 +136,12 @@ fn the_loader_keeps_a_night_that_ends_during_the_load() -> Result<()> {
 #[test]
 fn the_schedules_of_the_nightly_page_can_be_added() -> Result<()> {
     let night = Night::new()?;
-    let page = fs::read_to_string(workspace::root().join("docs/nightly.md"))?;
-    let mut added = 0;
-    for Example { command, .. } in examples(&page) {
-        for line in command.lines().filter(|line| line.starts_with("headrace schedules add")) {
-            let output = Command::new(night.path("bin/headrace")).args(words(line).iter().skip(1)).current_dir(night.0.path()).output()?;
-            assert!(output.status.success(), "`{line}` failed: {}", String::from_utf8_lossy(&output.stderr));
-            added += 1;
-        }
-    }
-    assert_eq!(added, 2);
+    let block = blocks("sh")?.into_iter().find(|block| block.contains("headrace schedules add")).ok_or("no schedules")?;
+    let output = night.shell(&format!("set -e; {block}"), "1")?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let list = night.shell("headrace schedules list", "1")?;
+    let names = |text: &str| text.lines().filter(|line| line.starts_with("nightly") || line.starts_with("sunday")).count();
+    assert_eq!(names(&String::from_utf8(list.stdout)?), 2);
     Ok(())
 }
 

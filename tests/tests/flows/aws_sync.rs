@@ -28,7 +28,8 @@ async fn check_equal(deployment: &AwsDeployment, sync: &AwsSync) -> Result<()> {
     let objects = deployment.lake_objects().await?;
     let watermark: Value = serde_json::from_slice(objects.get(WATERMARK_OBJECT).ok_or("no watermark")?)?;
     let text = watermark.get("completeUpTo").and_then(Value::as_str).ok_or("no completeUpTo")?;
-    let moment = Millis(u64::try_from(Instant::parse(text)?.nanos() / 1_000_000)?);
+    // The watermark is the last moment that the lake has.
+    let moment = Millis(u64::try_from(Instant::parse(text)?.nanos() / 1_000_000)? + 1);
     let folder = tempfile::tempdir()?;
     for (name, bytes) in &objects {
         let path = folder.path().join(name);

@@ -250,6 +250,20 @@ fn exported_files_are_private_under_any_umask() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_base_url_without_its_path_is_told_apart_from_a_server_without_exports() -> Result<()> {
+    let folder = TestFolder::new()?;
+    let server = Server::start(&folder.lake(), &folder.0.path().join("state"), &[])?;
+    let origin = server.base.strip_suffix("/fhir").ok_or("another base URL")?;
+    let output = headrace(&["export", origin]).arg(folder.out()).output()?;
+    let text = stderr(&output);
+    assert_eq!((output.status.code(), folder.out().exists()), (Some(1), false), "{text}");
+    for words in [origin, "404", "the base URL of the FHIR server", "ends with /fhir"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    Ok(())
+}
+
 /// Writes a lake that takes some seconds to export.
 fn write_large_lake(folder: &TestFolder) -> Result<()> {
     lake::multiply(&lake::sample_lake_dir(), &folder.lake().join("large"), 300, lake::Compression::Plain)?;

@@ -54,7 +54,7 @@ enum Progress {
     Done(Result<()>),
     /// Work that is paused inside calls, and those calls. All of it stays suspended until it is polled again.
     Paused(Work, PausedCalls),
-    /// Work that made no progress for [`BLOCKED_AFTER`].
+    /// Work that did not end within its time.
     ///
     /// This may happen only while other work is paused, because paused work can hold a lock of a stand-in in another of its calls.
     /// Otherwise it is a deadlock.
@@ -64,13 +64,22 @@ enum Progress {
 /// Time without progress after which work counts as blocked. Much longer than any in-process call takes.
 const BLOCKED_AFTER: std::time::Duration = std::time::Duration::from_secs(30);
 
+/// Time after which work is set aside while other work is paused, which may block it. Work that is only slow loses nothing: it goes on
+/// when it is chosen again.
+const SET_ASIDE_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Runs work until it is done, pauses or is blocked.
-async fn run_until_pause(faults: &FaultInjector, mut work: Work) -> Progress {
+async fn run_until_pause(faults: &FaultInjector, work: Work) -> Progress {
+    run_for(BLOCKED_AFTER, faults, work).await
+}
+
+/// Runs work until it is done, pauses, or has run for this time.
+async fn run_for(time: std::time::Duration, faults: &FaultInjector, mut work: Work) -> Progress {
     tokio::select! {
         biased;
         done = &mut work => Progress::Done(done),
         paused = faults.next_pause() => Progress::Paused(work, paused),
-        () = tokio::time::sleep(BLOCKED_AFTER) => Progress::Blocked(work),
+        () = tokio::time::sleep(time) => Progress::Blocked(work),
     }
 }
 
@@ -276,26 +285,27 @@ async fn export_under_random_faults<S: Deployment>(deployment: &S, seed: u64, fa
             pending_messages.push(message);
         }
         let worker = Arc::clone(&service);
-        let progress = match random.below(4) {
+        let work: Work = match random.below(4) {
             0 if !paused_work.is_empty() => {
                 let (work, paused_calls) = paused_work.swap_remove(random.below(paused_work.len()));
                 paused_calls.resume();
-                run_until_pause(&faults, work).await
+                work
             }
             0 | 1 if random.below(8) > 0 || !pending_messages.is_empty() => {
                 clock.advance(REAPER_INTERVAL / 4);
-                run_until_pause(&faults, Box::pin(async move { worker.reap().await.map(drop) })).await
+                Box::pin(async move { worker.reap().await.map(drop) })
             }
             _ if !pending_messages.is_empty() => {
                 let message = pending_messages.swap_remove(random.below(pending_messages.len()));
-                run_until_pause(&faults, Box::pin(async move { worker.deliver(message).await.map(drop) })).await
+                Box::pin(async move { worker.deliver(message).await.map(drop) })
             }
             _ => {
                 clock.advance(REAPER_INTERVAL);
-                run_until_pause(&faults, Box::pin(async move { worker.reap().await.map(drop) })).await
+                Box::pin(async move { worker.reap().await.map(drop) })
             }
         };
-        match progress {
+        let time = if paused_work.is_empty() { BLOCKED_AFTER } else { SET_ASIDE_AFTER };
+        match run_for(time, &faults, work).await {
             Progress::Paused(work, paused_calls) => paused_work.push((work, paused_calls)),
             // Injected faults may fail the reaper or a delivery. Both are repeated.
             Progress::Done(_) => {}

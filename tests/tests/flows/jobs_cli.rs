@@ -8,6 +8,7 @@ use headrace_tests::flows::{Result, run};
 use headrace_tests::lake;
 use reqwest::Client;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::clients_cli::{ClientsCli, text};
 use crate::process::{Server, command_result, headrace};
@@ -81,6 +82,54 @@ fn exports_are_listed_shown_watched_and_cancelled() -> Result<()> {
         let again = jobs(base, &["cancel", "--finished", &first, &second]).await?.unwrap_err();
         assert!(again.contains(&first) && again.contains("404") && !again.contains(&second), "{again}");
         assert_eq!(jobs(base, &["list"]).await??, "no exports\n");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_list_without_exports_or_without_a_server_says_where_exports_may_be() -> Result<()> {
+    run(async || {
+        let state = tempfile::tempdir()?;
+        let server = Server::start(&lake::sample_lake_dir(), state.path(), &[])?;
+        let base = server.base.clone();
+        let listed = output(headrace(&["jobs", "list", "--url", &base])).await?;
+        let (result, hint) = (String::from_utf8(listed.stdout)?, String::from_utf8(listed.stderr)?);
+        assert_eq!(result, "no exports\n");
+        drop(server);
+        let unreachable = jobs(&base, &["list"]).await?.unwrap_err();
+        for words in [base.as_str(), "headrace serve LAKE --state DIR", "--url", "OUT/manifest.json"] {
+            assert!(hint.contains(words), "{words}: {hint}");
+            assert!(unreachable.contains(words), "{words}: {unreachable}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_url_with_the_wrong_scheme_is_told_the_other() -> Result<()> {
+    run(async || {
+        let state = tempfile::tempdir()?;
+        let server = Server::start(&lake::sample_lake_dir(), state.path(), &[])?;
+        let origin = server.base.strip_suffix("/fhir").ok_or("another base URL")?;
+        let refused = jobs(&server.base.replacen("http:", "https:", 1), &["list"]).await?.unwrap_err();
+        assert!(refused.contains("does not speak TLS") && refused.contains(&format!("the URL begins with {origin}")), "{refused}");
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let answers = tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                let mut request = [0; 1024];
+                if connection.read(&mut request).await.is_ok() {
+                    // The alert with which a server answers a first message that is not TLS: unexpected_message.
+                    drop(connection.write_all(&[0x15, 3, 3, 0, 2, 2, 10]).await);
+                }
+            }
+        });
+        let out = state.path().join("out");
+        let refused = output(headrace(&["export", &format!("http://{address}/fhir"), text(&out)?])).await?;
+        let error = String::from_utf8(refused.stderr)?;
+        assert!(error.contains("the answer is not HTTP") && error.contains(&format!("begins with https://{address}")), "{error}");
+        answers.abort();
         Ok(())
     })
 }

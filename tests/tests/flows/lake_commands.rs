@@ -191,6 +191,35 @@ fn the_report_says_whether_the_watermark_moves_and_why_not() -> Result<()> {
 }
 
 #[test]
+fn changes_behind_the_watermark_are_reported_because_no_increment_has_them() -> Result<()> {
+    let folder = Folder::new()?;
+    let write = |part: &str, id: &str, month: u32| {
+        fs::create_dir(folder.path(part))?;
+        let time = format!("2025-{month:02}-01T00:00:00Z");
+        let patient = json!({ "resourceType": "Patient", "id": id, "meta": { "lastUpdated": time } });
+        fs::write(folder.path(part).join("Patient.ndjson"), format!("{patient}\n"))
+    };
+    write("first", "p", 1)?;
+    let output = folder.run(&["lake", "add", "first", "lake", "--complete-up-to", "2025-06-01T00:00:00Z"])?;
+    assert!(output.status.success() && !String::from_utf8(output.stdout)?.contains("_since"));
+    write("second", "q", 5)?;
+    let output = folder.run(&["lake", "add", "second", "lake"])?;
+    let shown = String::from_utf8(output.stdout)?;
+    let expected = "\n1 resource (Patient 1) changed at or before the watermark 2025-06-01T00:00:00.000Z: exports with _since after it do not \
+                    contain it; a full export does\n";
+    assert!(output.status.code() == Some(0) && shown.contains(expected), "{shown}");
+    write("third", "r", 6)?;
+    let (status, report) = folder.report(&["lake", "add", "third", "lake"])?;
+    let late = json!([{ "folder": "", "completeUpTo": "2025-06-01T00:00:00.000Z", "resources": { "Patient": 1 }, "deletions": {} }]);
+    assert_eq!((status, &report["lateChanges"]), (Some(0), &late));
+    let (status, checked) = folder.report(&["lake", "check", "lake"])?;
+    assert_eq!((status, &checked["findings"]), (Some(0), &json!([])));
+    assert_eq!(folder.export(&["--since", "2025-06-01T00:00:00Z"])?, Vec::<String>::new());
+    assert_eq!(folder.export(&[])?.len(), 3);
+    Ok(())
+}
+
+#[test]
 fn the_check_names_each_line_that_an_export_leaves_out() -> Result<()> {
     let folder = Folder::new()?;
     fs::create_dir(folder.path("lake"))?;
@@ -268,10 +297,13 @@ fn a_failure_is_one_line_with_the_place_and_the_status_1() -> Result<()> {
     let folder = Folder::new()?;
     fs::create_dir(folder.path("input"))?;
     fs::write(folder.path("input/x.json"), r#"{"resourceType":"Bundle","entry":[{"resource":{"id":tru}}]}"#)?;
+    fs::create_dir_all(folder.path("outer/_headrace"))?;
     for (arguments, words) in [
         (&["lake", "add", "input", "lake"][..], "`x.json`"),
         (&["lake", "add", "nowhere", "lake"], "`nowhere`"),
-        (&["lake", "add", "input", "input"], "must not contain each other"),
+        (&["lake", "add", "input", "input"], "must not contain each other: name another directory for the lake"),
+        (&["lake", "add", "input", "input/lake"], "must not contain each other: name another directory for the lake"),
+        (&["lake", "add", "input", "outer/lake"], "`outer/lake` is inside the lake `"),
         (&["lake", "check", "nowhere"], "`nowhere`"),
         (&["lake", "compact", "nowhere"], "`nowhere`"),
         (&["lake", "add", "input", "lake", "--complete-up-to", "2026-11-29T10:00:00"], "time zone"),

@@ -19,14 +19,15 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::{ConfigBag, Storable, StoreReplace};
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use headrace_aws::{LakeCopy, S3Lake, S3LakeWriter};
+use headrace_aws::{S3Lake, S3LakeWriter};
 use headrace_core::job::task::Pin;
+use headrace_core::ports::CopyOutcome;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::lake_settings::LakeWatermark;
 use headrace_lake::add::{AddError, AddReport, AddSettings, TableVersions, WatermarkChange, add_to_bucket};
 use headrace_lake::compact::{CompactError, CompactReport, CompactSettings, compact_bucket};
 use headrace_lake::progress::Progress;
-use headrace_lake::writing::{CopyOutcome, LakeBucket, LockClock, RewriteSettings, unfinished_runs_in};
+use headrace_lake::writing::{LakeBucket, LockClock, RewriteSettings, unfinished_runs_in};
 use headrace_local::stores::lake_bucket::BlockingLakeBucket;
 use headrace_tests::flows::{Result, run};
 use headrace_tests::standins::s3::S3StandIn;
@@ -559,13 +560,13 @@ fn a_large_file_is_uploaded_in_parts_and_an_object_is_never_replaced() -> Result
         let calls: Vec<_> = lake.s3.writes().into_iter().map(|write| write.operation).collect();
         assert_eq!(calls.iter().filter(|call| **call == "CreateMultipartUpload").count(), 1, "{calls:?}");
         for _ in 0..2 {
-            assert_eq!(writer.copy("_headrace/staging/r/1", "Patient/1").await?, LakeCopy::Copied);
+            assert_eq!(writer.copy("_headrace/staging/r/1", "Patient/1").await?, CopyOutcome::Copied);
         }
-        assert_eq!(writer.copy("_headrace/staging/r/2", "Patient/1").await?, LakeCopy::Occupied);
+        assert_eq!(writer.copy("_headrace/staging/r/2", "Patient/1").await?, CopyOutcome::Occupied);
         assert_eq!(lake.s3.get(BUCKET, "fhir/Patient/1").await?.len(), (33 << 20) + 5);
         writer.remove(&["_headrace/staging/r/1".to_owned(), "_headrace/staging/r/1".to_owned()]).await?;
-        assert_eq!(writer.copy("_headrace/staging/r/1", "Patient/1").await?, LakeCopy::Copied, "an earlier attempt has copied it");
-        assert_eq!(writer.copy("_headrace/staging/r/1", "Patient/2").await?, LakeCopy::Missing);
+        assert_eq!(writer.copy("_headrace/staging/r/1", "Patient/1").await?, CopyOutcome::Copied, "an earlier attempt has copied it");
+        assert_eq!(writer.copy("_headrace/staging/r/1", "Patient/2").await?, CopyOutcome::Missing);
         let etag = writer.write_if("lock", None, "1".into()).await?.ok_or("it exists")?;
         assert_eq!(writer.write_if("lock", None, "2".into()).await?, None);
         let newer = writer.write_if("lock", Some(&etag), "2".into()).await?.ok_or("it has changed")?;

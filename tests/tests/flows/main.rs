@@ -50,6 +50,8 @@ mod stops;
 mod stub_deployment;
 mod sync;
 mod sync_command;
+mod sync_history;
+mod sync_lake;
 mod versions;
 mod watermark;
 mod watermark_model;

@@ -54,6 +54,11 @@ impl Nightly {
         Ok(command.arg(self.since_file()).arg(self.lake()).arg(self.out()).args(arguments).output()?)
     }
 
+    /// Returns the time in the file of `--since-file`, its first line.
+    fn saved_time(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.since_file())?.lines().next().unwrap_or_default().to_owned())
+    }
+
     /// Returns `manifest.json`.
     fn manifest(&self) -> Result<Value> {
         Ok(serde_json::from_slice(&fs::read(self.out().join("manifest.json"))?)?)
@@ -103,21 +108,21 @@ fn each_night_exports_what_changed_since_the_last_complete_one() -> Result<()> {
     assert!(stderr(&first).contains("exporting everything"), "{}", stderr(&first));
     assert_eq!(ids(&nightly.out().join("Patient-1.ndjson"))?, ["old", "new"]);
     let manifest = nightly.manifest()?;
-    assert_eq!(fs::read_to_string(nightly.since_file())?.trim(), manifest["transactionTime"].as_str().unwrap_or_default());
+    assert_eq!(nightly.saved_time()?, manifest["transactionTime"].as_str().unwrap_or_default());
     assert_eq!(
         manifest["output"],
         json!([{ "type": "Patient", "url": "Patient-1.ndjson", "count": 2, "size": manifest["output"][0]["size"] }])
     );
 
     // Files that no export has written stay.
-    for name in ["notes.txt", "Patient-2.ndjson"] {
+    for name in ["notes.txt", "Patient.ndjson"] {
         fs::write(nightly.out().join(name), "mine")?;
     }
     let second = nightly.export_increment(&[])?;
     assert_eq!(second.status.code(), Some(0), "{}", stderr(&second));
     assert_eq!(
         nightly.names()?,
-        ["Patient-2.ndjson", "manifest.json", "notes.txt"],
+        ["Patient.ndjson", "manifest.json", "notes.txt"],
         "nothing changed, and nothing of the first night is left"
     );
     assert_eq!((&nightly.manifest()?["resources"], &nightly.manifest()?["output"]), (&json!(0), &json!([])));
@@ -127,8 +132,9 @@ fn each_night_exports_what_changed_since_the_last_complete_one() -> Result<()> {
     let third = nightly.export_increment(&[])?;
     assert_eq!(third.status.code(), Some(3), "{}", stderr(&third));
     assert_eq!(ids(&nightly.out().join("Patient-1.ndjson"))?, ["new"]);
+    assert!(stderr(&third).contains("does not say of which export its time is"), "{}", stderr(&third));
     let time = nightly.manifest()?["transactionTime"].as_str().unwrap_or_default().to_owned();
-    assert_eq!(fs::read_to_string(nightly.since_file())?.trim(), time, "a line that nobody repairs does not stop the increments");
+    assert_eq!(nightly.saved_time()?, time, "a line that nobody repairs does not stop the increments");
     for words in ["delete ", "last-export", "new meta.lastUpdated"] {
         assert!(stderr(&third).contains(words), "{words}: {}", stderr(&third));
     }
@@ -136,6 +142,108 @@ fn each_night_exports_what_changed_since_the_last_complete_one() -> Result<()> {
     let fourth = nightly.export_increment(&[])?;
     assert_eq!(fourth.status.code(), Some(3), "the line is reported until it is repaired: {}", stderr(&fourth));
     assert_eq!(nightly.manifest()?["resources"], 0, "an increment, not everything again");
+    Ok(())
+}
+
+#[test]
+fn an_increment_of_another_export_is_refused_by_the_option_that_differs() -> Result<()> {
+    let nightly = Nightly::new()?;
+    let first = nightly.export_increment(&["--type", "Patient,Observation"])?;
+    assert_eq!(first.status.code(), Some(0), "{}", stderr(&first));
+    let saved = fs::read_to_string(nightly.since_file())?;
+    for (arguments, option) in [
+        (&["--type", "Patient,Observation,Group"][..], "another --type:"),
+        (&["--type", "Patient,Observation", "--type-filter", "Patient?gender=female"], "another --type-filter:"),
+        (&["--type", "Patient,Observation", "--level", "patient:new"], "another --level:"),
+        (&["--elements", "id"], "another --elements, --type:"),
+        (&["--type", "Patient,Observation", "--level", "patient", "--dry-run"], "another --level:"),
+    ] {
+        let refused = nightly.export_increment(arguments)?;
+        assert_eq!(refused.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&refused).contains(option) && stderr(&refused).contains("delete"), "{arguments:?}: {}", stderr(&refused));
+    }
+    assert_eq!(fs::read_to_string(nightly.since_file())?, saved);
+    assert_eq!(nightly.manifest()?["resources"], 2, "the result of the first export stays");
+    let same = nightly.export_increment(&["--type", "Observation,Patient", "--quiet"])?;
+    assert_eq!((same.status.code(), stderr(&same).as_str()), (Some(0), ""));
+    let lake = nightly.0.path().join("moved");
+    fs::rename(nightly.lake(), &lake)?;
+    let mut command = headrace(&["export", "--overwrite", "--type", "Patient,Observation", "--since-file"]);
+    let moved = command.arg(nightly.since_file()).arg(lake).arg(nightly.out()).output()?;
+    assert!(!moved.status.success() && stderr(&moved).contains("another SOURCE:"), "{}", stderr(&moved));
+    Ok(())
+}
+
+#[test]
+fn a_file_that_no_export_has_written_is_not_replaced() -> Result<()> {
+    let nightly = Nightly::new()?;
+    assert_eq!(nightly.export(&[])?.status.code(), Some(0));
+    let before = fs::read(nightly.out().join("manifest.json"))?;
+    fs::create_dir(nightly.out().join("error"))?;
+    for name in ["Patient-2.ndjson", "Observation-1.ndjson", "error/OperationOutcome-1.ndjson"] {
+        let path = nightly.out().join(name);
+        fs::write(&path, "mine")?;
+        for arguments in [&["--overwrite"][..], &["--overwrite", "--dry-run"]] {
+            let output = nightly.export(arguments)?;
+            assert_eq!(output.status.code(), Some(1), "{name}: {}", stderr(&output));
+            assert!(stderr(&output).contains(name) && stderr(&output).contains("move it"), "{name}: {}", stderr(&output));
+        }
+        assert_eq!((fs::read_to_string(&path)?.as_str(), &fs::read(nightly.out().join("manifest.json"))?), ("mine", &before), "{name}");
+        fs::remove_file(path)?;
+    }
+    assert_eq!(nightly.export(&["--overwrite"])?.status.code(), Some(0));
+    Ok(())
+}
+
+#[test]
+fn settings_of_a_server_for_its_clients_have_no_effect_on_an_export_of_a_directory() -> Result<()> {
+    let nightly = Nightly::new()?;
+    let configuration = nightly.0.path().join("night.json");
+    fs::write(&configuration, r#"{"fhirPathRules":[{"path":"Patient.name","method":"redact"}]}"#)?;
+    for (variable, value) in [
+        ("HEADRACE_BASE_URL", "https://fhir.example.org/r4"),
+        ("HEADRACE_BASE_URL", "not a URL"),
+        ("HEADRACE_CONTAINERS", "nightly"),
+        ("HEADRACE_FOLDER_LAYOUTS", "not a layout"),
+        ("HEADRACE_MAX_CONCURRENT_EXPORTS", "1"),
+    ] {
+        let mut command = headrace(&["export", "--overwrite", "--type", "Patient", "--anonymization-config"]);
+        let output = command.arg(&configuration).arg(nightly.lake()).arg(nightly.out()).env(variable, value).output()?;
+        assert_eq!(output.status.code(), Some(0), "{variable}={value}: {}", stderr(&output));
+        let request = nightly.manifest()?["request"].as_str().unwrap_or_default().to_owned();
+        assert!(request.starts_with("$export") && !request.contains("://"), "{variable}={value}: {request}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_error_about_a_configuration_has_the_path_that_was_typed() -> Result<()> {
+    let nightly = Nightly::new()?;
+    let path = |name: &str| nightly.0.path().join(name);
+    fs::write(path("long.json"), " ".repeat((1 << 20) + 1))?;
+    for (name, words) in [("missing.json", "cannot be read"), ("long.json", "longer than 1 MB")] {
+        let path = path(name);
+        let output = headrace(&["export", "--anonymization-config"]).arg(&path).arg(nightly.lake()).arg(nightly.out()).output()?;
+        assert_eq!((output.status.code(), nightly.out().exists()), (Some(1), false), "{name}");
+        let shown = format!("`{}`", path.display());
+        assert!(stderr(&output).contains(&shown) && stderr(&output).contains(words), "{name}: {}", stderr(&output));
+    }
+    fs::write(path("broken.json"), "{")?;
+    let output =
+        headrace(&["export", "--anonymization-config"]).arg(path("broken.json")).arg(nightly.lake()).arg(nightly.out()).output()?;
+    assert!(!output.status.success() && stderr(&output).contains("broken.json"), "{}", stderr(&output));
+    Ok(())
+}
+
+#[test]
+fn an_invalid_value_is_reported_by_the_option_that_was_typed() -> Result<()> {
+    let nightly = Nightly::new()?;
+    for (option, value) in [("--lake-watermark", "later"), ("--fhir-version", "6"), ("--lake-versions", "two")] {
+        let output = nightly.export(&[option, value])?;
+        assert_eq!(output.status.code(), Some(1), "{option}");
+        let expected = format!("headrace: {option} is `{value}`: ");
+        assert!(stderr(&output).starts_with(&expected), "{}", stderr(&output));
+    }
     Ok(())
 }
 

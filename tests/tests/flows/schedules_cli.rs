@@ -116,6 +116,7 @@ fn a_schedule_is_rejected_for_an_anonymization_configuration_that_no_run_would_u
     let cli = SchedulesCli::new()?;
     let folder = cli.state().join("files/anonymization");
     std::fs::create_dir_all(&folder)?;
+    std::fs::set_permissions(cli.state(), std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
     let write = |name: &str, rules: &str| {
         std::fs::write(folder.join(name), format!(r#"{{"fhirPathRules":[{rules}],"parameters":{{"dateShiftScope":"patient"}}}}"#))
     };

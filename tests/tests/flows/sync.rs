@@ -14,19 +14,19 @@ use headrace_tests::flows::{Fault, FaultInjector, LocalDeployment, ManualClock, 
 use headrace_tests::standins::fhir_server::{FhirServer, HostileBehavior, IdSearch, Paging, ServerBehavior, Store, Totals};
 use proptest::prelude::*;
 
-const PATIENT: &str = "Patient";
-const OBSERVATION: &str = "Observation";
+pub(super) const PATIENT: &str = "Patient";
+pub(super) const OBSERVATION: &str = "Observation";
 
 /// A lake and a server.
-struct Scenario {
-    deployment: LocalDeployment,
-    clock: ManualClock,
-    server: FhirServer,
+pub(super) struct Scenario {
+    pub(super) deployment: LocalDeployment,
+    pub(super) clock: ManualClock,
+    pub(super) server: FhirServer,
 }
 
 impl Scenario {
     /// Creates an empty lake, and a server with Patients and Observations of the last day.
-    async fn new(behavior: ServerBehavior) -> Result<Self> {
+    pub(super) async fn new(behavior: ServerBehavior) -> Result<Self> {
         let (deployment, clock) = (LocalDeployment::with_files(&[("README", b"x")]).await?, ManualClock::default());
         let time = clock.clone();
         let server = FhirServer::new(behavior, move || time.now());
@@ -43,17 +43,17 @@ impl Scenario {
     }
 
     /// Starts a process.
-    fn process(&self, faults: FaultInjector) -> SyncProcess {
+    pub(super) fn process(&self, faults: FaultInjector) -> SyncProcess {
         SyncProcess::start(&self.deployment, &self.clock, &self.server, faults)
     }
 
     /// Runs a synchronization.
-    async fn sync(&self, request: SyncRequest) -> Result<SyncReport> {
+    pub(super) async fn sync(&self, request: SyncRequest) -> Result<SyncReport> {
         self.process(FaultInjector::none()).run(request).await
     }
 
     /// Changes, creates and deletes resources a while later.
-    fn change(&self) {
+    pub(super) fn change(&self) {
         self.clock.advance(Duration::from_secs(600));
         let at = self.clock.now();
         self.server.with_store(|store| {
@@ -65,8 +65,9 @@ impl Scenario {
     }
 
     /// Checks that the lake has exactly the resources that the server had at the watermark.
-    async fn check_equal(&self) -> Result<()> {
-        let moment = watermark(self.deployment.lake())?.ok_or("no watermark")?;
+    pub(super) async fn check_equal(&self) -> Result<()> {
+        // The watermark is the last moment that the lake has.
+        let moment = Millis(watermark(self.deployment.lake())?.ok_or("no watermark")?.0 + 1);
         let expected: BTreeMap<_, _> = self
             .server
             .with_store(|store| store.state_before(moment))
@@ -92,7 +93,7 @@ fn check_same(lake: &BTreeMap<(String, String), String>, server: &BTreeMap<(Stri
 }
 
 /// Returns the behavior of servers that are known for them.
-fn known_servers() -> Vec<(&'static str, ServerBehavior)> {
+pub(super) fn known_servers() -> Vec<(&'static str, ServerBehavior)> {
     let default = ServerBehavior::default;
     vec![
         (
@@ -144,6 +145,28 @@ fn the_lake_equals_any_known_server_at_the_watermark() -> Result<()> {
 }
 
 #[test]
+fn a_change_at_the_end_of_a_run_is_after_its_watermark() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
+        // The lag is a minute. A server whose times have no fraction of a second changes many resources at this moment.
+        let end = Millis(scenario.clock.now().0 - 60_000);
+        scenario.server.with_store(|store| store.put(PATIENT, "p-1", end));
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        // An export with the watermark as its _since has what changed later only.
+        assert!(watermark(scenario.deployment.lake())?.is_some_and(|watermark| watermark < end));
+        scenario.clock.advance(Duration::from_secs(600));
+        let report = scenario.sync(small_request()).await?;
+        assert_eq!(report.types.iter().map(|one| one.resources).sum::<u64>(), 1, "{report:?}");
+        scenario.check_equal().await?;
+        // A run within the same second moves nothing.
+        let before = watermark(scenario.deployment.lake())?;
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        assert_eq!(watermark(scenario.deployment.lake())?, before);
+        Ok(())
+    })
+}
+
+#[test]
 fn a_server_without_a_search_by_time_is_read_anew_each_time_and_the_report_says_so() -> Result<()> {
     run(async || {
         let epic =
@@ -164,7 +187,7 @@ fn a_server_without_a_search_by_time_is_read_anew_each_time_and_the_report_says_
 }
 
 /// The pause that the busy server of the tests demands: longer than an attempt waits.
-const DEMANDED_PAUSE: Duration = Duration::from_secs(7_200);
+pub(super) const DEMANDED_PAUSE: Duration = Duration::from_secs(7_200);
 
 /// Returns the type and the range of time that a query is about.
 fn queried_window(query: &str) -> String {
@@ -494,7 +517,7 @@ fn a_task_that_is_announced_again_changes_nothing() -> Result<()> {
 }
 
 /// Makes a change with some requests.
-fn ongoing_change(clock: ManualClock, seed: u64) -> impl FnMut(&mut Store, u64) + Send + 'static {
+pub(super) fn ongoing_change(clock: ManualClock, seed: u64) -> impl FnMut(&mut Store, u64) + Send + 'static {
     move |store, request| {
         let number = (request.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed) >> 7;
         clock.advance(Duration::from_millis(1_300));
@@ -607,7 +630,7 @@ proptest! {
             let report = scenario.sync(small_request()).await?;
             if report.is_complete {
                 let lake = scenario.deployment.lake();
-                let moment = watermark(lake)?.ok_or("no watermark")?;
+                let moment = Millis(watermark(lake)?.ok_or("no watermark")?.0 + 1);
                 let state = lake_state_before(lake, moment).await?;
                 let (before, after) = scenario.server.with_store(|store| (store.state_before(moment), store.state_before(Millis(u64::MAX))));
                 for ((kind, id), text) in before {
@@ -706,7 +729,7 @@ async fn deleted_patients(behavior: ServerBehavior, patients: u64, deleted: u64)
 }
 
 /// Returns the number of deletions of a report.
-fn deletions(report: &SyncReport) -> u64 {
+pub(super) fn deletions(report: &SyncReport) -> u64 {
     report.types.iter().filter_map(|one| one.deletions).sum()
 }
 

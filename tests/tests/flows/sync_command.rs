@@ -9,7 +9,9 @@ use headrace_core::vocab::clock::Millis;
 use headrace_edge::system::SystemClock;
 use headrace_tests::flows::sync::{lake_lines, lake_objects, watermark};
 use headrace_tests::flows::{Result, run};
-use headrace_tests::standins::fhir_server::{FhirServer, HostileBehavior, HttpFhirServer, Paging, RequiredSignature, ServerBehavior};
+use headrace_tests::standins::fhir_server::{
+    FhirServer, HostileBehavior, HttpFhirServer, Paging, RequiredSignature, ServerBehavior, Totals,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -18,7 +20,7 @@ use super::process;
 use super::small_disk::{AT_ONCE, has_small_disks, on_disk_of};
 
 /// Starts a server with 30 Patients of the last hour.
-async fn start(behavior: ServerBehavior) -> Result<(FhirServer, HttpFhirServer, TempDir)> {
+pub(crate) async fn start(behavior: ServerBehavior) -> Result<(FhirServer, HttpFhirServer, TempDir)> {
     let server = FhirServer::new(behavior, || SystemClock.now());
     let start = Millis(SystemClock.now().0 - 3_600_000);
     server.with_store(|store| (0..30).for_each(|number| store.put("Patient", &format!("p-{number}"), Millis(start.0 + number * 60_000))));
@@ -27,7 +29,7 @@ async fn start(behavior: ServerBehavior) -> Result<(FhirServer, HttpFhirServer, 
 }
 
 /// Runs the program. Returns its exit status, standard output and standard error.
-async fn headrace(folder: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
+pub(crate) async fn headrace(folder: &Path, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
     run_command(folder, process::headrace(arguments)).await
 }
 
@@ -137,7 +139,9 @@ fn an_export_from_a_server_without_export_goes_through_a_synchronization() -> Re
         let export = ["export", &http.base, "out", "--type=Patient", "--lag-seconds=0"];
         let (code, stdout, stderr) = headrace(folder.path(), &export).await?;
         assert_eq!(code, Some(0), "{stderr}");
-        assert!(stderr.contains("the server has no $export (404 Not Found") && stdout.contains("30 resources"), "{stderr}{stdout}");
+        let note = "note: the server has no $export: it has rejected the kick-off with 404 Not Found";
+        assert!(stderr.contains(note) && stderr.contains("as with --by-sync") && stdout.contains("30 resources"), "{stderr}{stdout}");
+        assert_eq!(stderr.matches("has no $export").count(), 1, "{stderr}");
         assert!(!folder.path().join("out/.headrace-lake").exists());
         // Options of the export of a directory work if searches are chosen.
         let by_sync =
@@ -145,6 +149,63 @@ fn an_export_from_a_server_without_export_goes_through_a_synchronization() -> Re
         let (code, stdout, stderr) = headrace(folder.path(), &by_sync).await?;
         assert_eq!(code, Some(0), "{stderr}");
         assert!(stdout.contains("2 resources"), "{stdout}");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_increment_by_searches_has_the_deletions_since_the_last_export_or_says_that_they_are_unknown() -> Result<()> {
+    for has_history in [true, false] {
+        run(async || {
+            let (server, http, folder) = start(ServerBehavior { has_history, ..ServerBehavior::default() }).await?;
+            let now = SystemClock.now().0;
+            server.with_store(|store| {
+                store.delete("Patient", "p-3", Millis(now - 1_700_000));
+                store.delete("Patient", "p-4", Millis(now - 600_000));
+                store.put("Patient", "p-5", Millis(now - 500_000));
+            });
+            std::fs::write(folder.path().join("last"), Millis(now - 1_200_000).instant())?;
+            let export = ["export", &http.base, "out", "--by-sync", "--since-file=last", "--lag-seconds=0", "--quiet", "--json"];
+            let (code, stdout, stderr) = headrace(folder.path(), &export).await?;
+            assert_eq!(code, Some(0), "{stderr}");
+            let manifest: Value = serde_json::from_str(&stdout)?;
+            let mut deleted = String::new();
+            for file in manifest["deleted"].as_array().into_iter().flatten() {
+                let url = file["url"].as_str().ok_or("a file without a URL")?;
+                deleted += &std::fs::read_to_string(folder.path().join("out").join(url))?;
+            }
+            assert_eq!((deleted.contains("Patient/p-4"), deleted.contains("Patient/p-3")), (has_history, false), "{stdout}{deleted}");
+            assert_eq!(std::fs::read_to_string(folder.path().join("out/Patient-1.ndjson"))?.lines().count(), 1);
+            let is_unknown = stderr.contains("attention: it is not known which resources the server has deleted, of Observation, Patient");
+            assert_eq!(is_unknown, !has_history, "{stderr}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_repeated_window_is_shown_at_once_with_its_type_its_time_and_the_reason() -> Result<()> {
+    run(async || {
+        let (_server, http, folder) = start(ServerBehavior { totals: Totals::Estimate, ..ServerBehavior::default() }).await?;
+        let mut command = process::headrace(&["sync", &http.base, "lake"]);
+        let mut child = command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let stderr = child.stderr.take().ok_or("the error output is not piped")?;
+        let line = tokio::task::spawn_blocking(move || {
+            std::io::BufReader::new(stderr)
+                .lines()
+                .map_while(std::result::Result::ok)
+                .find(|line| line.contains("Patient: the window up to 20"))
+        });
+        let line = line.await?.unwrap_or_default();
+        let is_running = child.try_wait()?.is_none();
+        child.kill()?;
+        child.wait()?;
+        assert!(is_running, "the window is read five times more, after pauses: {line}");
+        assert!(
+            line.contains("Patient: the window up to 20") && line.contains("the server counts") && line.contains("--ignore-totals"),
+            "{line}"
+        );
         Ok(())
     })
 }

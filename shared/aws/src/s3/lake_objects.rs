@@ -5,6 +5,7 @@ use std::path::Path;
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use bytes::Bytes;
 use headrace_core::job::task::Pin;
+use headrace_core::ports::CopyOutcome;
 use headrace_core::vocab::error::StoreError;
 use percent_encoding::utf8_percent_encode;
 
@@ -19,17 +20,6 @@ const UPLOADED_AS: &str = "uploaded-as";
 
 /// The name of the store in errors.
 const STORE: &str = "the lake";
-
-/// The outcome of a copy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LakeCopy {
-    /// The target is a copy of the uploaded object, by this call or by an earlier one.
-    Copied,
-    /// The target is another object.
-    Occupied,
-    /// Neither the source nor a copy of it exists.
-    Missing,
-}
 
 impl S3LakeWriter {
     /// Lists the objects whose names begin with `start`, sorted by name.
@@ -77,13 +67,13 @@ impl S3LakeWriter {
     }
 
     /// Copies an uploaded object to a name that no object has, within S3.
-    pub async fn copy(&self, from: &str, to: &str) -> Result<LakeCopy, StoreError> {
+    pub async fn copy(&self, from: &str, to: &str) -> Result<CopyOutcome, StoreError> {
         let bucket = &self.0;
         let source = format!("{}/{}", bucket.bucket, utf8_percent_encode(&bucket.key(from), COPY_SOURCE_CHARS));
         let mut backoff = Backoff::new(bucket.patience);
         loop {
             let copy = bucket.client.copy_object().bucket(&bucket.bucket).key(bucket.key(to)).copy_source(&source).if_none_match("*");
-            let Err(error) = copy.send().await else { return Ok(LakeCopy::Copied) };
+            let Err(error) = copy.send().await else { return Ok(CopyOutcome::Copied) };
             let class = bucket.service.classify(&error);
             if class == ErrorClass::Stale || error.code() == Some("NoSuchKey") {
                 return self.copy_state(from, to).await;
@@ -95,14 +85,14 @@ impl S3LakeWriter {
     }
 
     /// Returns whether the target of a copy that was not made is one already.
-    async fn copy_state(&self, from: &str, to: &str) -> Result<LakeCopy, StoreError> {
+    async fn copy_state(&self, from: &str, to: &str) -> Result<CopyOutcome, StoreError> {
         let bucket = &self.0;
         match bucket.client.head_object().bucket(&bucket.bucket).key(bucket.key(to)).send().await {
             Ok(head) => {
                 let is_copy = head.metadata().and_then(|metadata| metadata.get(UPLOADED_AS)).is_some_and(|name| name == from);
-                Ok(if is_copy { LakeCopy::Copied } else { LakeCopy::Occupied })
+                Ok(if is_copy { CopyOutcome::Copied } else { CopyOutcome::Occupied })
             }
-            Err(error) if error.raw_response().is_some_and(|response| response.status().as_u16() == 404) => Ok(LakeCopy::Missing),
+            Err(error) if error.raw_response().is_some_and(|response| response.status().as_u16() == 404) => Ok(CopyOutcome::Missing),
             Err(error) => Err(bucket.service.store_error(error)),
         }
     }

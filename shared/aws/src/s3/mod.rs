@@ -12,7 +12,6 @@ mod usage;
 
 pub use audit::S3AuditFiles;
 pub use lake::S3Lake;
-pub use lake_objects::LakeCopy;
 pub use lake_writer::S3LakeWriter;
 pub use output::S3OutputStore;
 

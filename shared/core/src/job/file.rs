@@ -39,8 +39,8 @@ pub enum OutputKind {
     PatientPages,
     /// A record of each window that a task has fetched.
     SyncRecords,
-    /// Ids of resources, from a comparison of the lake with a FHIR server.
-    SyncIds,
+    /// The progress of a task that finds what a FHIR server has deleted, with the ids or events that it has read.
+    SyncProgress,
     /// Resources of the patients of a bucket, in sections by the positions of the patients.
     Bucket(Bucket),
 }
@@ -114,7 +114,7 @@ impl OutputKind {
             Self::UnreportedDeletions => "unreported-deletions",
             Self::PatientPages => "patient-pages",
             Self::SyncRecords => "sync-records",
-            Self::SyncIds => "sync-ids",
+            Self::SyncProgress => "sync-progress",
             Self::Bucket(bucket) => bucket.as_str(),
         }
     }
@@ -134,7 +134,7 @@ impl OutputKind {
             Self::UnreportedDeletions,
             Self::PatientPages,
             Self::SyncRecords,
-            Self::SyncIds,
+            Self::SyncProgress,
         ];
         ResourceType::parse(text)
             .map(Self::Output)
@@ -155,7 +155,7 @@ impl OutputKind {
             | Self::UnreportedDeletions
             | Self::PatientPages
             | Self::SyncRecords
-            | Self::SyncIds
+            | Self::SyncProgress
             | Self::Bucket(_) => false,
         }
     }
@@ -176,7 +176,7 @@ impl OutputKind {
             | Self::UnreportedDeletions
             | Self::PatientPages
             | Self::SyncRecords
-            | Self::SyncIds
+            | Self::SyncProgress
             | Self::Bucket(_) => None,
         }
     }
@@ -310,7 +310,7 @@ mod tests {
             OutputKind::UnreportedDeletions,
             OutputKind::PatientPages,
             OutputKind::SyncRecords,
-            OutputKind::SyncIds,
+            OutputKind::SyncProgress,
         ];
         for kind in intermediate.into_iter().chain(Bucket::all().map(OutputKind::Bucket)) {
             assert_eq!(OutputKind::parse(kind.as_str()), Some(kind));

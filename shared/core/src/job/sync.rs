@@ -31,6 +31,10 @@ pub struct SyncRequest {
     /// True if the server's totals are not used, because they are estimates.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ignores_totals: bool,
+    /// The moment since which deletions are found even if the lake never had the resources. An increment of a lake that was filled for it
+    /// reports them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletions_since: Option<Millis>,
 }
 
 /// The work of a task that reads from the FHIR server.
@@ -58,7 +62,7 @@ pub enum FetchScope {
         to: Millis,
     },
     /// The changes within a range of time, and the deletions, by the history of the type.
-    History(TimeWindow),
+    History(HistoryWindow),
     /// The deletions, by a comparison of the ids of the lake with those of the server.
     Reconcile {
         /// The moment up to which the synchronization fetches.
@@ -76,6 +80,18 @@ pub struct TimeWindow {
     pub to: Millis,
     /// True if the server counts the resources of windows.
     pub is_counted: bool,
+}
+
+/// The range of time in which the history of a type counts. It is read up to the present, because it shows what changed after the range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryWindow {
+    /// The first moment.
+    pub since: Millis,
+    /// The moment after the last one, up to which the synchronization fetches.
+    pub to: Millis,
+    /// True if versions from before `since` may be missing, too: the windows of the type begin at the beginning of time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_first: bool,
 }
 
 /// A fragment that is published as an object of the lake.
@@ -96,9 +112,9 @@ pub struct SyncRecord {
     /// True if the synchronization fetches the type, perhaps in other tasks.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_covered: bool,
-    /// The range of time whose history is read after all windows. `None` if the server has no history of the type.
+    /// The history that is read after all windows. `None` if the server has no history of the type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub history: Option<TimeWindow>,
+    pub history: Option<HistoryWindow>,
     /// The number of windows that are complete.
     #[serde(default)]
     pub windows: u64,

@@ -94,6 +94,17 @@ pub trait LakeWriter: Send + Sync {
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
+/// The outcome of a copy within the bucket of a lake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyOutcome {
+    /// The target is a copy of the source, by this call or by an earlier one.
+    Copied,
+    /// The target is another object.
+    Occupied,
+    /// Neither the source nor a copy of it exists.
+    Missing,
+}
+
 /// The two ports of a synchronization.
 pub trait LakeFeed: Send + Sync {
     /// The FHIR server.

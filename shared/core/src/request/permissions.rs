@@ -89,8 +89,7 @@ fn require_container(permissions: &Permissions, request: &ExportRequest) -> Resu
     if allowed.is_none_or(|allowed| allowed.contains(container)) {
         return Ok(());
     }
-    let text =
-        "_container names a container that this client may not use: ask the operator of this server to add it to the client's registration";
+    let text = "this client may not use this _container: ask the operator of this server to add it to the client's registration";
     Err(RequestError::new(403, IssueCode::Forbidden, Parameter::Container.as_str(), text))
 }
 

@@ -89,10 +89,10 @@ pub(super) fn container(raw: &RawParameters<'_>, policy: &ExportPolicy) -> Resul
         let text = "_container must not be anonymization: that folder holds the configurations of de-identified exports";
         return Err(error(IssueCode::Value, text));
     }
-    let container = Container::parse(value)
-        .ok_or_else(|| error(IssueCode::Value, "_container must be 3 to 63 characters of a-z, 0-9 and the hyphen"))?;
+    let invalid = || error(IssueCode::Value, &format!("_container must be {}", Container::RULE));
+    let container = Container::parse(value).ok_or_else(invalid)?;
     if policy.containers.as_ref().is_some_and(|allowed| !allowed.contains(&container)) {
-        return Err(error(IssueCode::Forbidden, "_container names a container that this server does not allow: ask its operator"));
+        return Err(error(IssueCode::Forbidden, "this server does not allow this _container: ask its operator"));
     }
     Ok(Some(container))
 }

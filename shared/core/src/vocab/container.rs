@@ -10,6 +10,9 @@ use crate::vocab::text::stored_as_text;
 pub struct Container(String);
 
 impl Container {
+    /// The rule for names, for messages.
+    pub const RULE: &str = "3 to 63 characters of a-z, 0-9 and the hyphen";
+
     /// Parses a container name. Returns `None` if it is not valid.
     pub fn parse(text: &str) -> Option<Self> {
         let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

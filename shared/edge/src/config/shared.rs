@@ -192,7 +192,7 @@ pub(super) fn parse_absolute_url(setting: Setting, text: &str) -> Result<String,
 /// Parses a comma-separated list of containers.
 pub fn parse_containers(names: &str) -> Result<BTreeSet<Container>, ConfigError> {
     let parse = |name: &str| {
-        let problem = || format!("names `{name}`: a container is 3 to 63 characters of a-z, 0-9 and hyphen");
+        let problem = || format!("names `{name}`: a container is {}", Container::RULE);
         Container::parse(name.trim()).ok_or_else(|| ConfigError { setting: Setting::Containers, problem: problem() })
     };
     names.split(',').map(parse).collect()

@@ -50,6 +50,7 @@ impl SyncConfig {
             // The function may not read the resources of the lake.
             reconciles: false,
             ignores_totals: settings.flag(Setting::SyncIgnoreTotals, false)?,
+            deletions_since: None,
         };
         let timing = parse_timing(&settings.get(Setting::SyncSchedule).unwrap_or_else(|| DEFAULT_SCHEDULE.to_owned()))?;
         let Some(origin) = origin else { return Ok(None) };

@@ -19,6 +19,7 @@ use super::index::{IndexReader, Lookup, NamedTarget};
 use super::input::{ContentHash, FileContent, InputFile, InputReader, LargeResourcePermit, list_objects, read_chunks};
 use super::known_versions::{KnownVersion, RepeatedEntry, VersionDecider, VersionPosition};
 use super::lake_objects::{LakeReader, read_object};
+use super::late::LateCollector;
 use super::names::{BundleNumber, ConditionalReference, NameHasher, is_urn, urn_uuid};
 use super::report::{Counts, InputPosition, LeftOutReason, ReferenceCounts};
 use super::{AddError, AddReport, Addition, in_order};
@@ -65,7 +66,9 @@ impl Addition<'_> {
         let staging = Staging::begin(lake, &receipt.run)?;
         let lines = LakeLines::new(&staging);
         let sinks = self.settings.rewrite.sinks(&lines)?;
-        let writers = sinks.into_iter().map(|sink| BundleWriter::new(names, IndexReader::new(&decisions.index), sink)).collect();
+        let late = self.late_collectors(lake, [String::new()]);
+        let writer = |(sink, late)| BundleWriter::new(names, IndexReader::new(&decisions.index), sink, late);
+        let writers = sinks.into_iter().zip(late).map(writer).collect();
         let (progress, large_resources) = (self.progress, &self.large_resources);
         let temporary = self.temporary();
         let writers = for_each_item(&files, writers, |writer, number, file| {
@@ -80,10 +83,13 @@ impl Addition<'_> {
         let writers = for_each_item(&objects, writers, |writer, number, object| {
             writer.resolve_in_lake(object, decisions.open.of_group(number), progress, large_resources, &temporary)
         })?;
+        let mut late = Vec::new();
         for mut writer in writers {
             writer.sink.flush()?;
             report.merge(writer.counts);
+            late.push(writer.late);
         }
+        report.late = self.count_late_changes(lake, late)?;
         report.replaced = decisions.replaced;
         report.files_added_before = is_new.iter().filter(|is_new| !**is_new).count() as u64;
         let objects = lines.finish(self.settings.rewrite.now)?;
@@ -230,6 +236,7 @@ struct BundleWriter<'i, 'l> {
     resolver: ReferenceResolver<'i>,
     sink: LineSink<'l>,
     counts: Counts,
+    late: LateCollector,
     /// A line that is made.
     line: Vec<u8>,
     /// The deletions of the current Bundle that have no time of their own.
@@ -238,9 +245,9 @@ struct BundleWriter<'i, 'l> {
 
 impl<'i, 'l> BundleWriter<'i, 'l> {
     /// Creates a writer.
-    fn new(names: NameHasher, index: IndexReader<'i>, sink: LineSink<'l>) -> Self {
+    fn new(names: NameHasher, index: IndexReader<'i>, sink: LineSink<'l>, late: LateCollector) -> Self {
         let resolver = ReferenceResolver { names, index, bundle: None, counts: ReferenceCounts::default(), failure: None };
-        Self { resolver, sink, counts: Counts::default(), line: Vec::new(), waiting: Vec::new() }
+        Self { resolver, sink, counts: Counts::default(), late, line: Vec::new(), waiting: Vec::new() }
     }
 
     /// Adds a file. Returns the hash of its content.
@@ -344,6 +351,7 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
     fn add_resource(&mut self, resource: &EntryResource<'_>, temporary: &impl Fn(io::Error) -> AddError) -> Result<(), AddError> {
         self.rewrite(&resource.text, temporary)?;
         self.sink.add("", resource.kind, &self.line)?;
+        self.late.add_written("", &self.line)?;
         self.counts.add_resource("", resource.kind);
         // A long line must not keep its memory.
         self.line.shrink_to(LINE_CAPACITY_BYTES);
@@ -396,7 +404,9 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
     fn write_deletion(&mut self, kind: ResourceType, id: &str, time: Option<Instant>) -> Result<(), AddError> {
         self.counts.deletions += 1;
         self.counts.deletions_without_time += u64::from(time.is_none());
-        Ok(self.sink.add("", ResourceType::BUNDLE, deletion_bundle(kind, id, time).as_bytes())?)
+        let bundle = deletion_bundle(kind, id, time);
+        self.late.add_written("", bundle.as_bytes())?;
+        Ok(self.sink.add("", ResourceType::BUNDLE, bundle.as_bytes())?)
     }
 }
 

@@ -17,6 +17,7 @@ use super::completeness::Completeness;
 use super::format::is_manifest;
 use super::input::{ContentHash, FileContent, InputFile, LargeResourcePermit, read_chunks};
 use super::known_versions::{KnownVersion, RepeatedEntry, VersionDecider, VersionPosition};
+use super::late::LateCollector;
 use super::manifest::{FileLines, Manifest};
 use super::names::NameHasher;
 use super::report::{Counts, InputPosition, LeftOutReason};
@@ -55,9 +56,11 @@ impl Addition<'_> {
         let staging = Staging::begin(lake, &receipt.run)?;
         let lake_lines = LakeLines::new(&staging);
         let sinks = self.settings.rewrite.sinks(&lake_lines)?;
-        let writers = sinks.into_iter().map(|sink| LineWriter { sink, counts: Counts::default(), lines: Vec::new() }).collect();
+        let late = self.late_collectors(lake, [String::new()]);
+        let writers =
+            sinks.into_iter().zip(late).map(|(sink, late)| LineWriter { sink, counts: Counts::default(), late, lines: Vec::new() });
         let (progress, large_resources, temporary) = (self.progress, &self.large_resources, self.temporary());
-        let writers = for_each_item(&files, writers, |writer, number, file| {
+        let writers = for_each_item(&files, writers.collect(), |writer, number, file| {
             let is_added = is_new.get(number).copied().unwrap_or_default();
             if !is_added && !needs_counts {
                 return Ok(());
@@ -66,12 +69,14 @@ impl Addition<'_> {
             let hash = writer.add_file((file, is_added), repeated, progress, large_resources, &temporary)?;
             file.check_content(hashes.get(number), hash)
         })?;
-        let mut lines = Vec::new();
+        let (mut lines, mut late) = (Vec::new(), Vec::new());
         for mut writer in writers {
             writer.sink.flush()?;
             report.merge(writer.counts);
             lines.append(&mut writer.lines);
+            late.push(writer.late);
         }
+        report.late = self.count_late_changes(lake, late)?;
         report.files_added_before = is_new.iter().filter(|is_new| !**is_new).count() as u64;
         // Conflicts between lines were found when these were added.
         let lost_before = self.added.lost(&receipt.run).unwrap_or_default();
@@ -230,6 +235,7 @@ impl<'f> RepeatedLines<'f> {
 struct LineWriter<'l> {
     sink: LineSink<'l>,
     counts: Counts,
+    late: LateCollector,
     /// The lines of each file.
     lines: Vec<FileLines>,
 }
@@ -293,12 +299,14 @@ impl LineWriter<'_> {
                 Some(reason) => (reason, String::new()),
                 None => {
                     self.counts.add_resource("", head.resource_type);
+                    self.late.add_written("", line)?;
                     return Ok(self.sink.add("", head.resource_type, line)?);
                 }
             },
             LakeLine::Deletions(deletions) => {
                 self.counts.deletions += deletions.len() as u64;
                 self.counts.deletions_without_time += deletions.iter().filter(|deletion| deletion.deleted_at.is_none()).count() as u64;
+                self.late.add_written("", line)?;
                 return Ok(self.sink.add("", ResourceType::BUNDLE, line)?);
             }
             LakeLine::Outcome => (LeftOutReason::SearchOutcome, String::new()),

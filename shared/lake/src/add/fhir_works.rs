@@ -19,6 +19,7 @@ use headrace_fhir::semantics::deletion::deletion_bundle;
 
 use super::completeness::Completeness;
 use super::input::{ContentHash, InputFile, LargeResourcePermit, read_chunks};
+use super::late::LateCollector;
 use super::names::NameHasher;
 use super::report::{Counts, InputPosition, LeftOutReason};
 use super::{AddError, AddReport, Addition, in_order};
@@ -64,24 +65,29 @@ impl Addition<'_> {
         report.merge(decided);
         counts.into_iter().for_each(|counts| report.merge(counts));
         let lake_lines = LakeLines::new(&staging);
-        let writer = |sink| ItemWriter {
+        let is_one_lake = self.settings.tenant.is_some();
+        let late = self.late_collectors(lake, tenants.iter().map(|tenant| folder_of(tenant, is_one_lake)));
+        let writer = |(sink, late)| ItemWriter {
             sink,
             counts: Counts::default(),
+            late,
             binaries: binaries.as_ref(),
             large_resources: &self.large_resources,
             line: Vec::new(),
         };
-        let writers = self.settings.rewrite.sinks(&lake_lines)?.into_iter().map(writer).collect();
+        let writers = self.settings.rewrite.sinks(&lake_lines)?.into_iter().zip(late).map(writer).collect();
         let (progress, temporary) = (self.progress, self.temporary());
-        let is_one_lake = self.settings.tenant.is_some();
         let writers = for_each_item(&export.files, writers, |writer, number, (file, _)| {
             let hash = writer.add_file(file, decisions.of_group(number), is_one_lake, progress, &temporary)?;
             file.check_content(hashes.get(number), hash)
         })?;
+        let mut late = Vec::new();
         for mut writer in writers {
             writer.sink.flush()?;
             report.merge(writer.counts);
+            late.push(writer.late);
         }
+        report.late = self.count_late_changes(lake, late)?;
         let objects = lake_lines.finish(self.settings.rewrite.now)?;
         let watermarks = self.table_watermarks(&export, &tenants, Some(report.lost()), &mut report);
         self.publish(staging, objects, &receipt, &watermarks, &mut report)?;
@@ -270,6 +276,7 @@ impl VersionReader {
 struct ItemWriter<'b, 'l> {
     sink: LineSink<'l>,
     counts: Counts,
+    late: LateCollector,
     binaries: Option<&'b BinaryFolder>,
     /// Lets one thread at a time hold the data of a large Binary.
     large_resources: &'b Mutex<()>,
@@ -314,6 +321,7 @@ impl ItemWriter<'_, '_> {
         if let Some(deleted_at) = decision.deleted_at {
             let bundle = deletion_bundle(item.resource_type, &item.id, Some(Instant::from_millis(deleted_at)));
             self.counts.deletions += 1;
+            self.late.add_written(&folder, bundle.as_bytes())?;
             return Ok(self.sink.add(&folder, ResourceType::BUNDLE, bundle.as_bytes())?);
         }
         let mut permit = LargeResourcePermit::new(self.large_resources);
@@ -333,6 +341,7 @@ impl ItemWriter<'_, '_> {
         match checked {
             Ok(_) => {
                 self.counts.add_resource(&folder, item.resource_type);
+                self.late.add_written(&folder, &self.line)?;
                 Ok(self.sink.add(&folder, item.resource_type, &self.line)?)
             }
             Err(reason) => {

@@ -119,7 +119,7 @@ impl KnownVersion {
 }
 
 /// Returns the id of a resource and the rank of its version id. `None` if the text is not a valid one.
-fn id_and_rank(identity: Option<ResourceIdentity<'_>>, text: &str) -> Option<(String, u64)> {
+pub(super) fn id_and_rank(identity: Option<ResourceIdentity<'_>>, text: &str) -> Option<(String, u64)> {
     if let Some(identity) = identity {
         return Some((identity.id.to_owned(), version_rank(identity.version_id)));
     }

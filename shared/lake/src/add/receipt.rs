@@ -56,8 +56,9 @@ impl Receipt {
     /// Returns the content of the receipt.
     ///
     /// * `lost`: the number of resources that were left out although they belong to the lake.
-    pub(super) fn to_lines(&self, now: Millis, lost: u64) -> String {
-        let mut lines = format!("{{\"addedAt\":\"{}\",\"lost\":{lost}}}\n", now.instant());
+    /// * `late`: the number of changes at or before the watermark of the lake.
+    pub(super) fn to_lines(&self, now: Millis, lost: u64, late: u64) -> String {
+        let mut lines = format!("{{\"addedAt\":\"{}\",\"lost\":{lost},\"late\":{late}}}\n", now.instant());
         for hash in &self.files {
             lines += &format!("{{\"file\":\"{hash:032x}\"}}\n");
         }
@@ -121,6 +122,12 @@ impl AddedFiles {
 /// Returns the name of the watermark object of a folder of the lake.
 pub(super) fn watermark_name(folder: &str) -> String {
     format!("{folder}{WATERMARK_OBJECT}")
+}
+
+/// Returns the moment up to which a folder of the lake is complete. `None` if there is no valid watermark.
+pub(super) fn current_watermark(lake: &LakeLock, folder: &str, now: Millis) -> Option<Millis> {
+    let object = read_watermark(lake, &watermark_name(folder)).ok().flatten()?;
+    parse_watermark(&object, now).ok()
 }
 
 /// The new content of a watermark object, if it changes.

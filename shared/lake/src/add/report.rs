@@ -41,10 +41,37 @@ pub struct AddReport {
     pub rewritten: u64,
     /// The number of resources of the lake that the input replaces by other content with the same time and version id, or without both.
     pub replaced: u64,
+    /// The changes at or before the watermarks that the lake had, for each folder that has some.
+    pub late: Vec<LateChanges>,
     /// The watermark of each folder of the lake.
     pub watermarks: Vec<(String, WatermarkChange)>,
     /// The reason why the input's own watermark was not taken.
     pub watermark_problem: Option<String>,
+}
+
+/// Changes at or before the watermark of a folder of the lake, which the lake did not have. No increment of later changes shows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LateChanges {
+    /// The folder, empty or ending in `/`.
+    pub folder: String,
+    /// The watermark before the addition.
+    pub complete_up_to: Millis,
+    /// The number of resources of each type.
+    pub resources: BTreeMap<ResourceType, u64>,
+    /// The number of deletions of resources of each type.
+    pub deletions: BTreeMap<ResourceType, u64>,
+}
+
+impl LateChanges {
+    /// Creates a report without changes.
+    pub(super) fn new(folder: &str, complete_up_to: Millis) -> Self {
+        Self { folder: folder.to_owned(), complete_up_to, resources: BTreeMap::new(), deletions: BTreeMap::new() }
+    }
+
+    /// Returns the number of resources and deletions.
+    pub fn count(&self) -> u64 {
+        self.resources.values().chain(self.deletions.values()).sum()
+    }
 }
 
 /// The change of a watermark.

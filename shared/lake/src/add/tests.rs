@@ -2,6 +2,7 @@ mod bundles;
 mod export_files;
 mod hostile;
 mod interrupted;
+mod late;
 mod later;
 mod tables;
 mod watermark;

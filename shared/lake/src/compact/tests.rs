@@ -184,6 +184,24 @@ fn an_object_that_has_changed_since_is_not_removed_and_one_with_invalid_lines_st
 }
 
 #[test]
+fn an_object_with_a_delete_request_that_names_no_resource_stays() {
+    for url in ["Patient?identifier=x", "Patient/4/_history/1", "Dog/1"] {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = TestLake(folder.path().to_owned());
+        write(&lake, &[vec![(0, 1, false), (2, 1, false)], vec![(2, 2, false)]], None);
+        let requests = ["Patient/0", url].map(|url| json!({ "request": { "method": "DELETE", "url": url } }));
+        let time = json!({ "lastUpdated": "2026-01-03T00:00:00Z" });
+        let deletions = json!({ "resourceType": "Bundle", "type": "transaction", "meta": time, "entry": requests }).to_string();
+        lake.write("deleted/one.ndjson", format!("{deletions}\n").as_bytes());
+        let report = compact_lake(&lake, &settings(NOW, true));
+        assert_eq!((report.kept_objects, report.replaced.objects, report.deletions), (1, 2, (1, 1)), "{url}");
+        let mut expected = vec![deletions, line((2, 2, false))];
+        expected.sort();
+        assert_eq!(lake.lines(), expected, "the deletion that was read removes its resource, and the request is still there: {url}");
+    }
+}
+
+#[test]
 fn a_process_that_stops_at_any_write_loses_nothing() {
     let objects = [vec![(0, 1, false), (1, 1, false)], vec![(0, 2, false), (1, 2, true)], vec![(2, 1, false)]];
     let expected = kept(&objects.concat(), u8::MAX);

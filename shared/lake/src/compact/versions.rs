@@ -109,11 +109,17 @@ impl VersionReader {
                 self.invalid_objects.insert(object);
                 Ok(())
             }
-            LakeLine::Deletions(deletions) => (0..).zip(&deletions).try_for_each(|(entry, deletion)| {
-                let key = self.keys.key(deletion.resource_type, deletion.id.as_bytes()).0;
-                let changed = deletion_time(deletion.deleted_at);
-                self.sorter.push(CompactedVersion { key, changed, rank: u64::from(entry), line: position(entry), is_deletion: true })
-            }),
+            LakeLine::Deletions(deletions) => {
+                // A request that does not name one resource is no deletion that could be written again.
+                if deletions.unread > 0 {
+                    self.invalid_objects.insert(object);
+                }
+                (0..).zip(&deletions).try_for_each(|(entry, deletion)| {
+                    let key = self.keys.key(deletion.resource_type, deletion.id.as_bytes()).0;
+                    let changed = deletion_time(deletion.deleted_at);
+                    self.sorter.push(CompactedVersion { key, changed, rank: u64::from(entry), line: position(entry), is_deletion: true })
+                })
+            }
             LakeLine::Resource(head, identity) => {
                 let mut members = MemberIndex::default();
                 // The fast parser of heads does not read every valid line.
@@ -123,7 +129,10 @@ impl VersionReader {
                         Ok(resource) => {
                             (self.keys.key(head.resource_type, resource.id().as_bytes()), version_rank(resource.version_id().as_deref()))
                         }
-                        Err(_) => return Ok(()),
+                        Err(_) => {
+                            self.invalid_objects.insert(object);
+                            return Ok(());
+                        }
                     },
                 };
                 let changed = change_time(head.last_updated);

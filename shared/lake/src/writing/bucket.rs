@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use headrace_core::job::task::Pin;
+use headrace_core::ports::CopyOutcome;
 use headrace_core::vocab::clock::Millis;
 use tempfile::TempDir;
 
@@ -19,17 +20,6 @@ use super::{MARKER_FOLDER, OWN_FOLDER, RECEIPT_FOLDER, WriteError};
 
 /// The kind of the errors of a bucket, so that none is taken for damage of the data.
 pub const BUCKET_ERROR: io::ErrorKind = io::ErrorKind::ConnectionAborted;
-
-/// The outcome of a copy within a bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CopyOutcome {
-    /// The target is a copy of the source, by this call or by an earlier one.
-    Copied,
-    /// The target is another object.
-    Occupied,
-    /// Neither the source nor a copy of it exists.
-    Missing,
-}
 
 /// A lake in a bucket. All names are below its prefix. Calls block, outside the threads of an asynchronous runtime. Their errors have the
 /// kind [`BUCKET_ERROR`].

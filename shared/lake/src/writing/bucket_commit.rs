@@ -7,9 +7,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use headrace_core::ports::CopyOutcome;
 use serde::{Deserialize, Serialize};
 
-use super::bucket::{CopyOutcome, LakeBucket, LockedBucket};
+use super::bucket::{LakeBucket, LockedBucket};
 use super::staging::{LIST, STAGING_FOLDER};
 use super::{OWN_FOLDER, WriteError};
 use crate::pool::for_each_item;

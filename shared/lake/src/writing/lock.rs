@@ -37,15 +37,8 @@ impl LakeLock {
 
     /// Locks a lake for a process that stops at a point.
     pub(crate) fn lock_with(root: &Path, fault: FaultPoint) -> Result<Self, WriteError> {
-        let folder = root.join(OWN_FOLDER);
-        create_folder(&folder).map_err(WriteError::at(&folder))?;
-        let path = folder.join("lock");
-        let lock = open_file(&path).map_err(WriteError::at(&path))?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { root: root.to_owned(), fault, place: LakePlace::Directory(lock) }),
-            Err(TryLockError::WouldBlock) => Err(WriteError::Locked(root.to_owned())),
-            Err(TryLockError::Error(cause)) => Err(WriteError::at(&path)(cause)),
-        }
+        let lock = try_lock_file(&root.join(OWN_FOLDER), "lock")?.ok_or_else(|| WriteError::Locked(root.to_owned()))?;
+        Ok(Self { root: root.to_owned(), fault, place: LakePlace::Directory(lock) })
     }
 
     /// Locks the lake in a bucket. Files are staged in `temp_folder`.
@@ -65,6 +58,16 @@ impl LakeLock {
             LakePlace::Directory(_) => None,
             LakePlace::Bucket(locked) => Some(locked),
         }
+    }
+
+    /// Lets no other process move this watermark object of a lake in a directory until the file is dropped. `None` for a bucket, which has
+    /// conditional writes.
+    pub(crate) fn lock_watermark(&self, object: &str) -> Result<Option<File>, WriteError> {
+        if self.bucket().is_some() {
+            return Ok(None);
+        }
+        let path = self.root.join(object);
+        lock_watermark(&path).map(Some).map_err(WriteError::at(&path))
     }
 
     /// Returns the names of the files in a folder of the lake, which need not exist.
@@ -115,6 +118,27 @@ impl LakeLock {
         let folder = self.own(name);
         entries(&folder).map_err(WriteError::at(&folder))
     }
+}
+
+/// Locks a file in a folder until it is dropped. Both are created if they do not exist. Returns `None` if another process holds the lock.
+pub(super) fn try_lock_file(folder: &Path, name: &str) -> Result<Option<File>, WriteError> {
+    create_folder(folder).map_err(WriteError::at(folder))?;
+    let path = folder.join(name);
+    let file = open_file(&path).map_err(WriteError::at(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(cause)) => Err(WriteError::at(&path)(cause)),
+    }
+}
+
+/// Waits until no other process compares and replaces this watermark object of a lake in a directory. The lock is held until the file is
+/// dropped. Its folder is created if it does not exist.
+pub fn lock_watermark(watermark: &Path) -> io::Result<File> {
+    watermark.parent().map_or(Ok(()), create_folder)?;
+    let file = open_file(&watermark.with_extension("lock"))?;
+    file.lock()?;
+    Ok(file)
 }
 
 /// Removes a file that may not exist.

@@ -246,5 +246,5 @@ fn parse_group_id(text: &str) -> Result<String, String> {
 
 /// Parses a container name from a command-line value.
 fn parse_container(text: &str) -> Result<Container, String> {
-    Container::parse(text).ok_or_else(|| "a container name has 3 to 63 of the characters a-z, 0-9 and -".to_owned())
+    Container::parse(text).ok_or_else(|| format!("a container is {}", Container::RULE))
 }

@@ -42,6 +42,12 @@ fn options_of<G: Args>() -> Vec<Arg> {
     G::augment_args(Command::new("")).get_arguments().cloned().collect()
 }
 
+/// Returns the option that has no effect when a server is exported by searches.
+fn ignored_comparison() -> IgnoredOptions {
+    let reason = "an export fetches the resources into an empty lake, without ids to compare; this option is for headrace sync";
+    IgnoredOptions::some::<OriginOptions>(&["reconcile"], reason)
+}
+
 impl ExportArgs {
     /// Returns why some of the given options would have no effect, or `None` if each has one.
     pub(super) fn ignored_options(&self, given: &ArgMatches) -> Option<String> {
@@ -54,14 +60,18 @@ impl ExportArgs {
             ],
             (None, Some(Source::Server(_))) if self.by_sync => {
                 let transfer = "the resources are fetched by searches, and these have --sync-deadline-hours";
-                let mut ignored = vec![IgnoredOptions::group::<TransferOptions>(transfer)];
+                let mut ignored = vec![IgnoredOptions::group::<TransferOptions>(transfer), ignored_comparison()];
                 ignored.extend(self.ignored_for_directory());
                 ignored
             }
             (None, Some(Source::Server(_))) => {
                 let reason =
                     "SOURCE is a server, which has its own settings; this option is for the export of a directory, and for --by-sync";
-                vec![IgnoredOptions::group::<ServiceOptions>(reason), IgnoredOptions::group::<DeidKeysOptions>(reason)]
+                vec![
+                    IgnoredOptions::group::<ServiceOptions>(reason),
+                    IgnoredOptions::group::<DeidKeysOptions>(reason),
+                    ignored_comparison(),
+                ]
             }
             (None, Some(Source::Directory(_))) => {
                 let reason = "SOURCE is a directory; this option is for an export from a FHIR server";

@@ -82,6 +82,40 @@ pub struct AddScheduleArgs {
     /// The times: cron(MINUTE HOUR DAY-OF-MONTH MONTH DAY-OF-WEEK), or an interval such as PT6H or P1D
     #[arg(long, value_name = "TIMES")]
     pub every: String,
+    #[command(flatten)]
+    /// Options of the schedule.
+    pub settings: ScheduleSettings,
+    #[command(flatten)]
+    /// Location of the schedule.
+    pub registry: RegistryLocation,
+}
+
+/// Arguments of `headrace schedules change`.
+#[derive(Debug, Args)]
+pub struct ChangeScheduleArgs {
+    /// The name
+    #[arg(value_parser = parse_schedule_name)]
+    pub name: ScheduleName,
+    /// The times: cron(MINUTE HOUR DAY-OF-MONTH MONTH DAY-OF-WEEK), or an interval such as PT6H or P1D
+    #[arg(long, value_name = "TIMES")]
+    pub every: Option<String>,
+    /// Return an option to its default. Repeat it for several
+    #[arg(long, value_name = "OPTION")]
+    pub unset: Vec<ScheduleOption>,
+    /// Change the schedule only if it has this version, which `headrace schedules show --json` shows
+    #[arg(long, value_name = "VERSION")]
+    pub if_version: Option<String>,
+    #[command(flatten)]
+    /// Options of the schedule.
+    pub settings: ScheduleSettings,
+    #[command(flatten)]
+    /// Location of the schedule.
+    pub registry: RegistryLocation,
+}
+
+/// Options of a schedule, common to `headrace schedules add` and `headrace schedules change`.
+#[derive(Debug, Args)]
+pub struct ScheduleSettings {
     /// The time zone of the cron expression, such as Europe/Berlin. A time that is skipped when daylight saving time begins runs once,
     /// and so does one that occurs twice when it ends [default: UTC]
     #[arg(long, value_name = "ZONE")]
@@ -101,47 +135,6 @@ pub struct AddScheduleArgs {
     #[command(flatten)]
     /// Settings of the server that starts the exports.
     pub server: ScheduleServerOptions,
-    #[command(flatten)]
-    /// Location of the schedule.
-    pub registry: RegistryLocation,
-}
-
-/// Arguments of `headrace schedules change`.
-#[derive(Debug, Args)]
-pub struct ChangeScheduleArgs {
-    /// The name
-    #[arg(value_parser = parse_schedule_name)]
-    pub name: ScheduleName,
-    /// The times: cron(MINUTE HOUR DAY-OF-MONTH MONTH DAY-OF-WEEK), or an interval such as PT6H or P1D
-    #[arg(long, value_name = "TIMES")]
-    pub every: Option<String>,
-    /// The time zone of the cron expression, such as Europe/Berlin
-    #[arg(long, value_name = "ZONE")]
-    pub zone: Option<String>,
-    /// The client that owns the exports, and whose permissions apply when one starts
-    #[arg(long, value_name = "ID", value_parser = parse_client_id)]
-    pub client: Option<Caller>,
-    /// Export what has changed since the last complete run
-    #[arg(long, conflicts_with_all = ["since", "until"])]
-    pub incremental: bool,
-    /// Keep only this many complete results
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100), value_name = "COUNT")]
-    pub keep: Option<u32>,
-    /// Return an option to its default. Repeat it for several
-    #[arg(long, value_name = "OPTION")]
-    pub unset: Vec<ScheduleOption>,
-    /// Change the schedule only if it has this version, which `headrace schedules show --json` shows
-    #[arg(long, value_name = "VERSION")]
-    pub if_version: Option<String>,
-    #[command(flatten, next_help_heading = "What is exported")]
-    /// Parameters of the export request.
-    pub options: ExportOptions,
-    #[command(flatten)]
-    /// Settings of the server that starts the exports.
-    pub server: ScheduleServerOptions,
-    #[command(flatten)]
-    /// Location of the schedule.
-    pub registry: RegistryLocation,
 }
 
 /// Settings of the server that starts the exports, by which a schedule is checked.

@@ -274,6 +274,8 @@ impl<T: Timer> BulkClient<T> {
         let body = read_bounded(response, self.session.limits.idle, limit).await.map_err(|cause| match cause {
             TransportError::TooLong(limit) => Failure::terminal(too_much("a page of its manifest", format!("{limit} bytes"))),
             cause @ (TransportError::Connection(_)
+            | TransportError::NotTls(_)
+            | TransportError::NotHttp(_)
             | TransportError::NoAnswer(_)
             | TransportError::Stalled(_)
             | TransportError::TooSlow(_)

@@ -18,7 +18,7 @@ use indicatif::{DecimalBytes, HumanCount};
 use percent_encoding::utf8_percent_encode;
 use serde_json::json;
 
-use crate::cli::{ExportArgs, ExportOptions};
+use crate::cli::{ExportArgs, ExportOptions, OptionError};
 use crate::client::bulk::QUERY_VALUE;
 use crate::client::error::shown_url;
 use crate::client::local_export::in_command_words;
@@ -35,9 +35,9 @@ pub enum DryRunError {
     /// The random number generator of the system failed.
     #[error(transparent)]
     Random(#[from] StoreError),
-    /// A setting is invalid.
+    /// The value of an option is invalid.
     #[error(transparent)]
-    Config(#[from] headrace_edge::config::ConfigError),
+    Option(#[from] OptionError),
     /// The base URL is not used.
     #[error(transparent)]
     Url(#[from] UnsafeUrl),
@@ -58,7 +58,7 @@ pub(crate) async fn describe_directory_export(
         preferences: Preferences { is_lenient: options.lenient, ..Preferences::default() },
         parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
     };
-    let ExportSettings { policy, job, quotas, watermark, .. } = args.service.settings()?;
+    let ExportSettings { policy, job, quotas, watermark, .. } = args.service.settings_without_clients()?;
     let lake_settings = args.service.lake_settings()?;
     let patient_resolution = PatientResolutionSettings::default();
     let settings = KickOffSettings { policy: &policy, job, quotas, watermark, patient_resolution };

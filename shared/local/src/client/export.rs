@@ -10,29 +10,31 @@ use std::time::{Duration, Instant};
 
 use headrace_core::ports::{Clock as _, OriginRequest, OriginServer as _};
 use headrace_core::request::{ConfigName, MAX_CONFIG_BYTES};
-use headrace_edge::config::ExportSettings;
 use headrace_edge::system::SystemClock;
 use reqwest::Url;
 use tokio::net::TcpListener;
 
-use crate::cli::{ExportArgs, ExportLevel, ExportOptions, Source, SourceError};
+use crate::cli::{ExportArgs, ExportLevel, ExportOptions, OptionError, Source, SourceError};
 use crate::client::bulk::KICK_OFF;
 use crate::client::bulk::{BulkClient, ClientError, ClientLimits, ClientSettings, Credential, LoginSettings};
 use crate::client::credential::read_credential;
 use crate::client::deletions::count_deletions;
 use crate::client::dry_run::{DryRunError, describe_directory_export, describe_server_export};
+use crate::client::earlier_export::EarlierExport;
 use crate::client::error::shown_url;
 use crate::client::error_files::{OutcomeSeverity, Outcomes};
+use crate::client::file_names::named_files;
 use crate::client::folder::{ExportFolder, FolderError, STATE_FOLDER, SavedExport};
+use crate::client::increment_basis::IncrementBasis;
 use crate::client::local_export::{OwnServer, config_name, in_command_words, reason_in_command_words, settings_of_copy};
 use crate::client::local_files::LocalFiles;
 use crate::client::login::ClientCredential;
 use crate::client::origin::parse_http_url;
 use crate::client::out_dir::{OutDirError, check_source, create_out_dir, create_state_folder, is_state_folder};
-use crate::client::out_manifest::{EarlierExport, MANIFEST_FILE, OutManifest};
+use crate::client::out_manifest::{MANIFEST_FILE, OutManifest};
 use crate::client::progress::{DownloadProgress, Progress, print_line};
 use crate::client::report::Report;
-use crate::client::since_file::{SinceFileError, check_since_file, read_since, write_since};
+use crate::client::since_file::{SavedTime, SinceFile, SinceFileError, parse_since};
 use crate::client::sync::HttpOrigin;
 use crate::client::sync::command::{SyncCommandError, origin_settings, sync_for_export};
 use crate::client::timer::SystemTimer;
@@ -60,9 +62,13 @@ pub enum ExportCommandError {
     /// The output directory is not empty.
     #[error("`{}` is not empty; use another directory, or add --overwrite", .0.display())]
     NotEmpty(PathBuf),
-    /// The output directory has a file of the name of the manifest that no export has written.
-    #[error("`{}` is not of an earlier export, so it is not replaced: move it, or use another directory", .0.join(MANIFEST_FILE).display())]
-    ForeignManifest(PathBuf),
+    /// The output directory has a file that no export has written, with the name of a file of exports.
+    #[error(
+        "`{}` has the name of a file of an export, but no earlier export has written it, so it is not replaced: move it, or use another directory; \
+         nothing was exported",
+        .0.display()
+    )]
+    ForeignFile(PathBuf),
     /// The file of `--since-file` cannot be used.
     #[error(transparent)]
     SinceFile(#[from] SinceFileError),
@@ -112,9 +118,9 @@ pub enum ExportCommandError {
         "the export was started with a token, a secret or a password, which is not stored: give the option again, such as --token (or HEADRACE_TOKEN)"
     )]
     TokenNeeded,
-    /// A setting is invalid.
+    /// The value of an option is invalid.
     #[error(transparent)]
-    Config(#[from] headrace_edge::config::ConfigError),
+    Option(#[from] OptionError),
     /// The server in this process did not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -130,16 +136,16 @@ pub enum ExportCommandError {
     /// The anonymization configuration exceeds the size that an export accepts.
     #[error("the anonymization configuration `{0}` is longer than 1 MB, the largest size that is read")]
     AnonymizationConfigTooLong(PathBuf),
-    /// The anonymization configuration is a file, but the server de-identifies.
+    /// The anonymization configuration is the path of a file, but the server de-identifies.
     #[error(
-        "`{0}` is a file on this machine, but the server de-identifies: --anonymization-config names a configuration there. To de-identify on this \
-         machine, add --by-sync, which fetches the resources by searches"
+        "`{0}` is a path on this machine, but the server de-identifies: --anonymization-config names a configuration there, such as night.json. To \
+         de-identify on this machine, add --by-sync, which fetches the resources by searches; nothing was sent"
     )]
     ConfigurationOfServer(String),
     /// The server has no export operation at this base URL.
     #[error(
         "the kick-off at `{base}` was rejected with {answer}. SOURCE must be the base URL of the FHIR server, the one whose `metadata` can be read; that \
-         of headrace serve ends with /fhir"
+         of headrace serve ends with /fhir. If it is, --by-sync exports without $export: it fetches the resources by searches"
     )]
     NotFound {
         /// Base URL of the command line.
@@ -187,13 +193,16 @@ pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommand
     let (source, out) = (args.source.as_deref().unwrap_or_default(), args.out.as_deref().unwrap_or(Path::new(".")));
     let source = Source::parse(source)?;
     check_configuration_name(args, &source)?;
-    if let Some(path) = &args.since_file {
-        check_since_file(path, out)?;
+    if let Source::Directory(lake) = &source {
+        check_source(lake, out)?;
+    }
+    let basis = increment_basis(args, &source)?;
+    if let Some(file) = since_file(args, &basis) {
         // A synchronization before the export may take hours.
-        read_since(path)?;
+        file.check(out)?;
     }
     let existed = out.exists();
-    let result = export_from(args, source, out).await;
+    let result = export_from((args, &basis), source, out).await;
     if result.is_err() && !existed {
         // An export that was rejected has written nothing. The folder of any other is not empty and stays.
         drop(std::fs::remove_dir(out));
@@ -201,32 +210,60 @@ pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommand
     result
 }
 
-/// Fails if the configuration for a server is the path of a file, which must not be sent there.
+/// Fails if the configuration for a server is the path of a file, which must not be sent there. Says what is sent if a file on this machine
+/// has the same name.
 fn check_configuration_name(args: &ExportArgs, source: &Source) -> Result<(), ExportCommandError> {
     let is_sent = matches!(source, Source::Server(_)) && !args.by_sync;
-    match args.options.anonymization_config.as_deref() {
-        // A server may have folders of configurations, so that a path alone says nothing.
-        Some(config) if is_sent && Path::new(config).components().count() > 1 && Path::new(config).is_file() => {
-            Err(ExportCommandError::ConfigurationOfServer(config.to_owned()))
-        }
-        Some(_) | None => Ok(()),
+    let Some(config) = args.options.anonymization_config.as_deref().filter(|_| is_sent) else { return Ok(()) };
+    let is_file = Path::new(config).is_file();
+    // A server may have folders of configurations, so that a slash alone says nothing.
+    if config.contains(['/', '\\']) && (is_file || ConfigName::parse(config).is_none()) {
+        return Err(ExportCommandError::ConfigurationOfServer(config.to_owned()));
     }
+    if is_file {
+        print_line(&format!(
+            "attention: the name `{config}` is sent, and the server de-identifies with its own configuration of this name. The file `{config}` on this \
+             machine is not used; to use it, add --by-sync"
+        ));
+    }
+    Ok(())
 }
 
+/// Returns the parts of an export on which its increments depend.
+fn increment_basis(args: &ExportArgs, source: &Source) -> Result<IncrementBasis, ExportCommandError> {
+    let is_own = args.by_sync || matches!(source, Source::Directory(_));
+    let configuration = if is_own { given_configuration(args)? } else { None };
+    Ok(IncrementBasis::new(args, source, configuration.as_ref()))
+}
+
+/// Returns the file of `--since-file`.
+fn since_file(args: &ExportArgs, basis: &IncrementBasis) -> Option<SinceFile> {
+    args.since_file.as_deref().map(|path| SinceFile::new(path, basis.clone()))
+}
+
+/// The arguments of an export, and the parts on which its increments depend.
+type ExportTask<'a> = (&'a ExportArgs, &'a IncrementBasis);
+
 /// Exports from a source into the directory `out`, or describes the export.
-async fn export_from(args: &ExportArgs, source: Source, out: &Path) -> Result<ExportStatus, ExportCommandError> {
+async fn export_from(task: ExportTask<'_>, source: Source, out: &Path) -> Result<ExportStatus, ExportCommandError> {
+    let (args, _) = task;
     match source {
-        source if args.dry_run => describe_export(args, source, out).await.map(|text| {
+        source if args.dry_run => describe_export(task, source, out).await.map(|text| {
             print_result(&text);
             ExportStatus::Complete
         }),
-        Source::Server(base) if args.by_sync => export_by_sync(args, &base, out).await,
-        Source::Server(base) => match export_from_server(args, &base, out).await {
+        Source::Server(base) if args.by_sync => export_by_sync(task, &base, out).await,
+        Source::Server(base) => match export_from_server(task, &base, out).await {
             Err(ExportCommandError::Client(ClientError::Rejected { request: KICK_OFF, status, text }))
                 if matches!(status.as_u16(), 404 | 405 | 501) && lacks_export(args, &base).await =>
             {
-                print_line(&format!("the server has no $export ({status}: {text}): its resources are fetched by searches"));
-                export_by_sync(args, &base, out).await
+                if !args.quiet {
+                    print_line(&format!(
+                        "note: the server has no $export: it has rejected the kick-off with {status}: {text}, and its CapabilityStatement \
+                         names no export. Its resources are fetched by searches, as with --by-sync"
+                    ));
+                }
+                export_by_sync(task, &base, out).await
             }
             // A path without FHIR answers so as well.
             Err(ExportCommandError::Client(ClientError::Rejected { request: KICK_OFF, status, text }))
@@ -237,21 +274,18 @@ async fn export_from(args: &ExportArgs, source: Source, out: &Path) -> Result<Ex
             }
             result => result,
         },
-        Source::Directory(lake) => {
-            check_source(&lake, out)?;
-            export_directory(args, lake, out).await
-        }
+        Source::Directory(lake) => export_directory(task, lake, out).await,
     }
 }
 
 /// Describes what an export would request and read.
-async fn describe_export(args: &ExportArgs, source: Source, out: &Path) -> Result<String, ExportCommandError> {
-    let options = options_with_since(args)?;
+async fn describe_export(task: ExportTask<'_>, source: Source, out: &Path) -> Result<String, ExportCommandError> {
+    let (args, _) = task;
+    let options = options_with_since(task)?;
     check_output_dir(out, args.overwrite)?;
     match source {
         Source::Server(base) => Ok(describe_server_export(args, &options, &base)?),
         Source::Directory(lake) => {
-            check_source(&lake, out)?;
             let (parameters, configuration) = (local_server_parameters(&options), given_configuration(args)?);
             Ok(describe_directory_export(args, &options, (&lake, out), (&parameters, configuration)).await?)
         }
@@ -286,22 +320,25 @@ fn names_no_export(statement: &[u8]) -> bool {
 
 /// Exports from a server that need not know `$export`: fetches its resources by searches into a lake within the output directory, and
 /// exports that. The lake stays if that fails, and the same command continues.
-async fn export_by_sync(args: &ExportArgs, base: &str, out: &Path) -> Result<ExportStatus, ExportCommandError> {
+async fn export_by_sync(task: ExportTask<'_>, base: &str, out: &Path) -> Result<ExportStatus, ExportCommandError> {
+    let (args, _) = task;
     prepare_output_dir(out, args.overwrite)?;
     let lake = out.join(LAKE_FOLDER);
-    let report = sync_for_export(args, base, &lake).await?;
+    let since = requested_since(task)?.and_then(|since| parse_since(&since));
+    let report = sync_for_export(args, base, &lake, since).await?;
     if !report.is_complete {
         let faults: Vec<String> = report.types.iter().flat_map(|one| &one.faults).take(3).cloned().collect();
         return Err(ExportCommandError::NotFetched(faults.join("; ")));
     }
-    let status = export_directory(args, lake.clone(), out).await?;
+    let status = export_directory(task, lake.clone(), out).await?;
     std::fs::remove_dir_all(&lake).map_err(|cause| ExportCommandError::Out { path: lake, cause })?;
     Ok(status)
 }
 
 /// Exports a directory, with a server in this process.
-async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Result<ExportStatus, ExportCommandError> {
-    let options = options_with_since(args)?;
+async fn export_directory(task: ExportTask<'_>, lake: PathBuf, out: &Path) -> Result<ExportStatus, ExportCommandError> {
+    let (args, basis) = task;
+    let options = options_with_since(task)?;
     prepare_output_dir(out, args.overwrite)?;
     let unusable = |cause| ExportCommandError::Out { path: out.to_owned(), cause };
     let state = create_state_folder(out)?;
@@ -311,8 +348,7 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
     let config = ServiceConfig {
         lake,
         state: state.path().to_owned(),
-        // The base URL of HEADRACE_BASE_URL is that of `headrace serve`. This process must find its own server.
-        settings: ExportSettings { base: None, ..args.service.settings()? },
+        settings: args.service.settings_without_clients()?,
         lake_settings,
         trust_object_names: args.service.trust_object_names,
         workers: args.service.workers(),
@@ -331,7 +367,7 @@ async fn export_directory(args: &ExportArgs, lake: PathBuf, out: &Path) -> Resul
     let run = Run {
         folder: &folder,
         source: args.source.as_deref().unwrap_or_default(),
-        since_file: args.since_file.as_deref(),
+        since_file: since_file(args, basis),
         until: args.options.until.as_deref(),
         started: Instant::now(),
         style: args.into(),
@@ -368,15 +404,16 @@ fn lacks_space_for_output(error: &ExportCommandError) -> bool {
 }
 
 /// Exports from a server, and records what is needed to continue.
-async fn export_from_server(args: &ExportArgs, base: &str, out: &Path) -> Result<ExportStatus, ExportCommandError> {
+async fn export_from_server(task: ExportTask<'_>, base: &str, out: &Path) -> Result<ExportStatus, ExportCommandError> {
+    let (args, basis) = task;
     let client = BulkClient::new(base, credential(args)?, client_settings(args), SystemTimer)?;
-    let options = options_with_since(args)?;
+    let options = options_with_since(task)?;
     prepare_output_dir(out, args.overwrite)?;
     let folder = ExportFolder::create(out, true)?;
     let run = Run {
         folder: &folder,
         source: base,
-        since_file: args.since_file.as_deref(),
+        since_file: since_file(args, basis),
         until: args.options.until.as_deref(),
         started: Instant::now(),
         style: args.into(),
@@ -400,7 +437,7 @@ async fn export_from_server(args: &ExportArgs, base: &str, out: &Path) -> Result
     if !args.quiet {
         print_line(&format!("status URL: {status_url}"));
     }
-    folder.record_export(&saved_export(args, base, &status_url))?;
+    folder.record_export(&saved_export(task, base, &status_url))?;
     run.run_to_the_end(&client, &status_url).await
 }
 
@@ -421,8 +458,9 @@ async fn resume_export(args: &ExportArgs, out: &Path) -> Result<ExportStatus, Ex
         print_line(&format!("continuing the export with the status URL {status_url}"));
     }
     let since_file = args.since_file.as_deref().or(saved.since_file.as_deref());
-    if let Some(path) = since_file {
-        check_since_file(path, out)?;
+    let since_file = since_file.map(|path| SinceFile::new(path, saved.basis.clone()));
+    if let Some(file) = &since_file {
+        file.check(out)?;
     }
     let (source, started, style) = (saved.base.as_str(), Instant::now(), args.into());
     let run = Run { folder: &folder, source, since_file, until: None, started, style, own_server: None };
@@ -463,7 +501,7 @@ fn client_settings(args: &ExportArgs) -> ClientSettings {
 }
 
 /// Returns the record of an accepted export. The path of the key is absolute, because the export may be continued elsewhere.
-fn saved_export(args: &ExportArgs, base: &str, status_url: &Url) -> SavedExport {
+fn saved_export((args, basis): ExportTask<'_>, base: &str, status_url: &Url) -> SavedExport {
     let options = &args.login.credential.key;
     let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
     SavedExport {
@@ -475,6 +513,7 @@ fn saved_export(args: &ExportArgs, base: &str, status_url: &Url) -> SavedExport 
         token_origins: args.login.token_origins.iter().map(Url::to_string).collect(),
         has_token: args.login.credential.has_unstored_secret(),
         since_file: args.since_file.as_ref().map(absolute),
+        basis: basis.clone(),
         ..SavedExport::new(base.to_owned(), status_url.to_string())
     }
 }
@@ -488,16 +527,17 @@ fn prepare_output_dir(out: &Path, overwrite: bool) -> Result<(), ExportCommandEr
 /// Fails if the output directory exists, is not empty and must not be overwritten. Changes nothing.
 fn check_output_dir(out: &Path, overwrite: bool) -> Result<(), ExportCommandError> {
     let unusable = |cause| ExportCommandError::Out { path: out.to_owned(), cause };
-    match EarlierExport::read(out) {
-        Ok(_) => {}
+    let earlier = match EarlierExport::read(out, ExportFolder::unfinished_files(out)) {
+        Ok(earlier) => earlier,
         Err(error) if error.kind() == io::ErrorKind::InvalidData && overwrite => {
-            return Err(ExportCommandError::ForeignManifest(out.to_owned()));
+            return Err(ExportCommandError::ForeignFile(out.join(MANIFEST_FILE)));
         }
         Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(ExportCommandError::NotEmpty(out.to_owned())),
         Err(cause) => return Err(unusable(cause)),
-    }
+    };
     if overwrite {
-        return Ok(());
+        let foreign = earlier.foreign_file(out).map_err(unusable)?;
+        return foreign.map_or(Ok(()), |file| Err(ExportCommandError::ForeignFile(out.join(file))));
     }
     if ExportFolder::holds_unfinished(out) {
         return Err(ExportCommandError::Unfinished(out.to_owned()));
@@ -541,18 +581,26 @@ fn local_server_parameters(options: &ExportOptions) -> Vec<(&'static str, String
     parameters
 }
 
+/// Returns the time of `--since`, or that in the file of `--since-file`.
+fn requested_since((args, basis): ExportTask<'_>) -> Result<Option<String>, SinceFileError> {
+    let Some(file) = since_file(args, basis) else { return Ok(args.options.since.clone()) };
+    Ok(file.read()?.map(|saved| saved.time))
+}
+
 /// Returns the parameters of the export, with the time in the file of `--since-file`.
-fn options_with_since(args: &ExportArgs) -> Result<Cow<'_, ExportOptions>, SinceFileError> {
-    let Some(path) = &args.since_file else { return Ok(Cow::Borrowed(&args.options)) };
-    let since = read_since(path)?;
+fn options_with_since((args, basis): ExportTask<'_>) -> Result<Cow<'_, ExportOptions>, SinceFileError> {
+    let Some(file) = since_file(args, basis) else { return Ok(Cow::Borrowed(&args.options)) };
+    let (saved, shown) = (file.read()?, file.path().display());
     if !args.quiet {
-        let shown = path.display();
-        print_line(&match &since {
-            Some(since) => format!("exporting what changed after {since}, the time in {shown}"),
+        print_line(&match &saved {
+            Some(SavedTime { time, .. }) => format!("exporting what changed after {time}, the time in {shown}"),
             None => format!("exporting everything, because {shown} does not exist yet"),
         });
     }
-    Ok(Cow::Owned(ExportOptions { since, ..args.options.clone() }))
+    if saved.as_ref().is_some_and(|saved| !saved.has_basis) {
+        print_line(&format!("attention: {shown} does not say of which export its time is, so it is taken for a time of this one"));
+    }
+    Ok(Cow::Owned(ExportOptions { since: saved.map(|saved| saved.time), ..args.options.clone() }))
 }
 
 /// The output of an export.
@@ -575,7 +623,7 @@ struct Run<'a> {
     folder: &'a ExportFolder,
     /// The directory or the base URL that is exported.
     source: &'a str,
-    since_file: Option<&'a Path>,
+    since_file: Option<SinceFile>,
     /// The `_until` of the request. `None` also if only the manifest can say it.
     until: Option<&'a str>,
     started: Instant,
@@ -619,7 +667,14 @@ impl Run<'_> {
                 "the server's transactionTime {time} is in the future: an export with that --since skips what changes until then"
             );
         }
+        let configuration = manifest.configuration_digest();
+        let since_file = self.since_file.as_ref().map(|file| file.with_configuration(configuration));
+        if let Some(Err(error)) = since_file.as_ref().map(SinceFile::read) {
+            self.delete_on_server(client, status_url).await;
+            return Err(error.into());
+        }
         self.remove_earlier_files()?;
+        self.folder.record_files(&named_files(&manifest))?;
         let downloads = DownloadProgress::new(&manifest, self.style.is_quiet);
         let files = client.download_missing(&manifest, Some(status_url), self.folder, |bytes| downloads.add(bytes)).await;
         downloads.finish();
@@ -636,9 +691,7 @@ impl Run<'_> {
             written.request = written.request.map(|request| server.request_of_user(&request));
         }
         self.write_manifest(&written)?;
-        if let Err(error) = client.delete(status_url).await {
-            tracing::warn!(error = %error_chain(&error), url = %shown_url(status_url), "the export could not be deleted on the server");
-        }
+        self.delete_on_server(client, status_url).await;
         let report = Report {
             manifest: &manifest,
             files: &files,
@@ -650,30 +703,43 @@ impl Run<'_> {
             total_time,
         };
         self.print(&report, &written);
-        match self.since_file {
-            Some(path) if is_ahead => {
-                print_line(&format!("attention: {} is not written, because the time of the export is in the future", path.display()));
+        match &since_file {
+            Some(file) if is_ahead => {
+                let shown = file.path().display();
+                print_line(&format!("attention: {shown} is not written, because the time of the export is in the future"));
             }
-            Some(_) | None => self.record_time(&report.next_since(), &outcomes)?,
+            Some(file) => record_time(file, &report.next_since(), &outcomes)?,
+            None => {}
         }
         let has_errors = outcomes.count(OutcomeSeverity::Error) > 0;
         Ok(if has_errors { ExportStatus::WithErrors } else { ExportStatus::Complete })
     }
 
-    /// Removes the files of the export that `manifest.json` names. It can only be an earlier one, because that of this export is written
-    /// last. Nothing is removed before the new export is complete on the server.
-    fn remove_earlier_files(&self) -> Result<(), ClientError> {
+    /// Deletes the export on the server.
+    async fn delete_on_server(&self, client: &BulkClient, status_url: &Url) {
+        if let Err(error) = client.delete(status_url).await {
+            tracing::warn!(error = %error_chain(&error), url = %shown_url(status_url), "the export could not be deleted on the server");
+        }
+    }
+
+    /// Removes the files of the export that `manifest.json` names, and those of exports before this one that have not ended. The manifest
+    /// can only be an earlier one, because that of this export is written last. Nothing is removed before the new export is complete on the
+    /// server.
+    fn remove_earlier_files(&self) -> Result<(), ExportCommandError> {
         let out = self.folder.out();
-        let removed = EarlierExport::read(out).map_err(|cause| (out.join(MANIFEST_FILE), cause)).and_then(|earlier| earlier.remove(out));
-        removed.map_err(|(path, cause)| ClientError::Write { path, cause })
+        let earlier = EarlierExport::read(out, self.folder.earlier_files()).map_err(|cause| (out.join(MANIFEST_FILE), cause));
+        let removed = earlier.and_then(|earlier| earlier.remove(out));
+        removed.map_err(|(path, cause)| ClientError::Write { path, cause })?;
+        Ok(self.folder.forget_earlier_files()?)
     }
 
     /// Writes `manifest.json`, after all files that it names.
-    fn write_manifest(&self, manifest: &OutManifest) -> Result<(), ClientError> {
+    fn write_manifest(&self, manifest: &OutManifest) -> Result<(), ExportCommandError> {
         let text = serde_json::to_vec_pretty(manifest).map_err(io::Error::from);
         let written =
             text.map_err(|cause| (self.folder.path(MANIFEST_FILE), cause)).and_then(|text| self.folder.write_file(MANIFEST_FILE, &text));
-        written.map_err(|(path, cause)| ClientError::Write { path, cause })
+        written.map_err(|(path, cause)| ClientError::Write { path, cause })?;
+        Ok(self.folder.forget_files()?)
     }
 
     /// Prints the result to standard output and remarks to standard error.
@@ -690,25 +756,24 @@ impl Run<'_> {
             print_line(&if self.own_server.is_some() { in_command_words(&remark) } else { remark });
         }
     }
+}
 
-    /// Writes the time of the export to the file of `--since-file`, unless a later export may have without a repair what is missing. A
-    /// schedule has the same rule: a line that nobody repairs must not stop the increments.
-    fn record_time(&self, time: &str, outcomes: &Outcomes) -> Result<(), SinceFileError> {
-        let Some(path) = self.since_file else { return Ok(()) };
-        let shown = path.display();
-        if outcomes.has_temporary_error() {
-            print_line(&format!(
-                "attention: {shown} keeps its time, because the server reports errors that may pass; the next export starts there again"
-            ));
-            return Ok(());
-        }
-        write_since(path, time)?;
-        if outcomes.count(OutcomeSeverity::Error) > 0 {
-            print_line(&format!(
-                "attention: {shown} has the time of this export all the same. After a repair, give the repaired resources a new \
-                 meta.lastUpdated, or delete {shown} to export everything once"
-            ));
-        }
-        Ok(())
+/// Writes the time of the export to the file of `--since-file`, unless a later export may have without a repair what is missing. A schedule
+/// has the same rule: a line that nobody repairs must not stop the increments.
+fn record_time(file: &SinceFile, time: &str, outcomes: &Outcomes) -> Result<(), SinceFileError> {
+    let shown = file.path().display();
+    if outcomes.has_temporary_error() {
+        print_line(&format!(
+            "attention: {shown} keeps its time, because the server reports errors that may pass; the next export starts there again"
+        ));
+        return Ok(());
     }
+    file.write(time)?;
+    if outcomes.count(OutcomeSeverity::Error) > 0 {
+        print_line(&format!(
+            "attention: {shown} has the time of this export all the same. After a repair, give the repaired resources a new \
+             meta.lastUpdated, or delete {shown} to export everything once"
+        ));
+    }
+    Ok(())
 }

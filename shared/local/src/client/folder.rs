@@ -1,8 +1,8 @@
 //! The output directory of an export from a server, and the folder in it that makes the export resumable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use crate::client::file_names::NamedFile;
+use crate::client::increment_basis::IncrementBasis;
 use crate::stores::private::{create_private_folder, private_file_options};
 
 /// Name of the folder that makes an export resumable. Lakes skip it, because it begins with a dot.
@@ -63,6 +64,9 @@ pub(crate) struct SavedExport {
     /// The file of `--since-file`.
     #[serde(default)]
     pub(crate) since_file: Option<PathBuf>,
+    /// The parts of the export on which its increments depend.
+    #[serde(default)]
+    pub(crate) basis: IncrementBasis,
 }
 
 impl SavedExport {
@@ -80,6 +84,7 @@ impl SavedExport {
             token_origins: Vec::new(),
             has_token: false,
             since_file: None,
+            basis: IncrementBasis::default(),
         }
     }
 }
@@ -111,8 +116,14 @@ impl ExportFolder {
     /// Prepares the directory for a new export.
     pub(crate) fn create(out: &Path, is_resumable: bool) -> Result<Self, FolderError> {
         let folder = Self::lock(out, is_resumable)?;
+        let earlier = Self::unfinished_files(out);
+        if !earlier.is_empty() {
+            folder
+                .write_names(EARLIER_NAMES_FILE, earlier.iter().map(String::as_str))
+                .map_err(|cause| folder.unwritable(EARLIER_NAMES_FILE, cause))?;
+        }
         // An earlier export is not continued.
-        for name in [JOB_FILE, FILES_FILE] {
+        for name in [JOB_FILE, FILES_FILE, NAMES_FILE] {
             match fs::remove_file(folder.state.join(name)) {
                 Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(folder.unwritable(name, cause)),
                 Ok(()) | Err(_) => {}
@@ -192,6 +203,52 @@ impl ExportFolder {
         records.map(|record| (record.key.clone(), record)).collect()
     }
 
+    /// Records the names of the files that are about to be written. They are known to be of an export, even if it does not end.
+    pub(crate) fn record_files(&self, files: &[NamedFile]) -> Result<(), FolderError> {
+        let names = files.iter().map(|file| file.name.as_str());
+        self.write_names(NAMES_FILE, names).map_err(|cause| self.unwritable(NAMES_FILE, cause))
+    }
+
+    /// Returns the names of the files of exports that have not ended.
+    pub(crate) fn unfinished_files(out: &Path) -> BTreeSet<String> {
+        let state = out.join(STATE_FOLDER);
+        [EARLIER_NAMES_FILE, NAMES_FILE].into_iter().flat_map(|name| read_names(&state.join(name))).collect()
+    }
+
+    /// Returns the names of the files of exports before this one that have not ended.
+    pub(crate) fn earlier_files(&self) -> BTreeSet<String> {
+        read_names(&self.state.join(EARLIER_NAMES_FILE))
+    }
+
+    /// Forgets the files of earlier exports, which are removed.
+    pub(crate) fn forget_earlier_files(&self) -> Result<(), FolderError> {
+        self.forget(EARLIER_NAMES_FILE)
+    }
+
+    /// Forgets the names of the files of this export, which `manifest.json` has from now on.
+    pub(crate) fn forget_files(&self) -> Result<(), FolderError> {
+        self.forget(NAMES_FILE)
+    }
+
+    /// Removes a file with names, if it exists.
+    fn forget(&self, name: &str) -> Result<(), FolderError> {
+        match fs::remove_file(self.state.join(name)) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(self.unwritable(name, cause)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Writes a file with one name a line.
+    fn write_names<'a>(&self, name: &str, names: impl Iterator<Item = &'a str>) -> io::Result<()> {
+        let mut file = BufWriter::new(NamedTempFile::new_in(&self.state)?);
+        for line in names {
+            writeln!(file, "{line}")?;
+        }
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.as_file().sync_all()?;
+        file.persist(self.state.join(name)).map(drop).map_err(|error| error.error)
+    }
+
     /// Returns the path of a local file.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.out.join(name)
@@ -234,11 +291,23 @@ impl ExportFolder {
         &self.out
     }
 
-    /// Removes what made the export resumable, after its end.
+    /// Removes what made the export resumable, after its end. The names of files that no manifest has stay, so that a later export may
+    /// replace these files.
     pub(crate) fn finish(&self) {
-        if let Err(error) = fs::remove_dir_all(&self.state) {
+        let mut kept = Self::unfinished_files(&self.out);
+        kept.retain(|name| self.path(name).exists());
+        if let Err(error) = fs::remove_dir_all(&self.state).and_then(|()| self.keep_names(&kept)) {
             tracing::warn!(error = &error as &dyn std::error::Error, "the folder {STATE_FOLDER} cannot be removed");
         }
+    }
+
+    /// Creates the folder again for names alone, if there are any.
+    fn keep_names(&self, names: &BTreeSet<String>) -> io::Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        create_private_folder(&self.state)?;
+        self.write_names(EARLIER_NAMES_FILE, names.iter().map(String::as_str))
     }
 
     /// Returns the error for a file of the state folder that cannot be written.
@@ -253,8 +322,20 @@ const JOB_FILE: &str = "export.json";
 /// The files that were downloaded and checked, one a line.
 const FILES_FILE: &str = "files.ndjson";
 
+/// The names of the files of the export, one a line, before they are written.
+const NAMES_FILE: &str = "names";
+
+/// The names of files of earlier exports that have not ended. They are still in the output directory.
+const EARLIER_NAMES_FILE: &str = "earlier-names";
+
 /// Files that are not complete.
 const PARTIAL_FOLDER: &str = "partial";
+
+/// Reads a file with one name a line. A file that does not exist has none. An exported file that is itself gzip has a longer name.
+fn read_names(path: &Path) -> BTreeSet<String> {
+    let names = fs::read_to_string(path).unwrap_or_default();
+    names.lines().flat_map(|name| [name.to_owned(), format!("{name}.gz")]).collect()
+}
 
 impl FileRecord {
     /// Returns true if the record is of this entry of the manifest.
@@ -268,4 +349,36 @@ fn hash_entry(file: &NamedFile) -> String {
     let url = file.file.url.split(['?', '#']).next().unwrap_or_default();
     let text = format!("{:?}\n{:?}\n{:?}\n{url}", file.list, file.file.resource_type, file.file.count);
     hex::encode(digest(&SHA256, text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::file_names::FileList;
+    use crate::client::manifest::ManifestFile;
+
+    /// Returns a file of a manifest with this local name.
+    fn named(name: &str) -> NamedFile {
+        let file = ManifestFile { resource_type: None, url: String::new(), count: None, size: None, checksum: None };
+        NamedFile { name: name.to_owned(), list: FileList::Output, file }
+    }
+
+    #[test]
+    fn the_files_of_an_export_that_has_not_ended_are_known_until_a_manifest_names_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path();
+        let export = ExportFolder::create(out, false).unwrap();
+        export.record_files(&[named("Patient-1.ndjson"), named("Patient-2.ndjson")]).unwrap();
+        fs::write(out.join("Patient-1.ndjson"), "{}").unwrap();
+        export.finish();
+        drop(export);
+        let export = ExportFolder::create(out, false).unwrap();
+        assert!(export.earlier_files().contains("Patient-1.ndjson") && !export.earlier_files().contains("Patient-2.ndjson"));
+        export.forget_earlier_files().unwrap();
+        export.record_files(&[named("Patient-1.ndjson")]).unwrap();
+        assert!(export.earlier_files().is_empty(), "the files of this export are not earlier ones");
+        export.forget_files().unwrap();
+        export.finish();
+        assert!(!out.join(STATE_FOLDER).exists() && out.join("Patient-1.ndjson").exists());
+    }
 }

@@ -15,8 +15,8 @@ use crate::client::bulk::ClientError;
 /// Name of a configuration whose file has a name that no request may have.
 const DEFAULT_CONFIG_NAME: &str = "config.json";
 
-/// The parameters of a kick-off, and the options that set them.
-const OPTIONS: [(&str, &str); 10] = [
+/// The parameters of a kick-off and the settings of a server, and the options that set them.
+const OPTIONS: [(&str, &str); 11] = [
     ("_type", "--type"),
     ("_typeFilter", "--type-filter"),
     ("_elements", "--elements"),
@@ -27,10 +27,12 @@ const OPTIONS: [(&str, &str); 10] = [
     ("_outputFormat", "--output-format"),
     ("_container", "--container"),
     ("_anonymizationConfig", "--anonymization-config"),
+    ("HEADRACE_LAKE_WATERMARK", "--lake-watermark"),
 ];
 
 /// Phrases for a client that asks an operator, and those for a user who decides. Remarks about a configuration get a line each.
-const PHRASES: [(&str, &str); 5] = [
+const PHRASES: [(&str, &str); 6] = [
+    (" (--lake-watermark, on AWS LakeWatermark)", ""),
     ("; correct it, or have the remarks accepted by name: ", "\nCorrect it, or accept the remarks: --accept-remarks "),
     (": error [", ":\n  error ["),
     ("; error [", "\n  error ["),
@@ -136,6 +138,8 @@ mod tests {
             ("`_until` is not later than _since: send a later _until", "`--until` is not later than --since: send a later --until"),
             ("_typeFilter: Patient?_id=_types", "--type-filter: Patient?_id=_types"),
             ("organizeOutputBy=Encounter, größer", "--organize-by=Encounter, größer"),
+            ("or set HEADRACE_LAKE_WATERMARK to now", "or set --lake-watermark to now"),
+            ("with --lake-watermark (HEADRACE_LAKE_WATERMARK, on AWS LakeWatermark): object", "with --lake-watermark: object"),
             ("", ""),
         ] {
             assert_eq!(in_command_words(text), expected);

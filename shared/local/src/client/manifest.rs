@@ -158,10 +158,15 @@ impl Manifest {
         let text = |name: &str| self.extension.get("urn:headrace:watermark").and_then(|entry| entry.get(name)?.as_str());
         match text("rule") {
             Some("object") => " (the lake is complete up to then, as its _headrace/watermark.json says)".to_owned(),
-            Some("delay") => " (the lake is complete up to then, as the delay in LakeWatermark says)".to_owned(),
-            Some("arrival") => " (includes what arrives later, as LakeWatermark is arrival)".to_owned(),
+            Some("delay") => " (the lake is complete up to then, as the server's watermark, a delay, says)".to_owned(),
+            Some("arrival") => " (includes what arrives later, as the server's watermark is arrival)".to_owned(),
             Some(_) | None => String::new(),
         }
+    }
+
+    /// Returns the SHA-256 of the anonymization configuration, if the server is Headrace and the export was de-identified.
+    pub(crate) fn configuration_digest(&self) -> Option<&str> {
+        self.extension.get("urn:headrace:anonymization-config")?.get("sha256")?.as_str()
     }
 
     /// Returns true if the time of the export is later than `now` and than the server's own clock, by more than clocks differ. The next

@@ -83,7 +83,7 @@ pub async fn run_events(args: &EventsArgs) -> Result<(), EventsCommandError> {
 fn describe_replay(replayed: u64, pending: u64, next_at: Option<Millis>) -> String {
     let pending = next_at.map(|next_at| {
         let events = counted(pending, "event is", "events are");
-        format!("{events} still being retried without a replay, next at {next_at}\n")
+        format!("{events} still being retried, and left alone; next at {next_at}\n")
     });
     match (replayed, pending) {
         (0, None) => "no event waits for a replay: all are delivered\n".to_owned(),
@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn a_replay_says_what_is_retried_without_it() {
         let next_at = Some(Millis(1_769_846_400_000));
-        let retried = "5 events are still being retried without a replay, next at 2026-01-31T08:00:00.000Z\n";
+        let retried = "5 events are still being retried, and left alone; next at 2026-01-31T08:00:00.000Z\n";
         assert_eq!(describe_replay(0, 5, next_at), retried);
         assert_eq!(describe_replay(1, 5, next_at), format!("1 event is delivered again at the next check\n{retried}"));
         assert_eq!(describe_replay(2, 0, None), "2 events are delivered again at the next check\n");

@@ -38,7 +38,10 @@ pub enum JobsCommandError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// No server listens at the base URL.
-    #[error("no server answers at {url}: start one with `headrace serve`, or give the base URL of another with --url")]
+    #[error(
+        "no server answers at {url}: start the one whose exports are meant with `headrace serve LAKE --state DIR`, or give the base URL of another with \
+         --url. An export of a directory (`headrace export`) ends with its command, and OUT/manifest.json says what it has written"
+    )]
     NoServer {
         /// The base URL.
         url: String,
@@ -170,10 +173,22 @@ async fn list_jobs(args: &ListJobsArgs) -> Result<(), JobsCommandError> {
         return print_json(&exports.iter().map(view::to_json).collect::<Vec<_>>());
     }
     print_result(&view::format_list(&exports, terminal_columns()));
+    if exports.is_empty() && !args.open {
+        print_line(&no_exports_hint(&server.base));
+    }
     if has_more {
         print_line(&format!("only the newest {limit} are listed; list more with --limit"));
     }
     Ok(())
+}
+
+/// Returns what to do if a server has no exports, and some are expected.
+fn no_exports_hint(base: &str) -> String {
+    format!(
+        "{base} has no exports of this client, or they have expired. Others are in another state folder (`headrace serve LAKE --state DIR`), on another \
+         server (--url), or of another client. An export of a directory (`headrace export`) ends with its command, and OUT/manifest.json says what it \
+         has written"
+    )
 }
 
 /// Reads a price table.

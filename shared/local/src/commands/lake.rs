@@ -3,6 +3,7 @@
 mod add;
 mod check;
 mod compact;
+mod late_changes;
 mod progress;
 
 use headrace_core::ports::Clock as _;

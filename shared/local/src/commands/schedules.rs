@@ -14,11 +14,12 @@ use headrace_core::schedule::{InvalidTiming, Schedule, ScheduleDefinition, Sched
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::schedule_key::{ScheduleKey, ScheduleName};
-use headrace_edge::config::{ConfigError, parse_accepted_remarks, parse_fhir_version};
+use headrace_edge::config::{parse_accepted_remarks, parse_fhir_version};
 use headrace_edge::system::{SystemClock, random_id};
 
 use crate::cli::{
-    AddScheduleArgs, ChangeScheduleArgs, RegistryLocation, ScheduleServerOptions, SchedulesArgs, SchedulesCommand, non_empty,
+    AddScheduleArgs, ChangeScheduleArgs, OptionError, RegistryLocation, ScheduleServerOptions, SchedulesArgs, SchedulesCommand,
+    parse_option,
 };
 use crate::client::local_export::in_command_words;
 use crate::commands::job_table::{JobTableError, open_existing_job_table, open_job_table};
@@ -41,9 +42,9 @@ pub enum SchedulesCommandError {
     /// The webhook is invalid.
     #[error(transparent)]
     Webhook(#[from] WebhookError),
-    /// A setting is invalid.
+    /// The value of an option is invalid.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Option(#[from] OptionError),
     /// The schedule exists.
     #[error("there is a schedule `{0}`; `headrace schedules show` shows it, `headrace schedules change` changes it")]
     Exists(ScheduleName),
@@ -173,17 +174,17 @@ pub async fn run_schedules(args: &SchedulesArgs) -> Result<(), SchedulesCommandE
 /// Adds a schedule. Returns the text to print.
 async fn add_schedule(add: &AddScheduleArgs, now: Millis) -> Result<String, SchedulesCommandError> {
     let definition = ScheduleDefinition {
-        client: add.client.clone(),
-        timing: Timing::parse(&add.every, add.zone.as_deref(), now)?,
-        level: (&add.options.level()).into(),
-        parameters: add.options.parameters().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-        is_lenient: add.options.lenient,
-        is_incremental: add.incremental,
-        keep: add.keep,
+        client: add.settings.client.clone(),
+        timing: Timing::parse(&add.every, add.settings.zone.as_deref(), now)?,
+        level: (&add.settings.options.level()).into(),
+        parameters: add.settings.options.parameters().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        is_lenient: add.settings.options.lenient,
+        is_incremental: add.settings.incremental,
+        keep: add.settings.keep,
         created_at: now,
     };
     let store = open_job_table(&add.registry).await?;
-    let unchecked = check_kick_off((&add.registry, &add.server), &definition, &store, now).await?;
+    let unchecked = check_kick_off((&add.registry, &add.settings.server), &definition, &store, now).await?;
     let key = ScheduleKey { name: add.name.clone(), id: random_id()? };
     let schedule = Schedule { key, definition, state: ScheduleState::new(now), complete_run: None, revision: 1 };
     if !store.put_schedule(&schedule, None).await? {
@@ -221,7 +222,7 @@ async fn change_schedule(change: &ChangeScheduleArgs, now: Millis) -> Result<Str
         return Err(SchedulesCommandError::ConcurrentChange(change.name.clone()));
     }
     let definition = change::changed_definition(change, &schedule.definition, now)?;
-    let unchecked = check_kick_off((&change.registry, &change.server), &definition, &store, now).await?;
+    let unchecked = check_kick_off((&change.registry, &change.settings.server), &definition, &store, now).await?;
     if definition == schedule.definition {
         return Ok(format!("`{}` is like that already; {}\n", change.name, view::format_next(&schedule)));
     }
@@ -252,8 +253,8 @@ async fn check_kick_off(
         }
         None => Permissions::default(),
     };
-    let version = non_empty(&server.fhir_version).map(parse_fhir_version).transpose()?.unwrap_or_default();
-    let accepted_remarks = non_empty(&server.accept_remarks).map(parse_accepted_remarks).transpose()?.unwrap_or_default();
+    let version = parse_option(&server.fhir_version, parse_fhir_version)?.unwrap_or_default();
+    let accepted_remarks = parse_option(&server.accept_remarks, parse_accepted_remarks)?.unwrap_or_default();
     let policy = ExportPolicy { version, accepted_remarks, ..ExportPolicy::default() };
     // The files of a deployment are in its bucket, which its job table does not name.
     let output = registry.table.is_none().then(|| DirectoryOutputStore::open(registry.state.join(FILES_FOLDER)));

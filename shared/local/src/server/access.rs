@@ -4,11 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use headrace_core::ports::Clock as _;
 use headrace_core::vocab::setting::Setting;
-use headrace_edge::config::{ConfigError, IdentityProviderSettings, parse_https_url};
+use headrace_edge::config::{IdentityProviderSettings, parse_https_url};
 use headrace_edge::system::SystemClock;
 use reqwest::Url;
 
-use crate::cli::{AccessMode, ServeArgs, non_empty};
+use crate::cli::{AccessMode, OptionError, ServeArgs, non_empty, parse_option};
 use crate::server::service::ServerAccess;
 use crate::server::state::{KEYS_FOLDER, StateError};
 use crate::server::state_access::{had_access_control, record_access_control};
@@ -36,9 +36,9 @@ pub enum AccessError {
     /// An option that `external` requires is missing.
     #[error("--access external requires --{0}")]
     MissingOption(&'static str),
-    /// A setting is invalid.
+    /// The value of an option is invalid.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Option(#[from] OptionError),
     /// The state folder cannot be opened.
     #[error(transparent)]
     State(#[from] StateError),
@@ -88,9 +88,9 @@ fn identity_provider(args: &ServeArgs) -> Result<IdentityProviderSettings, Acces
     Ok(IdentityProviderSettings {
         issuer: required(&options.issuer, "issuer")?.to_owned(),
         audience: required(&options.audience, "audience")?.to_owned(),
-        jwks_url: parse_https_url(Setting::JwksUrl, required(&options.jwks_url, "jwks-url")?)?,
+        jwks_url: parse_https_url(Setting::JwksUrl, required(&options.jwks_url, "jwks-url")?).map_err(OptionError::from)?,
         scope_claim: options.scope_claim.clone(),
-        token_url: non_empty(&options.token_url).map(|url| parse_https_url(Setting::TokenUrl, url)).transpose()?,
+        token_url: parse_option(&options.token_url, |url| parse_https_url(Setting::TokenUrl, url))?,
         version: args.service.settings()?.policy.version,
     })
 }
@@ -308,7 +308,7 @@ mod tests {
             }
         }
         let plain = [&EXTERNAL[..3], &["--jwks-url=http://login.example/realm/jwks"]].concat();
-        assert!(matches!(folder.resolve(&plain).await, Err(AccessError::Config(_))), "keys without TLS could be replaced on the network");
+        assert!(matches!(folder.resolve(&plain).await, Err(AccessError::Option(_))), "keys without TLS could be replaced on the network");
         let Ok(ServerAccess::External(settings)) = folder.resolve(&EXTERNAL).await else { panic!("rejected") };
         assert_eq!((settings.issuer.as_str(), settings.audience.as_str()), ("https://login.example/realm", "https://fhir.example.org/r4"));
         assert!(!folder.state().join(KEYS_FOLDER).exists(), "external tokens need no signing key");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use headrace_core::ports::AccessStore as _;
 
-use crate::cli::ServeArgs;
+use crate::cli::{OptionError, ServeArgs};
 use crate::server::access::{AccessError, resolve_access};
 use crate::server::http::{self, ConnectionLimits, ServerLimits};
 use crate::server::listen::{listen_on, raise_file_handle_limit};
@@ -31,9 +31,9 @@ pub enum ServeCommandError {
         #[source]
         cause: io::Error,
     },
-    /// A setting is invalid.
+    /// The value of an option is invalid.
     #[error(transparent)]
-    Config(#[from] headrace_edge::config::ConfigError),
+    Option(#[from] OptionError),
     /// The webhook cannot be used.
     #[error(transparent)]
     Webhook(#[from] WebhookOptionError),

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use bytes::{Buf as _, Bytes};
 use futures_util::StreamExt as _;
-use headrace_aws::{LakeCopy, S3Lake, S3LakeWriter};
+use headrace_aws::{S3Lake, S3LakeWriter};
 use headrace_core::job::task::Pin;
-use headrace_core::ports::{ByteStream, ResourceSource as _};
+use headrace_core::ports::{ByteStream, CopyOutcome, ResourceSource as _};
 use headrace_core::vocab::error::BoxError;
-use headrace_lake::writing::{BUCKET_ERROR, CopyOutcome, LakeBucket};
+use headrace_lake::writing::{BUCKET_ERROR, LakeBucket};
 use tokio::runtime::Handle;
 
 /// A lake in S3 whose calls block.
@@ -64,11 +64,7 @@ impl LakeBucket for BlockingLakeBucket {
     }
 
     fn copy(&self, from: &str, to: &str) -> io::Result<CopyOutcome> {
-        Ok(match self.call(self.writer.copy(from, to))? {
-            LakeCopy::Copied => CopyOutcome::Copied,
-            LakeCopy::Occupied => CopyOutcome::Occupied,
-            LakeCopy::Missing => CopyOutcome::Missing,
-        })
+        self.call(self.writer.copy(from, to))
     }
 
     fn remove(&self, objects: &[String]) -> io::Result<()> {

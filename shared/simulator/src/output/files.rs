@@ -74,7 +74,7 @@ pub(super) fn weight(kind: OutputKind, scale: Scale) -> u64 {
         | OutputKind::UnreportedDeletions
         | OutputKind::PatientPages
         | OutputKind::SyncRecords
-        | OutputKind::SyncIds
+        | OutputKind::SyncProgress
         | OutputKind::Bucket(_) => scale.bytes,
         OutputKind::VersionRecords
         | OutputKind::MergedVersionRecords

@@ -58,7 +58,7 @@ impl FhirServer {
             path => match path.split_once('/') {
                 None => state.search(path, query),
                 Some((kind, "_history")) if state.behavior.has_history => state.history(kind, None, &Query::parse(query)),
-                Some((kind, rest)) if state.behavior.has_history && rest.ends_with("/_history") => {
+                Some((kind, rest)) if state.behavior.has_history && state.behavior.has_instance_history && rest.ends_with("/_history") => {
                     state.history(kind, rest.strip_suffix("/_history"), &Query::parse(query))
                 }
                 Some((kind, id)) => state.read(kind, id),
@@ -225,6 +225,10 @@ impl State {
         };
         if let Some(id) = id.filter(|_| self.behavior.hostile_behavior == Some(HostileBehavior::LoopingHistory)) {
             return self.bundle("history", &[], Some(format!("{}/{kind}/{id}/_history?page=0", self.link_base())));
+        }
+        if query.get("page").is_some() && self.expiring_history_links > 0 {
+            self.expiring_history_links -= 1;
+            return rejection(410, "not-found", "the link has expired");
         }
         let since = query.get("_since").and_then(millis).unwrap_or(Millis(0));
         let until = query.get("_until").and_then(|text| text.parse().ok().map(Millis)).unwrap_or((self.now)());

@@ -71,7 +71,7 @@ pub(super) async fn run_merge_records_task(
             | OutputKind::UnreportedDeletions
             | OutputKind::PatientPages
             | OutputKind::SyncRecords
-            | OutputKind::SyncIds
+            | OutputKind::SyncProgress
             | OutputKind::Bucket(_)) => {
                 return Err(StoreError::Unreadable { store: "the job table", detail: format!("a merge of {other:?}") }.into());
             }

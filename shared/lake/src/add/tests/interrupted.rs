@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::writing::{FaultPoint, unfinished_runs};
+use crate::writing::{FaultPoint, lock_watermark, unfinished_runs};
 
 /// Adds the input in a process that stops after a number of changes to the file system. Returns true if it did not stop.
 fn add_until(folder: &Folder, changes: u64) -> bool {
@@ -70,4 +70,29 @@ fn one_process_writes_a_lake_at_a_time() {
     assert!(matches!(folder.add(), Err(AddError::Write(WriteError::Locked(_)))));
     drop(lock);
     assert!(folder.add().is_ok());
+}
+
+#[test]
+fn a_watermark_that_a_synchronization_moves_meanwhile_is_not_overwritten() {
+    let folder = Folder::new();
+    folder.write("a.json", br#"{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"p"}}]}"#);
+    let settings = AddSettings { complete_up_to: Some(Millis(1_700_000_000_000)), ..folder.settings() };
+    let watermark = folder.lake().join("_headrace/watermark.json");
+    let lock = lock_watermark(&watermark).unwrap();
+    let moved = r#"{"completeUpTo":"2026-11-29T10:00:00Z","origin":"https://h/fhir"}"#;
+    let report = std::thread::scope(|scope| {
+        let addition = scope.spawn(|| folder.add_with(&settings).unwrap());
+        let files = || WalkDir::new(folder.lake().join("_headrace/staging")).into_iter().filter_map(Result::ok);
+        let is_staged = || files().any(|entry| entry.file_name() == "receipt");
+        while !is_staged() {
+            std::thread::yield_now();
+        }
+        (0..200_000).for_each(|_| std::thread::yield_now());
+        assert!(!addition.is_finished() && folder.objects().is_empty(), "the addition waits");
+        fs::write(&watermark, moved).unwrap();
+        drop(lock);
+        addition.join().unwrap()
+    });
+    assert!(matches!(report.watermarks.as_slice(), [(_, WatermarkChange::KeptLater(_))]), "{report:?}");
+    assert_eq!(fs::read_to_string(&watermark).unwrap(), moved);
 }

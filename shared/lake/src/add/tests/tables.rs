@@ -77,6 +77,17 @@ fn the_current_version_of_each_resource_is_added_and_deletions_are() {
 }
 
 #[test]
+fn an_item_at_or_before_the_watermark_is_counted_unless_the_lake_has_it() {
+    let folder = Folder::new();
+    write_table(&folder, &[vec![full(item("a", 1, "AVAILABLE", &json!({})))]]);
+    assert!(folder.add().unwrap().late.is_empty());
+    write_table(&folder, &[vec![full(item("a", 1, "AVAILABLE", &json!({}))), full(item("b", 1, "AVAILABLE", &json!({})))]]);
+    let report = folder.add_with(&folder.later_settings()).unwrap();
+    let late: Vec<_> = report.late.iter().map(|late| (late.folder.as_str(), late.complete_up_to.instant(), late.count())).collect();
+    assert_eq!(late, [("", "2026-01-31T23:59:00.500Z".to_owned(), 1)]);
+}
+
+#[test]
 fn an_incremental_export_has_changes_and_reports_items_that_were_removed() {
     let folder = Folder::new();
     let none = json!({});

@@ -19,10 +19,12 @@ use headrace_core::ports::{
     Clock as _, Feed, JobLists as _, JobStore as _, LeaseSettings, NoFeed, OriginError, OriginRequest, OriginServer as _, Ports,
     ResourceSource as _, TaskStore as _,
 };
+use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::TaskId;
 use headrace_edge::system::{SystemClock, random_job_id};
 use headrace_fhir::definitions::ResourceType;
+use headrace_lake::writing::{SyncLock, WriteError};
 use tokio::task::JoinSet;
 
 use crate::cli::{AuthMethod, ExportArgs, ExportLevel, ExportOptions, OriginOptions, Source, SourceError, SyncArgs};
@@ -42,6 +44,7 @@ use crate::stores::encryptor::FileSecretEncryptor;
 use crate::stores::private::create_private_folder;
 use crate::terminal::{print_result, printable_json, shorten};
 
+use super::lake_check::check_lake;
 use super::progress::SyncProgress;
 use super::{HttpOrigin, OriginSettings, report};
 
@@ -86,6 +89,22 @@ pub enum SyncCommandError {
         /// Error of the file system.
         #[source]
         cause: io::Error,
+    },
+    /// The lake is inside another one, or another run fills it.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// Another server has filled the lake.
+    #[error(
+        "the lake `{}` is filled from {filled_from}, and its watermark is about that server: choose another directory for {requested}",
+        .lake.display()
+    )]
+    OtherOrigin {
+        /// Path of the lake.
+        lake: PathBuf,
+        /// Base URL of the server that has filled the lake.
+        filled_from: String,
+        /// Base URL of the server that was to fill it.
+        requested: String,
     },
     /// The server cannot be used.
     #[error("the server cannot be used; nothing was written")]
@@ -150,10 +169,11 @@ pub async fn run_sync(args: &SyncArgs) -> Result<SyncStatus, SyncCommandError> {
     };
     let settings = origin_settings(credential, args.login.token_origins.clone(), &args.requests);
     let origin = HttpOrigin::new(&base, settings)?;
+    let origin_name = check_lake(&args.lake, &base).await?;
     check_origin(&origin).await?;
     let sync = Sync {
         origin,
-        request: sync_request(base, types, args.full, &args.requests),
+        request: sync_request(origin_name, types, args.full, &args.requests),
         lake: args.lake.clone(),
         state: args.state.clone().unwrap_or_else(|| args.lake.join(STATE_FOLDER)),
         deadline_hours: args.requests.sync_deadline_hours,
@@ -172,7 +192,17 @@ fn print_report(report: &SyncReport, args: &SyncArgs) {
     } else if !args.quiet {
         print_result(&report::result(report, &args.lake.to_string_lossy()));
     }
-    report::remarks(report).iter().filter(|remark| !args.quiet || remark.starts_with("error")).for_each(|remark| print_line(remark));
+    print_remarks(report, args.quiet);
+    if !args.quiet
+        && let Some(types) = report::types_of_unknown_deletions(report, false)
+    {
+        print_line(&format!("note: it is not known which resources the server has deleted, of {types}"));
+    }
+}
+
+/// Prints the remarks of a report to standard error, or only the errors.
+fn print_remarks(report: &SyncReport, is_quiet: bool) {
+    report::remarks(report).iter().filter(|remark| !is_quiet || remark.starts_with("error")).for_each(|remark| print_line(remark));
 }
 
 /// Parses the names of types.
@@ -207,6 +237,7 @@ pub(crate) fn sync_request(origin: String, types: Option<BTreeSet<ResourceType>>
         is_full,
         reconciles: options.reconcile,
         ignores_totals: options.ignore_totals,
+        deletions_since: None,
     }
 }
 
@@ -253,6 +284,7 @@ struct OpenSync {
     /// The space of the job table.
     space: TableSpace,
     _lock: File,
+    _lake_lock: SyncLock,
 }
 
 impl Sync {
@@ -268,6 +300,7 @@ impl Sync {
     /// Opens the lake and the state folder.
     async fn open(&self) -> Result<OpenSync, SyncCommandError> {
         create_private_folder(&self.lake).map_err(|cause| SyncCommandError::Lake { path: self.lake.clone(), cause })?;
+        let lake_lock = SyncLock::lock(&self.lake)?;
         let source = DirectoryLake::open(&self.lake);
         source.check().await.map_err(ExportError::from)?;
         let encryptor = FileSecretEncryptor::in_memory()?;
@@ -279,7 +312,7 @@ impl Sync {
         let feed = Feed { origin: SharedOrigin::new(self.origin.clone()), lake: DirectoryLakeWriter::open(&self.lake) };
         let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), output: output.clone(), clock, feed };
         let upkeep = Ports { jobs, queue, source, output, clock, feed: NoFeed };
-        Ok(OpenSync { ports, upkeep, space: dynamo.space().clone(), _lock: lock })
+        Ok(OpenSync { ports, upkeep, space: dynamo.space().clone(), _lock: lock, _lake_lock: lake_lock })
     }
 
     /// Starts or continues the job, and runs it to its end.
@@ -384,7 +417,14 @@ async fn run_upkeep(ports: LocalPorts<NoFeed>) {
 }
 
 /// Fetches the resources that an export needs into a lake. Continues if the lake is that of an interrupted export. Returns the report.
-pub(crate) async fn sync_for_export(args: &ExportArgs, base: &str, lake: &Path) -> Result<SyncReport, Box<SyncCommandError>> {
+///
+/// * `since`: the moment after which the export has changes and deletions. `None` if it has everything.
+pub(crate) async fn sync_for_export(
+    args: &ExportArgs,
+    base: &str,
+    lake: &Path,
+    since: Option<Millis>,
+) -> Result<SyncReport, Box<SyncCommandError>> {
     let run = async {
         let base = base.trim_end_matches('/').to_owned();
         let types = types_for_export(&args.options)?;
@@ -393,7 +433,7 @@ pub(crate) async fn sync_for_export(args: &ExportArgs, base: &str, lake: &Path) 
         check_origin(&origin).await?;
         let sync = Sync {
             origin,
-            request: sync_request(base, types, false, &args.searches),
+            request: SyncRequest { deletions_since: since, ..sync_request(base, types, false, &args.searches) },
             lake: lake.to_owned(),
             state: lake.join(STATE_FOLDER),
             deadline_hours: args.searches.sync_deadline_hours,
@@ -401,7 +441,15 @@ pub(crate) async fn sync_for_export(args: &ExportArgs, base: &str, lake: &Path) 
             is_quiet: args.quiet,
         };
         let report = sync.run().await?;
-        report::remarks(&report).iter().filter(|remark| !args.quiet || remark.starts_with("error")).for_each(|remark| print_line(remark));
+        print_remarks(&report, args.quiet);
+        if since.is_some()
+            && let Some(types) = report::types_of_unknown_deletions(&report, true)
+        {
+            print_line(&format!(
+                "attention: it is not known which resources the server has deleted, of {types}: this export of changes has no deletions of \
+                 these types, and only an export of everything shows what is left"
+            ));
+        }
         Ok(report)
     };
     run.await.map_err(Box::new)

@@ -58,19 +58,19 @@ pub(super) fn remarks(report: &SyncReport) -> Vec<String> {
     if !not_searchable.is_empty() {
         remarks.push(format!("note: the server cannot search these types, so the lake does not have them: {}", not_searchable.join(", ")));
     }
-    let unknown: Vec<&str> = report
-        .types
-        .iter()
-        .filter(|one| one.is_covered && one.deletions.is_none() && one.windows > 0)
-        .map(|one| one.resource_type.as_str())
-        .collect();
-    if !unknown.is_empty() && report.is_complete {
-        remarks.push(format!("note: it is not known which resources the server has deleted, of {}", unknown.join(", ")));
-    }
     if !report.is_complete {
         remarks.push("note: the watermark of the lake was not moved; the next synchronization starts where this one did".to_owned());
     }
     remarks
+}
+
+/// Returns the names of the types of which it is not known what the server has deleted. `None` if there are none, or something is missing.
+///
+/// * `has_unchanged`: true to name also types of which nothing was fetched.
+pub(super) fn types_of_unknown_deletions(report: &SyncReport, has_unchanged: bool) -> Option<String> {
+    let is_unknown = |one: &&TypeReport| one.is_covered && one.deletions.is_none() && (has_unchanged || one.windows > 0);
+    let unknown: Vec<&str> = report.types.iter().filter(is_unknown).map(|one| one.resource_type.as_str()).collect();
+    (report.is_complete && !unknown.is_empty()).then(|| unknown.join(", "))
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use headrace_core::access::{Client, ClientKeys, RejectedScope, Scopes};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{Caller, is_bucket_name};
-use headrace_edge::config::{ConfigError, parse_fhir_version};
+use headrace_edge::config::parse_fhir_version;
 use headrace_edge::jwks::{InvalidJwksUrl, UrlPolicy};
 use headrace_edge::system::random_id;
 
 use super::jwks::{self, JwksError};
-use crate::cli::{AddClientArgs, KeySetArgs};
+use crate::cli::{AddClientArgs, KeySetArgs, OptionError, parse_option};
 
 /// Reason why a client cannot be registered.
 #[derive(Debug, thiserror::Error)]
@@ -58,9 +58,9 @@ pub enum RegistrationError {
         /// Problem that was found.
         problem: &'static str,
     },
-    /// A setting is invalid.
+    /// The value of an option is invalid.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Option(#[from] OptionError),
     /// The random number generator failed.
     #[error(transparent)]
     Random(#[from] StoreError),
@@ -137,7 +137,7 @@ fn validate_destination(destination: &str, is_local: bool) -> Result<(), &'stati
 
 /// Parses the scopes and rejects those that can never be granted.
 fn parse_scopes(add: &AddClientArgs) -> Result<Scopes, RegistrationError> {
-    let version = add.fhir_version.as_deref().filter(|text| !text.is_empty()).map(parse_fhir_version).transpose()?.unwrap_or_default();
+    let version = parse_option(&add.fhir_version, parse_fhir_version)?.unwrap_or_default();
     let (scopes, rejected) = Scopes::parse(&add.scopes.join(" "), version);
     if !rejected.is_empty() {
         return Err(RegistrationError::Scopes(rejected));

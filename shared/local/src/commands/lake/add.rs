@@ -12,6 +12,7 @@ use headrace_lake::progress::Progress;
 use indicatif::HumanCount;
 use serde_json::{Value, json};
 
+use super::late_changes::{format_late, late_json, of_folder};
 #[cfg(feature = "deployment")]
 use super::lock_clock;
 use super::progress::ProgressDisplay;
@@ -118,6 +119,7 @@ fn format_report(report: &AddReport) -> String {
             text += &format!("{}\n", counted(count, one, many));
         }
     }
+    text.extend(report.late.iter().map(format_late));
     text.extend(report.watermarks.iter().map(|(folder, change)| format_watermark(folder, *change)));
     for (count, one, many) in [
         (
@@ -167,7 +169,7 @@ fn format_watermark_problem(report: &AddReport) -> String {
 
 /// Formats what became of a watermark.
 fn format_watermark(folder: &str, change: WatermarkChange) -> String {
-    let place = if folder.is_empty() { String::new() } else { format!(" of {}", folder.trim_end_matches('/')) };
+    let place = of_folder(folder);
     match change {
         WatermarkChange::Written(time) => format!("watermark{place}: complete up to {}\n", time.instant()),
         WatermarkChange::KeptLater(time) => format!("watermark{place}: it stays at {}, which is not earlier\n", time.instant()),
@@ -252,6 +254,7 @@ fn report_json(report: &AddReport) -> Value {
             "ambiguous": report.references.ambiguous,
             "otherSearches": report.references.other_searches,
         },
+        "lateChanges": report.late.iter().map(late_json).collect::<Vec<_>>(),
         "leftOut": left_out.collect::<Vec<_>>(),
         "watermarks": watermarks.collect::<Vec<_>>(),
         "watermarkProblem": report.watermark_problem,

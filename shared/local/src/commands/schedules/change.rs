@@ -25,24 +25,24 @@ pub(super) fn changed_definition(
     now: Millis,
 ) -> Result<ScheduleDefinition, InvalidTiming> {
     let is_unset = |option| change.unset.contains(&option);
-    let given = change.options.parameters();
+    let given = change.settings.options.parameters();
     let is_replaced =
         |name: &str| given.iter().any(|(given, _)| *given == name) || change.unset.iter().any(|one| parameter(*one) == Some(name));
     let kept = old.parameters.iter().filter(|(name, _)| !is_replaced(name.as_str())).cloned();
     let parameters = kept.chain(given.iter().map(|(name, value)| ((*name).to_owned(), value.clone()))).collect();
-    let level = match &change.options.level {
+    let level = match &change.settings.options.level {
         Some(level) => level.into(),
-        None if is_unset(ScheduleOption::Level) => (&change.options.level()).into(),
+        None if is_unset(ScheduleOption::Level) => (&change.settings.options.level()).into(),
         None => old.level.clone(),
     };
     Ok(ScheduleDefinition {
-        client: change.client.clone().or_else(|| old.client.clone().filter(|_| !is_unset(ScheduleOption::Client))),
+        client: change.settings.client.clone().or_else(|| old.client.clone().filter(|_| !is_unset(ScheduleOption::Client))),
         timing: changed_timing(change, &old.timing, now)?,
         level,
         parameters,
-        is_lenient: change.options.lenient || (old.is_lenient && !is_unset(ScheduleOption::Lenient)),
-        is_incremental: change.incremental || (old.is_incremental && !is_unset(ScheduleOption::Incremental)),
-        keep: change.keep.or(old.keep.filter(|_| !is_unset(ScheduleOption::Keep))),
+        is_lenient: change.settings.options.lenient || (old.is_lenient && !is_unset(ScheduleOption::Lenient)),
+        is_incremental: change.settings.incremental || (old.is_incremental && !is_unset(ScheduleOption::Incremental)),
+        keep: change.settings.keep.or(old.keep.filter(|_| !is_unset(ScheduleOption::Keep))),
         created_at: old.created_at,
     })
 }
@@ -50,23 +50,23 @@ pub(super) fn changed_definition(
 /// Returns the times after a change. The time zone of the old ones stays, unless the new ones are an interval, which has none.
 fn changed_timing(change: &ChangeScheduleArgs, old: &Timing, now: Millis) -> Result<Timing, InvalidTiming> {
     let unsets_zone = change.unset.contains(&ScheduleOption::Zone);
-    if change.every.is_none() && change.zone.is_none() && !unsets_zone {
+    if change.every.is_none() && change.settings.zone.is_none() && !unsets_zone {
         return Ok(old.clone());
     }
     let every = change.every.clone().unwrap_or_else(|| old.every());
     let kept = old.zone().filter(|_| every.trim_start().starts_with("cron(") && !unsets_zone);
-    Timing::parse(&every, change.zone.as_deref().or(kept), now)
+    Timing::parse(&every, change.settings.zone.as_deref().or(kept), now)
 }
 
 /// Returns true if an option is given.
 fn is_given(change: &ChangeScheduleArgs, option: ScheduleOption) -> bool {
     match option {
-        ScheduleOption::Zone => change.zone.is_some(),
-        ScheduleOption::Client => change.client.is_some(),
-        ScheduleOption::Incremental => change.incremental,
-        ScheduleOption::Keep => change.keep.is_some(),
-        ScheduleOption::Level => change.options.level.is_some(),
-        ScheduleOption::Lenient => change.options.lenient,
+        ScheduleOption::Zone => change.settings.zone.is_some(),
+        ScheduleOption::Client => change.settings.client.is_some(),
+        ScheduleOption::Incremental => change.settings.incremental,
+        ScheduleOption::Keep => change.settings.keep.is_some(),
+        ScheduleOption::Level => change.settings.options.level.is_some(),
+        ScheduleOption::Lenient => change.settings.options.lenient,
         ScheduleOption::Type
         | ScheduleOption::TypeFilter
         | ScheduleOption::Elements
@@ -76,7 +76,9 @@ fn is_given(change: &ChangeScheduleArgs, option: ScheduleOption) -> bool {
         | ScheduleOption::OrganizeBy
         | ScheduleOption::OutputFormat
         | ScheduleOption::Container
-        | ScheduleOption::AnonymizationConfig => change.options.parameters().iter().any(|(name, _)| parameter(option) == Some(*name)),
+        | ScheduleOption::AnonymizationConfig => {
+            change.settings.options.parameters().iter().any(|(name, _)| parameter(option) == Some(*name))
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use headrace_core::ports::{ByteStream, LakeWriter};
 use headrace_core::vocab::error::StoreError;
+use headrace_lake::writing::lock_watermark;
 use tempfile::NamedTempFile;
 
 use crate::stores::io_fault::{not_applied, store_error};
@@ -107,13 +108,10 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// Replaces a file if it has the expected content, or creates it if none is expected. Returns false if it is different.
 ///
-/// Processes that write the lake take turns by a lock, so that nothing changes between the comparison and the replacement. A pipeline that
-/// takes no lock can lose only a watermark that it writes in that millisecond.
+/// Processes that write the lake, additions too, take turns by a lock, so that nothing changes between the comparison and the replacement. A
+/// pipeline that takes no lock can lose only a watermark that it writes in that millisecond.
 fn replace_if_unchanged(path: &Path, expected: Option<&[u8]>, content: &[u8]) -> io::Result<bool> {
-    create_private_folder(path.parent().unwrap_or(path))?;
-    let lock = File::options().create(true).append(true).open(path.with_extension("lock"))?;
-    restrict_file(&path.with_extension("lock"))?;
-    lock.lock()?;
+    let _lock = lock_watermark(path)?;
     let current = match fs::read(path) {
         Ok(current) => Some(current),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,

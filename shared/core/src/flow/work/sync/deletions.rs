@@ -4,7 +4,7 @@ use headrace_fhir::definitions::ResourceType;
 
 use crate::job::file::OutputKind;
 use crate::job::sync::SyncRecord;
-use crate::job::task::{Cursor, Lease, TaskCompletion};
+use crate::job::task::{Lease, TaskCompletion};
 use crate::job::{Counters, ExportError};
 use crate::lines::checkpoint::OpenCheckpoint;
 use crate::ports::AllPorts;
@@ -24,6 +24,8 @@ pub(super) struct SupplementLines {
     pub(super) versions: Lines,
     /// The deletions within the window.
     pub(super) deletions: Lines,
+    /// A remark about versions that are not known.
+    pub(super) remark: Option<String>,
 }
 
 /// Records what a task has found, and completes the task. If the server does not show the deletions, the task does not fail: they stay
@@ -41,8 +43,8 @@ pub(super) async fn end_deletions_task(
     let mut checkpoint = OpenCheckpoint::new(ports.output(), lease);
     let mut counters = Counters::default();
     match found {
-        Ok(SupplementLines { versions, deletions }) => {
-            record.deletions = Some(deletions.1);
+        Ok(SupplementLines { versions, deletions, remark }) => {
+            (record.deletions, record.remark) = (Some(deletions.1), remark);
             counters.resources = versions.1;
             for (kind, (text, lines)) in [(OutputKind::Output(kind), versions), (OutputKind::Deleted, deletions)] {
                 if lines > 0 {
@@ -52,7 +54,7 @@ pub(super) async fn end_deletions_task(
         }
         Err(error) => return end_without_deletions(ports, lease, settings, (kind, problem), error).await,
     }
-    commit(ports, lease, settings, checkpoint, (&record, counters), Cursor::WRITTEN).await?;
+    commit(ports, lease, settings, checkpoint, (&record, counters), RECORDED).await?;
     complete_task(ports, lease, TaskCompletion::Done).await
 }
 

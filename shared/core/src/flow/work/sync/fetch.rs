@@ -22,6 +22,7 @@ use super::pages::{PageError, PageReader};
 use super::paging::first_page;
 use super::queries::{everything_query, is_sorted_by_time, window_query};
 use super::reconcile::run_reconcile_task;
+use super::repeats::log_repeat;
 use super::split::count_window;
 use super::verify::knows_all_ids;
 
@@ -64,10 +65,12 @@ pub(in super::super) async fn run_fetch_task(
             Err(WindowError::Attempt(error)) => return Err(error),
             Err(WindowError::TooLong) if page_size > 1 => {
                 page_size = (page_size / 4).max(1);
+                let reason = format!("a page is longer than 64 MiB, and pages of {page_size} resources are requested now");
+                log_repeat(lease, fetch.resource_type, &fetch.shown_scope(lease), &reason);
                 continue;
             }
             Err(WindowError::Repeat(fault)) if repeats < WINDOW_REPEATS => {
-                tracing::warn!(job.id = %lease.job.id, task.id = lease.task.task, kind = %fetch.resource_type, fault, "a window is read again");
+                log_repeat(lease, fetch.resource_type, &fetch.shown_scope(lease), &fault);
                 (repeats, record.repeats) = (repeats + 1, record.repeats + 1);
                 match (PageReader { ports, lease, settings, stop_at }).pause_before_repeat(repeats).await {
                     Ok(()) => continue,
@@ -122,8 +125,8 @@ impl FetchTask {
     fn range(&self, lease: &Lease) -> (Option<Millis>, Option<Millis>) {
         let cursor = (lease.cursor.item > 0).then_some(Millis(lease.cursor.offset));
         match self.scope {
-            FetchScope::Window(window) | FetchScope::History(window) => (cursor.or(window.from), Some(window.to)),
-            FetchScope::Everything { .. } | FetchScope::Reconcile { .. } => (None, None),
+            FetchScope::Window(window) => (cursor.or(window.from), Some(window.to)),
+            FetchScope::History(_) | FetchScope::Everything { .. } | FetchScope::Reconcile { .. } => (None, None),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::job::file::{Fragment, OutputKind};
 use crate::job::file_list::FileListPart;
 use crate::job::sync::{FetchScope, FetchTask, Publication, SyncRecord, SyncRequest};
 use crate::job::task::{Lease, TaskCompletion, TaskUpdate, Work};
-use crate::job::{ExportError, Phase, Watermark};
+use crate::job::{ExportError, ExportTime, Phase, Watermark};
 use crate::lake::sync_report::{SYNC_REPORT_OBJECT, SyncReport, TypeReport};
 use crate::lake::watermark::{LakeFiller, WATERMARK_OBJECT, filler_watermark, parse_filler, parse_watermark};
 use crate::ports::{
@@ -119,9 +119,19 @@ fn build_report(lease: &Lease, request: &SyncRequest, records: &[SyncRecord]) ->
         origin: request.origin.clone(),
         job: lease.job.id.to_string(),
         from: from.map(Millis::instant),
-        complete_up_to: time.map(|time| time.transaction_time.instant()).unwrap_or_default(),
+        complete_up_to: time.map(|time| complete_up_to(time).instant()).unwrap_or_default(),
         is_complete: types.values().all(|report| report.faults.is_empty()),
         types: types.into_values().collect(),
+    }
+}
+
+/// Returns the last moment that the lake has: a watermark includes its moment, and the windows do not include their end. A watermark never
+/// goes back.
+fn complete_up_to(time: ExportTime) -> Millis {
+    let last = Millis(time.transaction_time.0.saturating_sub(1));
+    match time.watermark {
+        Watermark::Object(before) => last.max(before),
+        Watermark::Unstated | Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => last,
     }
 }
 
@@ -154,7 +164,7 @@ async fn move_watermark(ports: &impl AllPorts, lease: &Lease, request: &SyncRequ
     }
     check_unchanged(current.as_ref(), time.watermark, ports.now())?;
     let deletions = report.deletions();
-    let content = filler_watermark(time.transaction_time, &filler, deletions);
+    let content = filler_watermark(complete_up_to(time), &filler, deletions);
     let expected = current.as_ref().map(|current| current.bytes.as_ref());
     if ports.feed().lake().replace_metadata(WATERMARK_OBJECT, expected, Bytes::from(content)).await? {
         return Ok(());

@@ -1,29 +1,33 @@
 //! Lists the ids of all resources of a type that the server has.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use headrace_fhir::semantics::id::is_id;
+use serde::{Deserialize, Serialize};
 
 use crate::job::sync::FetchTask;
-use crate::ports::{AllPorts, OriginPage, OriginRequest};
+use crate::ports::AllPorts;
 use crate::versions::key::{ResourceKey, ResourceKeyHasher};
 
 use super::super::heartbeat::send_heartbeat_if_due;
-use super::known_ids::{ListingProgress, NextPage};
 use super::pages::{PageError, PageReader};
-use super::paging::{first_page, parse_page};
+use super::paging::{PagePosition, parse_page};
 use super::queries::listing_query;
 use super::verify::matched_id;
 
-/// The largest number of pages of a listing.
-const PAGES: u32 = 1_000_000;
-
-/// The number of times that a listing starts anew because its links have expired.
-const RESTARTS: u32 = 5;
-
-/// The time after which a comparison records its progress. A crash loses no more than that.
+/// The time after which a task that finds deletions records its progress. A crash loses no more than that.
 pub(super) const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(300);
+
+/// The progress of a listing of the server's ids. It is recorded before ids that the server lists, or before those that it may have
+/// deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ListingProgress {
+    /// The position after the pages that were read.
+    pub(super) position: PagePosition,
+    /// Two ids that the server lists, if there are as many.
+    pub(super) witnesses: BTreeSet<String>,
+}
 
 /// A listing of the server's ids.
 #[derive(Default)]
@@ -41,7 +45,7 @@ pub(super) struct Listing {
 impl Listing {
     /// Continues the listing of an earlier attempt.
     pub(super) fn resume(progress: ListingProgress) -> Self {
-        Self { recorded_pages: progress.pages, progress, ..Self::default() }
+        Self { recorded_pages: progress.position.pages, progress, ..Self::default() }
     }
 
     /// Reads pages until the listing is complete, no resource is missing, or a checkpoint is due. Removes the listed resources from
@@ -54,11 +58,13 @@ impl Listing {
         missing: &mut HashSet<ResourceKey>,
     ) -> Result<(), PageError> {
         let until = pages.ports.now() + CHECKPOINT_INTERVAL;
-        while !self.progress.is_complete && !missing.is_empty() && pages.ports.now() < until {
+        while !self.progress.position.is_complete && !missing.is_empty() && pages.ports.now() < until {
             if pages.is_time_up() {
                 return Err(PageError::TimeUp);
             }
-            let page = self.next_page(pages, fetch).await?;
+            let query = |spelling| listing_query(fetch.resource_type, fetch.page_size, spelling);
+            let sequence = (fetch.resource_type, "the listing of ids");
+            let page = self.progress.position.read_next(pages, &mut self.links, sequence, query).await?;
             let parsed = parse_page(&page)?;
             for id in parsed.entries.iter().filter_map(matched_id).filter(|id| is_id(id)) {
                 if self.progress.witnesses.len() < 2 {
@@ -68,9 +74,7 @@ impl Listing {
                     self.listed.push(id);
                 }
             }
-            self.progress.pages += 1;
-            self.progress.is_complete = parsed.next.is_none();
-            self.progress.next = parsed.next.map(|link| NextPage { page: page.url.clone(), link });
+            self.progress.position.advance(&page.url, parsed.next);
             send_heartbeat_if_due(pages.ports, pages.lease, pages.settings.lease.duration).await?;
         }
         Ok(())
@@ -78,25 +82,8 @@ impl Listing {
 
     /// Returns the ids to record. `None` if no page was read since the last checkpoint.
     pub(super) fn take_listed(&mut self) -> Option<Vec<String>> {
-        let has_progress = self.progress.pages > self.recorded_pages;
-        self.recorded_pages = self.progress.pages;
+        let has_progress = self.progress.position.pages > self.recorded_pages;
+        self.recorded_pages = self.progress.position.pages;
         has_progress.then(|| std::mem::take(&mut self.listed))
-    }
-
-    /// Reads the page after the last one. The listing starts anew if its links have expired: what was listed stays.
-    async fn next_page<W: AllPorts>(&mut self, pages: &mut PageReader<'_, '_, W>, fetch: &FetchTask) -> Result<OriginPage, PageError> {
-        if let Some(NextPage { page, link }) = &self.progress.next {
-            if self.progress.pages >= PAGES || !self.links.insert(link.clone()) {
-                return Err(PageError::Final("the links to the next page have no end".to_owned()));
-            }
-            match pages.read(OriginRequest::Link { page, link }).await {
-                Err(PageError::Rejected(404 | 410, _)) if self.progress.restarts < RESTARTS => {}
-                page => return page,
-            }
-            self.progress.restarts += 1;
-            self.links.clear();
-        }
-        let query = |spelling| listing_query(fetch.resource_type, fetch.page_size, spelling);
-        Ok(first_page(pages, query).await?.0)
     }
 }

@@ -2,12 +2,21 @@
 
 use std::collections::HashSet;
 
+use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::searchset::SearchPage;
+use serde::{Deserialize, Serialize};
 
 use crate::ports::{AllPorts, OriginError, OriginPage, OriginRequest};
 
 use super::pages::{PageError, PageReader};
 use super::queries::SPELLINGS;
+use super::repeats::log_repeat;
+
+/// The largest number of pages of a sequence.
+const PAGES: u32 = 1_000_000;
+
+/// The number of times that a sequence starts anew because its links have expired.
+const RESTARTS: u32 = 5;
 
 impl PageError {
     /// Returns the text for the report.
@@ -46,4 +55,69 @@ pub(super) fn parse_page(page: &OriginPage) -> Result<SearchPage<'_>, PageError>
 pub(super) fn follow(links: &mut HashSet<String>, link: &str, limit: usize) -> Result<(), PageError> {
     let is_new = links.insert(link.to_owned());
     if is_new && links.len() <= limit { Ok(()) } else { Err(PageError::Final("the links to the next page have no end".to_owned())) }
+}
+
+/// The position in a sequence of pages that may be read in several attempts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PagePosition {
+    /// The page after those that were read. `None` before the first and after the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next: Option<NextPage>,
+    /// True if the last page was read.
+    pub(super) is_complete: bool,
+    /// The number of pages that were read.
+    pub(super) pages: u32,
+    /// The number of times that the sequence has started anew.
+    restarts: u32,
+}
+
+/// A link to a page, and the page that has named it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct NextPage {
+    /// The URL of the page with the link.
+    page: String,
+    /// The link.
+    link: String,
+}
+
+impl PagePosition {
+    /// Returns true if the next page is the first one.
+    pub(super) fn is_at_start(&self) -> bool {
+        self.next.is_none() && !self.is_complete
+    }
+
+    /// Reads the next page. The sequence starts anew if its link has expired: what was read before stays.
+    ///
+    /// * `links`: the links that this attempt has followed.
+    /// * `query`: the query for the first page, in its spellings.
+    pub(super) async fn read_next<W: AllPorts>(
+        &mut self,
+        pages: &mut PageReader<'_, '_, W>,
+        links: &mut HashSet<String>,
+        (kind, name): (ResourceType, &str),
+        query: impl Fn(u32) -> String,
+    ) -> Result<OriginPage, PageError> {
+        if let Some(NextPage { page, link }) = self.next.clone() {
+            if self.pages >= PAGES || !links.insert(link.clone()) {
+                return Err(PageError::Final("the links to the next page have no end".to_owned()));
+            }
+            match pages.read(OriginRequest::Link { page: &page, link: &link }).await {
+                Err(error @ PageError::Rejected(404 | 410, _)) if self.restarts < RESTARTS => {
+                    log_repeat(pages.lease, kind, name, &error.into_text());
+                }
+                page => return page,
+            }
+            self.restarts += 1;
+            self.next = None;
+            links.clear();
+        }
+        Ok(first_page(pages, query).await?.0)
+    }
+
+    /// Moves behind the page with this URL, which has this link to the next one.
+    pub(super) fn advance(&mut self, page: &str, link: Option<String>) {
+        self.pages += 1;
+        self.is_complete = link.is_none();
+        self.next = link.map(|link| NextPage { page: page.to_owned(), link });
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use headrace_fhir::definitions::ResourceType;
 
-use crate::job::sync::{FetchScope, FetchTask, SyncRecord, SyncRequest, TimeWindow};
+use crate::job::sync::{FetchScope, FetchTask, HistoryWindow, SyncRecord, SyncRequest, TimeWindow};
 use crate::job::task::{Cursor, Lease, PlanProgress, TaskCompletion, TaskUpdate, Work};
 use crate::job::{Counters, ExportError, ExportTime, FIRST_READ_TASK, Planned, ReadMode, Watermark};
 use crate::lake::watermark::{LakeFiller, WATERMARK_OBJECT, parse_filler, parse_watermark};
@@ -96,10 +96,30 @@ impl LakeState {
         )))
     }
 
-    /// Returns the moment up to which the lake has a type.
-    fn complete_up_to(&self, kind: ResourceType, request: &SyncRequest) -> Option<Millis> {
+    /// Returns the moment from which the lake may lack changes. `None` for the beginning of time.
+    ///
+    /// A synchronization has moved the watermark to the last moment that it has. Other pipelines may have forgotten changes of that moment.
+    fn end(&self) -> Option<Millis> {
+        let has_last_moment = u64::from(self.filler.job.is_some());
+        self.watermark.map(|watermark| Millis(watermark.0.saturating_add(has_last_moment)))
+    }
+
+    /// Returns the moment before which the lake has a type.
+    fn end_of_type(&self, kind: ResourceType) -> Option<Millis> {
         let has_type = self.filler.types.as_ref().is_none_or(|types| types.contains(&kind));
-        self.watermark.filter(|_| has_type && !request.is_full)
+        self.end().filter(|_| has_type)
+    }
+
+    /// Returns the moment from which a type is fetched. `None` for the beginning of time.
+    fn fetch_from(&self, kind: ResourceType, request: &SyncRequest) -> Option<Millis> {
+        self.end_of_type(kind).filter(|_| !request.is_full)
+    }
+
+    /// Returns the history of a type that shows what the windows do not. A lake without the type has nothing that a deletion could remove,
+    /// unless the deletions are requested. One that has it needs them even if everything is fetched again.
+    fn history_window(&self, kind: ResourceType, request: &SyncRequest, to: Millis) -> HistoryWindow {
+        let since = self.end_of_type(kind).into_iter().chain(request.deletions_since).fold(to, Ord::min);
+        HistoryWindow { since, to, is_first: self.fetch_from(kind, request).is_none() }
     }
 }
 
@@ -157,7 +177,7 @@ async fn take_time<W: AllPorts>(
     let lag = u64::try_from(Duration::from_secs(request.lag_seconds).as_millis()).unwrap_or(u64::MAX);
     let to = whole_second(Millis(latest.saturating_sub(lag)));
     // A watermark never goes back.
-    let to = lake.watermark.map_or(to, |watermark| to.max(watermark));
+    let to = lake.end().map_or(to, |end| to.max(end));
     let watermark = lake.watermark.map_or(Watermark::Unstated, Watermark::Object);
     let time = ExportTime { transaction_time: to, planned_at: now, watermark };
     update_leased_task(pages.ports, pages.lease, pages.settings.lease.duration, TaskUpdate::TakeTime(time)).await?;
@@ -172,9 +192,9 @@ fn types_to_fetch(capabilities: &OriginCapabilities, request: &SyncRequest, lake
     let record = |kind| {
         let record = SyncRecord::new(kind);
         if capabilities.of_type(kind).can_search {
-            let from = lake.complete_up_to(kind, request);
-            let history = capabilities.of_type(kind).has_history && from < Some(to);
-            return SyncRecord { is_covered: true, history: history.then_some(TimeWindow { from, to, is_counted: false }), ..record };
+            let history = Some(lake.history_window(kind, request, to))
+                .filter(|window| capabilities.of_type(kind).has_history && (window.is_first || window.since < to));
+            return SyncRecord { is_covered: true, history, ..record };
         }
         let reason = Some("the server cannot search resources of this type".to_owned());
         if required.contains(&kind) { SyncRecord { fault: reason, ..record } } else { SyncRecord { remark: reason, ..record } }
@@ -256,7 +276,7 @@ impl<'a, 'l, W: AllPorts> SyncPlanner<'a, 'l, W> {
             let from = match reached {
                 Some((planned, _)) if kind < planned => continue,
                 Some((planned, position)) if kind == planned => position,
-                Some(_) | None => lake.complete_up_to(kind, self.request),
+                Some(_) | None => lake.fetch_from(kind, self.request),
             };
             self.position = Some((kind, from));
             self.plan_type(kind, from, capabilities).await?;

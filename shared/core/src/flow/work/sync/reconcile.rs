@@ -25,10 +25,10 @@ use super::super::task_end::{TaskEnd, complete_task};
 use super::confirm::Confirmation;
 use super::deletions::end_without_deletions;
 use super::fetch::{RECORDED, commit};
-use super::known_ids::{ListingProgress, read_ids, record_ids, recorded_fragments};
 use super::lake_ids::{existing_keys, ids_of, objects_of};
-use super::listing::Listing;
+use super::listing::{Listing, ListingProgress};
 use super::pages::{PageError, PageReader};
+use super::progress::{read_progress, record_progress, recorded_fragments};
 
 /// The item of the cursor while the ids of the server are listed.
 const LISTING: u32 = 0;
@@ -70,32 +70,32 @@ async fn find_candidates<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, fetch: 
     let objects = objects_of(pages, kind).await?;
     let mut missing = existing_keys(pages, kind, &objects, &hasher).await?;
     let mut listing = Listing::default();
-    for fragment in recorded_fragments(pages, OutputKind::SyncIds).await? {
-        let (progress, ids) = read_ids(pages, &fragment).await?;
+    for fragment in recorded_fragments(pages, OutputKind::SyncProgress).await? {
+        let (progress, ids) = read_progress(pages, &fragment).await?;
         for id in &ids {
             missing.remove(&hasher.key(kind, id.as_bytes()));
         }
         listing = Listing::resume(progress);
         send_heartbeat_if_due(pages.ports, pages.lease, pages.settings.lease.duration).await?;
     }
-    while !listing.progress.is_complete && !missing.is_empty() {
+    while !listing.progress.position.is_complete && !missing.is_empty() {
         let end = listing.read_some(pages, fetch, &hasher, &mut missing).await;
         // What was listed before an error is recorded, too: the next attempt continues behind it.
         if let Some(ids) = listing.take_listed() {
             let cursor = Cursor { item: LISTING, offset: pages.lease.cursor.offset + 1 };
-            record_ids(pages, kind, (&listing.progress, &ids), cursor).await?;
+            record_progress(pages, kind, (&listing.progress, &ids), cursor).await?;
         }
         end?;
     }
     let candidates = if missing.is_empty() { Vec::new() } else { ids_of(pages, kind, &objects, (&hasher, &missing)).await? };
-    Ok(record_ids(pages, kind, (&listing.progress, &candidates), Cursor { item: CONFIRMING, offset: 0 }).await?)
+    Ok(record_progress(pages, kind, (&listing.progress, &candidates), Cursor { item: CONFIRMING, offset: 0 }).await?)
 }
 
 /// Asks the server for the candidates, and records the deletions. Their number is known at the end.
 async fn confirm_candidates<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, kind: ResourceType, to: Millis) -> Result<(), PageError> {
-    let fragments = recorded_fragments(pages, OutputKind::SyncIds).await?;
+    let fragments = recorded_fragments(pages, OutputKind::SyncProgress).await?;
     let (progress, candidates) = match fragments.last() {
-        Some(fragment) => read_ids(pages, fragment).await?,
+        Some(fragment) => read_progress(pages, fragment).await?,
         None => (ListingProgress::default(), Vec::new()),
     };
     let mut confirmation = Confirmation::new(kind, progress.witnesses, candidates.len());

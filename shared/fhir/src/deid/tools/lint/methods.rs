@@ -252,13 +252,13 @@ impl ConfigLinter<'_> {
         Some(warning(DeidRemarkCode::InvalidResult, reason, "write a value of the type"))
     }
 
-    /// Returns the remark about an empty object or array inside the object of a replacement.
+    /// Returns the remark about an empty text, object or array inside the object of a replacement.
     fn empty_member_remark(&self, selected: &Selected, replacement: &Replacement) -> Option<DeidRemark> {
         let (Replacement::Object(text) | Replacement::Text(text)) = replacement else { return None };
         let mut complex = selected.iter().filter(|element| self.kind(element.definition) != TypeKind::Primitive);
         complex.find(|element| self.replacement_tree(element, text).is_some())?;
         let name = empty_member(JsonValue::from_valid(text))?;
-        let reason = format!("replaceWith has an empty object or array for `{}`, and FHIR has no empty elements", Truncated(&name));
+        let reason = format!("replaceWith has an empty text, object or array for `{}`, and FHIR has no empty elements", Truncated(&name));
         Some(warning(DeidRemarkCode::InvalidResult, reason, "give it a value, or leave it out"))
     }
 
@@ -398,12 +398,13 @@ fn has_invalid_value(tree: &ElementTree<'_>, node: NodeId) -> bool {
     })
 }
 
-/// Returns the name of the first member at any depth that is an empty object or array, or an array with an empty object.
+/// Returns the name of the first member at any depth that is an empty text, object or array, or an array with one.
 fn empty_member(object: JsonValue<'_>) -> Option<String> {
     let is_empty = |value: JsonValue<'_>| match value.json_type() {
         JsonType::Object => value.members().next().is_none(),
         JsonType::Array => value.items().next().is_none(),
-        JsonType::String | JsonType::Number | JsonType::Boolean | JsonType::Null => false,
+        JsonType::String => value.text().is_some_and(|text| text.is_empty()),
+        JsonType::Number | JsonType::Boolean | JsonType::Null => false,
     };
     object.members().find_map(|(name, value)| {
         let has_empty = is_empty(value) || value.items().any(is_empty);

@@ -1,0 +1,282 @@
+//! The events of a history: versions and deletions of the resources of a type.
+
+use std::collections::{HashMap, HashSet};
+
+use headrace_fhir::definitions::ResourceType;
+use headrace_fhir::head::{MemberIndex, Resource};
+use headrace_fhir::instant::Instant;
+use headrace_fhir::searchset::{SearchEntry, SearchPage, append_line};
+use headrace_fhir::semantics::deletion::deletion_bundle;
+use headrace_fhir::semantics::id::is_id;
+use serde::{Deserialize, Serialize};
+
+use crate::vocab::clock::Millis;
+
+use super::deletions::SupplementLines;
+use super::pages::PageError;
+
+/// A version or a deletion of a resource. It is recorded as a line of JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HistoryEvent {
+    id: String,
+    at: Instant,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_deletion: bool,
+    /// The text of a version that may be missing in the windows: the resource is known to have changed after them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+}
+
+/// The newest event of a resource within the window.
+struct NewestEvent {
+    at: Instant,
+    is_deletion: bool,
+    text: Option<String>,
+}
+
+/// The events of a history.
+pub(super) struct Events {
+    resource_type: ResourceType,
+    /// The end of the window.
+    to: Instant,
+    /// The resources that changed after the window.
+    later: HashSet<String>,
+    newest: HashMap<String, NewestEvent>,
+    /// The events that are not recorded yet, as lines, and their size.
+    unrecorded: (Vec<String>, usize),
+    index: MemberIndex,
+}
+
+impl Events {
+    /// Creates an empty history of a type. `to` is the end of the window.
+    pub(super) fn new(resource_type: ResourceType, to: Millis) -> Self {
+        let (to, later, newest) = (Instant::from_millis(to.0), HashSet::new(), HashMap::new());
+        Self { resource_type, to, later, newest, unrecorded: (Vec::new(), 0), index: MemberIndex::default() }
+    }
+
+    /// Starts anew with an empty history. The resources that changed after the window stay known.
+    pub(super) fn start_anew(&mut self) {
+        self.newest.clear();
+    }
+
+    /// Adds a page. Returns the time of its oldest event.
+    pub(super) fn add(&mut self, page: &SearchPage<'_>) -> Result<Option<Instant>, PageError> {
+        PageError::check_complete(page)?;
+        if !page.is_history {
+            // A server that does not know the history may ignore the end of the path. It shows no deletions then.
+            return Err(PageError::Final("the server answers with the results of a search".to_owned()));
+        }
+        let mut oldest = None::<Instant>;
+        for entry in &page.entries {
+            let event = match entry {
+                SearchEntry::Deletion(deletion) if deletion.resource_type == self.resource_type => {
+                    let at = deletion.deleted_at.ok_or_else(|| PageError::Final("a deletion has no time".to_owned()))?;
+                    HistoryEvent { id: deletion.id.clone(), at, is_deletion: true, text: None }
+                }
+                SearchEntry::Match(text) => self.parse_version(text)?,
+                SearchEntry::Deletion(_) | SearchEntry::Outcome(_) | SearchEntry::Other => continue,
+            };
+            oldest = Some(oldest.map_or(event.at, |oldest| oldest.min(event.at)));
+            self.add_event(event);
+        }
+        Ok(oldest)
+    }
+
+    /// Parses a version of a resource.
+    fn parse_version(&mut self, text: &str) -> Result<HistoryEvent, PageError> {
+        let mut line = Vec::new();
+        append_line(text, &mut line);
+        let line = line.trim_ascii_end();
+        let mut index = std::mem::take(&mut self.index);
+        let head = Resource::parse(line, &mut index).map(|resource| (resource.head, resource.id().into_owned()));
+        let (head, id) = head.map_err(|reason| PageError::Final(format!("an entry is not a resource: {reason}")))?;
+        self.index = index;
+        let at = head.last_updated.filter(|_| head.resource_type == self.resource_type && is_id(&id));
+        let Some(at) = at else { return Err(PageError::Final("an entry is not a version of a resource of the type".to_owned())) };
+        let is_needed = at < self.to && self.later.contains(&id);
+        let text = is_needed.then(|| String::from_utf8_lossy(line).into_owned());
+        Ok(HistoryEvent { id, at, is_deletion: false, text })
+    }
+
+    /// Adds an event that was read.
+    fn add_event(&mut self, event: HistoryEvent) {
+        let line = serde_json::to_string(&event).unwrap_or_default();
+        self.unrecorded.1 += line.len();
+        self.unrecorded.0.push(line);
+        self.apply(event);
+    }
+
+    /// Adds a recorded event. Returns `None` if the line is not one.
+    pub(super) fn add_recorded(&mut self, line: &str) -> Option<()> {
+        self.apply(serde_json::from_str(line).ok()?);
+        Some(())
+    }
+
+    /// Keeps an event if it is the newest one of its resource within the window, or the resource if the event is later.
+    fn apply(&mut self, event: HistoryEvent) {
+        let HistoryEvent { id, at, is_deletion, text } = event;
+        if at >= self.to {
+            self.later.insert(id);
+        } else if self.newest.get(&id).is_none_or(|newest| newest.at < at) {
+            self.newest.insert(id, NewestEvent { at, is_deletion, text });
+        }
+    }
+
+    /// Returns the size of the events that are not recorded yet, in bytes.
+    pub(super) fn unrecorded_bytes(&self) -> usize {
+        self.unrecorded.1
+    }
+
+    /// Removes and returns the lines of the events that are not recorded yet.
+    pub(super) fn take_unrecorded(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.unrecorded).0
+    }
+
+    /// Returns true if an event of a resource within the window is known.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        self.newest.contains_key(id)
+    }
+
+    /// Returns the sorted ids after `after` of the resources that changed after the window, and of which no event within it is known.
+    pub(super) fn unknown_ids(&self, after: Option<&str>) -> Vec<String> {
+        let mut ids: Vec<_> = self.later.iter().filter(|id| Some(id.as_str()) > after && !self.knows(id)).cloned().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Returns true if the text of a version was dropped whose resource has changed later.
+    pub(super) fn has_dropped_versions(&self) -> bool {
+        let is_dropped = |id: &String| self.newest.get(id).is_some_and(|newest| newest.text.is_none() && !newest.is_deletion);
+        self.later.iter().any(is_dropped)
+    }
+
+    /// Returns the lines of what the windows may not have.
+    pub(super) fn into_lines(self) -> SupplementLines {
+        let mut found = SupplementLines::default();
+        for (id, event) in self.newest {
+            let (lines, text) = if event.is_deletion {
+                (&mut found.deletions, Some(deletion_bundle(self.resource_type, &id, Some(event.at))))
+            } else {
+                (&mut found.versions, event.text)
+            };
+            if let Some(text) = text {
+                lines.0.extend_from_slice(text.as_bytes());
+                lines.0.push(b'\n');
+                lines.1 += 1;
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::deletions::Lines;
+    use super::*;
+
+    /// The end of the window of these tests: 2026-01-31T08:01:00Z.
+    const TO: Millis = Millis(1_769_846_460_000);
+
+    /// Returns the events of a history with these entries: the id, the time in the hour, and whether it is a deletion.
+    fn events(entries: &[(&str, &str, bool)]) -> Events {
+        let mut events = Events::new(ResourceType::PATIENT, TO);
+        read(&mut events, entries);
+        events
+    }
+
+    /// Adds these entries to a history.
+    fn read(events: &mut Events, entries: &[(&str, &str, bool)]) {
+        for (id, time, is_deletion) in entries {
+            let at = format!("2026-01-31T08:{time}Z");
+            let text = format!(r#"{{"resourceType":"Patient","id":"{id}","meta":{{"lastUpdated":"{at}"}}}}"#);
+            let event = if *is_deletion {
+                HistoryEvent { id: (*id).to_owned(), at: Instant::parse(&at).unwrap(), is_deletion: true, text: None }
+            } else {
+                events.parse_version(&text).ok().unwrap()
+            };
+            events.add_event(event);
+        }
+    }
+
+    /// Returns the versions and the deletions of a history, sorted.
+    fn found(events: Events) -> (Vec<String>, Vec<String>) {
+        let found = events.into_lines();
+        let lines = |(text, _): Lines| {
+            let mut lines: Vec<_> = String::from_utf8(text).unwrap().lines().map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        (lines(found.versions), lines(found.deletions))
+    }
+
+    #[test]
+    fn resources_that_changed_later_keep_their_last_version_within_the_window() {
+        let (versions, deletions) = found(events(&[
+            ("a", "01:05", false),
+            ("b", "01:01", true),
+            ("a", "00:30", false),
+            ("a", "00:10", false),
+            ("b", "00:20", false),
+            ("c", "00:05", false),
+        ]));
+        assert!(deletions.is_empty() && versions.len() == 2, "{versions:?}");
+        let is_version = |line: &str, id: &str, time: &str| line.contains(&format!(r#""id":"{id}""#)) && line.contains(time);
+        assert!(is_version(&versions[0], "a", "08:00:30") && is_version(&versions[1], "b", "08:00:20"), "{versions:?}");
+    }
+
+    #[test]
+    fn a_deletion_counts_unless_the_resource_was_created_again_within_the_window() {
+        let (versions, deletions) =
+            found(events(&[("a", "00:30", true), ("a", "00:10", false), ("b", "00:40", false), ("b", "00:30", true)]));
+        assert_eq!((versions.len(), deletions.len()), (0, 1));
+        assert!(deletions[0].contains("Patient/a") && deletions[0].contains("08:00:30"), "{deletions:?}");
+    }
+
+    #[test]
+    fn results_of_a_search_and_incomplete_pages_are_not_a_history() {
+        let add = |page: &SearchPage<'_>| events(&[]).add(page).map_err(PageError::into_text);
+        assert_eq!(add(&SearchPage { is_history: true, ..SearchPage::default() }), Ok(None));
+        assert!(add(&SearchPage::default()).unwrap_err().contains("results of a search"));
+        let text = r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","diagnostics":"shard 3 did not answer"}]}"#;
+        let page = SearchPage { is_history: true, entries: vec![SearchEntry::Outcome(text)], ..SearchPage::default() };
+        assert!(add(&page).unwrap_err().contains("shard 3 did not answer"));
+    }
+
+    #[test]
+    fn a_history_in_another_order_is_noticed() {
+        assert!(events(&[("a", "00:10", false), ("a", "01:05", false)]).has_dropped_versions());
+        assert!(!events(&[("a", "01:05", false), ("a", "00:10", false)]).has_dropped_versions());
+        assert!(!events(&[("a", "00:10", true), ("a", "01:05", false)]).has_dropped_versions());
+    }
+
+    #[test]
+    fn recorded_events_replace_those_that_were_read() {
+        let entries = [("a", "01:05", false), ("b", "00:50", true), ("a", "00:30", false), ("c", "00:20", false)];
+        let mut read = events(&entries);
+        let lines = read.take_unrecorded();
+        assert_eq!((lines.len(), read.unrecorded_bytes(), read.take_unrecorded().len()), (entries.len(), 0, 0));
+        let mut recorded = events(&[]);
+        assert!(lines.iter().all(|line| recorded.add_recorded(line).is_some()));
+        assert_eq!(recorded.add_recorded("{}"), None);
+        assert_eq!(found(recorded), found(read));
+    }
+
+    #[test]
+    fn a_second_reading_has_the_versions_that_the_first_one_dropped() {
+        let entries = [("a", "00:10", false), ("a", "01:05", false)];
+        let mut events = events(&entries);
+        assert!(events.has_dropped_versions());
+        events.start_anew();
+        read(&mut events, &entries);
+        assert!(!events.has_dropped_versions());
+        assert_eq!(found(events).0.len(), 1);
+    }
+
+    #[test]
+    fn ids_without_an_event_in_the_window_are_listed_in_their_order() {
+        let mut events = events(&[("c", "01:05", false), ("a", "01:04", false), ("b", "01:03", true), ("d", "01:02", false)]);
+        assert_eq!(events.unknown_ids(None), ["a", "b", "c", "d"]);
+        read(&mut events, &[("c", "00:05", false)]);
+        assert_eq!(events.unknown_ids(Some("a")), ["b", "d"]);
+    }
+}
