@@ -115,8 +115,8 @@ impl DeidEngine {
         self.compartment.is_some()
     }
 
-    /// Returns the date offset of a resource in an entry of another one: the same as outside of it, by its own patient or else by its own
-    /// id. Returns `None` if the offset is that of the resource around it.
+    /// Returns the date offset of a resource by the patient that it names, or else by its own id: the same inside an entry of another
+    /// resource and outside of it. Returns `None` if dates do not move by patients.
     ///
     /// `json` begins with the resource, before any rule has changed it.
     pub(super) fn entry_offset(&self, resource_type: ResourceType, json: JsonValue<'_>) -> Option<DateOffset<'static>> {

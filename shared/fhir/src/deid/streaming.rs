@@ -24,13 +24,22 @@ use entries::{EntryState, ObjectState, Savepoint};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NeedsTree;
 
+/// The source of the patient with whom the dates of a resource move, if they move by patients.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum DatePatient<'p> {
+    /// The id of the patient, if the resource has one.
+    Given(Option<&'p str>),
+    /// The references of the resource name the patient.
+    InResource,
+}
+
 /// Appends the de-identified resource to `out`.
 ///
 /// `out` may hold part of the resource when this returns [`NeedsTree`]; the caller truncates it.
 pub(super) fn deidentify_streaming<'p>(
     engine: &'p DeidEngine,
     line: &'p str,
-    patient: Option<&'p str>,
+    patient: DatePatient<'p>,
     out: &'p mut Vec<u8>,
 ) -> Result<(), NeedsTree> {
     let mut scanner = Scanner::new(line).ok_or(NeedsTree)?;
@@ -38,12 +47,20 @@ pub(super) fn deidentify_streaming<'p>(
     // Both determine how members are treated, and they may follow other members.
     let (resource_type, id) = type_and_id(scanner.clone()).ok_or(NeedsTree)?;
     let automaton = engine.plan(resource_type).and_then(|plan| plan.automaton.as_ref()).ok_or(NeedsTree)?;
+    let (given, found) = match patient {
+        DatePatient::Given(patient) => (patient, None),
+        DatePatient::InResource => (None, engine.entry_offset(resource_type, JsonValue::from_valid(line))),
+    };
+    let mut context = ResourceContext::new(engine, resource_type.as_str(), id.into(), given);
+    if let Some(mut date_offset) = found {
+        context.swap_date_offset(&mut date_offset);
+    }
     let mut writer = StreamingWriter {
         engine,
         out,
         copied_to: scanner.position,
         scanner,
-        context: ResourceContext::new(engine, resource_type.as_str(), id.into(), patient),
+        context,
         root_id: RootId::new(automaton, id),
         path: CurrentPath { root: resource_type.as_str(), segments: Vec::with_capacity(USUAL_DEPTH) },
         depth: 0,
@@ -104,9 +121,13 @@ impl fmt::Display for CurrentPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.root)?;
         for (name, index) in &self.segments {
-            match index {
-                Some(index) => write!(f, ".{name}[{index}]")?,
-                None => write!(f, ".{name}")?,
+            // Each perturbed number formats its path. Single calls are faster than `write!` for a segment.
+            f.write_str(".")?;
+            f.write_str(name)?;
+            if let Some(index) = index {
+                f.write_str("[")?;
+                index.fmt(f)?;
+                f.write_str("]")?;
             }
         }
         Ok(())
