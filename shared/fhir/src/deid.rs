@@ -38,7 +38,7 @@ use fhirpath::EvaluationClock;
 pub use keys::{DeidKeys, DeidKeysError, MAX_KEYS_BYTES, RANDOM_KEY_BYTES};
 use plan::{PlanCache, implied_rules};
 use security_labels::{SecurityLabel, SecurityLabels, write_security_labels};
-use streaming::{NeedsTree, deidentify_streaming};
+use streaming::{DatePatient, NeedsTree, deidentify_streaming};
 use tools::{ConfigLinter, StepRecorder, increment_remarks, key_remarks, known_date_remarks, true_date_remark};
 pub use tools::{CoveredElement, DeidCoverage, DeidExplanation, DeidStep, DeidTreatment, UntouchedElement};
 use tree::{NoObserver, StepObserver, deidentify_tree};
@@ -205,11 +205,11 @@ impl Deidentifier {
     /// Appends the de-identified resource to `out` if that is possible in one pass over a line that was not validated before, and if the
     /// line is a valid resource. Otherwise appends nothing and returns false, which says nothing about the line.
     ///
-    /// No rule gets the patient of the resource.
+    /// The resource has the patient that its references name.
     pub fn deidentify_valid(&self, line: &[u8], out: &mut Vec<u8>) -> bool {
         let begin = out.len();
         let text = std::str::from_utf8(line).ok();
-        let is_done = text.is_some_and(|text| deidentify_streaming(&self.engine, text, None, out).is_ok());
+        let is_done = text.is_some_and(|text| deidentify_streaming(&self.engine, text, DatePatient::InResource, out).is_ok());
         if !is_done {
             out.truncate(begin);
         }
@@ -262,7 +262,7 @@ impl Deidentifier {
     fn write(&self, line: &[u8], patient: Option<&str>, out: &mut Vec<u8>) -> Result<(), DeidFailure> {
         let begin = out.len();
         if let Ok(text) = std::str::from_utf8(line) {
-            match deidentify_streaming(&self.engine, text, patient, out) {
+            match deidentify_streaming(&self.engine, text, DatePatient::Given(patient), out) {
                 Ok(()) => return Ok(()),
                 Err(NeedsTree) => out.truncate(begin),
             }

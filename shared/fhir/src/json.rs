@@ -2,6 +2,7 @@
 
 mod duplicates;
 pub(crate) mod name_table;
+mod name_token;
 mod open_names;
 mod path;
 mod pretty;
@@ -12,6 +13,7 @@ use std::borrow::Cow;
 use memchr::memchr2;
 
 pub(crate) use duplicates::duplicate_member;
+pub(crate) use name_token::NameToken;
 pub(crate) use open_names::OpenNames;
 pub use path::ElementPath;
 pub(crate) use scanner::Scanner;

@@ -172,7 +172,7 @@ fn cases(dir: &Path) -> Result<Vec<Case>, BoxError> {
             ReadMode::SinglePass,
         ),
         case("pump: _elements", ExportRequest { elements: vec!["subject".to_owned(), "code".to_owned()], ..all() }, ReadMode::SinglePass),
-        deidentified("pump: 22 rules of our own", include_str!("../../samples/anonymization/study.json").to_owned()),
+        deidentified("pump: 44 rules of our own", include_str!("../../samples/anonymization/study.json").to_owned()),
         deidentified("pump: Microsoft's safe harbor sample", SAFE_HARBOR_CONFIG.to_owned()),
     ];
     Ok(cases)

@@ -217,14 +217,18 @@ impl Selection {
 
     /// Returns true if the rules need more of a resource than its head.
     fn needs_resource(&self) -> bool {
-        let needs_patients = self.compartments.is_some() || self.deid_compartment.is_some();
-        self.elements.is_some() || !self.filters.is_empty() || !self.scope_queries.is_empty() || needs_patients
+        self.selects_by_content() || self.deid_compartment.is_some()
+    }
+
+    /// Returns true if more of a resource than its head decides about it and about its elements.
+    fn selects_by_content(&self) -> bool {
+        self.compartments.is_some() || self.elements.is_some() || !self.filters.is_empty() || !self.scope_queries.is_empty()
     }
 
     /// Validates a line that is selected while it de-identifies the line: its bytes are read once and not twice. Returns `None` if that
     /// is not possible. Then `out` is as before, and nothing is known of the line.
     fn deidentify_unparsed<'a>(&self, line: &'a [u8], out: &mut Vec<u8>) -> Option<LineVerdict<'a>> {
-        let deid = self.deid.as_ref().filter(|_| !self.needs_resource())?;
+        let deid = self.deid.as_ref().filter(|_| !self.selects_by_content())?;
         // A Bundle may be one of deletions.
         let head = UnvalidatedHead::parse(line).filter(|head| head.resource_type != ResourceType::BUNDLE)?;
         let identity = ResourceIdentity { id: head.id, version_id: head.version_id };

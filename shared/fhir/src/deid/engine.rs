@@ -51,6 +51,9 @@ pub(super) enum ValueOutcome {
     Replaced,
 }
 
+/// The capacity for replacements. It suffices for hashes, dates and most references.
+const REPLACEMENT_BYTES: usize = 128;
+
 /// The state of de-identifying one resource.
 pub(super) struct ResourceContext<'e> {
     pub(super) engine: &'e DeidEngine,
@@ -60,8 +63,8 @@ pub(super) struct ResourceContext<'e> {
     date_offset: DateOffset<'e>,
     /// The JSON of the last replaced value.
     pub(super) replacement: String,
-    /// A buffer for a hash before it is quoted.
-    hash_text: String,
+    /// A buffer for a hash or a date before it is quoted.
+    unquoted: String,
     /// The hashes of other resources. `None` while another thread uses them.
     hash_cache: Option<MutexGuard<'e, HashCache>>,
     pub(super) labels: SecurityLabels,
@@ -112,8 +115,8 @@ impl DeidEngine {
         self.compartment.is_some()
     }
 
-    /// Returns the date offset of a resource in an entry of another one: the same as outside of it, by its own patient or else by its own
-    /// id. Returns `None` if the offset is that of the resource around it.
+    /// Returns the date offset of a resource by the patient that it names, or else by its own id: the same inside an entry of another
+    /// resource and outside of it. Returns `None` if dates do not move by patients.
     ///
     /// `json` begins with the resource, before any rule has changed it.
     pub(super) fn entry_offset(&self, resource_type: ResourceType, json: JsonValue<'_>) -> Option<DateOffset<'static>> {
@@ -168,8 +171,8 @@ impl<'e> ResourceContext<'e> {
             type_name,
             original_id: id,
             date_offset: DateOffset { id: offset_id, days: None },
-            replacement: String::new(),
-            hash_text: String::new(),
+            replacement: String::with_capacity(REPLACEMENT_BYTES),
+            unquoted: String::new(),
             hash_cache: engine.crypto_hashes.try_lock().ok(),
             labels: SecurityLabels::default(),
         }
@@ -220,7 +223,7 @@ impl<'e> ResourceContext<'e> {
         element: Option<(&ElementTree<'_>, NodeId)>,
     ) -> Result<ValueOutcome, DeidFailureReason> {
         // FHIR forbids leading and trailing whitespace. Where it occurs, it must not hide a date or a zip code from a method.
-        let text = text.trim();
+        let text = trim(text);
         let engine = self.engine;
         self.replacement.clear();
         let (outcome, label) = match method {
@@ -231,27 +234,17 @@ impl<'e> ResourceContext<'e> {
                 return Ok(ValueOutcome::Removed);
             }
             Method::DateShift if !primitive.is_date() => return Ok(ValueOutcome::Kept),
-            Method::DateShift => match shift_date(text, self.offset_days(), engine.clock.today) {
-                Some(shifted) => (self.write_replacement(Some(&shifted), text, primitive), SecurityLabel::Perturbed),
-                None => self.redact(primitive, text),
-            },
+            Method::DateShift => {
+                let mut shifted = std::mem::take(&mut self.unquoted);
+                shifted.clear();
+                let is_shifted = shift_date(text, self.offset_days(), engine.clock.today, &mut shifted);
+                let outcome = is_shifted.then(|| self.write_replacement(Some(&shifted), text, primitive));
+                self.unquoted = shifted;
+                outcome.map_or_else(|| self.redact(primitive, text), |outcome| (outcome, SecurityLabel::Perturbed))
+            }
             Method::Redact => self.redact(primitive, text),
             Method::CryptoHash => {
-                self.hash_text.clear();
-                let cache = self.hash_cache.as_deref_mut();
-                match primitive.role {
-                    PrimitiveRole::Reference | PrimitiveRole::BundleAddress => {
-                        engine.crypto_hasher.write_reference_hash(text, cache, &mut self.hash_text)
-                    }
-                    PrimitiveRole::Date
-                    | PrimitiveRole::DateTime
-                    | PrimitiveRole::AgeValue
-                    | PrimitiveRole::PostalCode
-                    | PrimitiveRole::Other => {
-                        engine.crypto_hasher.write_hash(hash_input(primitive, text), cache, &mut self.hash_text);
-                    }
-                }
-                write_json_string(&self.hash_text, &mut self.replacement);
+                self.write_hash(primitive, text);
                 (ValueOutcome::Replaced, SecurityLabel::Hashed)
             }
             Method::Encrypt => {
@@ -281,6 +274,26 @@ impl<'e> ResourceContext<'e> {
         };
         self.labels.add(label);
         Ok(outcome)
+    }
+
+    /// Writes the JSON of a value's hash, or of a reference whose id is hashed.
+    fn write_hash(&mut self, primitive: PrimitiveContext, text: &str) {
+        let is_reference = matches!(primitive.role, PrimitiveRole::Reference | PrimitiveRole::BundleAddress);
+        let text = hash_input(primitive, text);
+        if let Some(json) = self.hash_cache.as_ref().and_then(|cache| cache.get(text, is_reference)) {
+            self.replacement.push_str(json);
+            return;
+        }
+        self.unquoted.clear();
+        if is_reference {
+            self.engine.crypto_hasher.write_reference_hash(text, &mut self.unquoted);
+        } else {
+            self.engine.crypto_hasher.write_hash(text, &mut self.unquoted);
+        }
+        write_json_string(&self.unquoted, &mut self.replacement);
+        if let Some(cache) = &mut self.hash_cache {
+            cache.insert(text, is_reference, &self.replacement);
+        }
     }
 
     /// Redacts a value and writes the part of it that the configuration keeps.
@@ -331,6 +344,12 @@ impl<'e> ResourceContext<'e> {
         let path = element_path.to_string();
         self.engine.noise_hasher.hash_parts(&[self.type_name.as_bytes(), self.original_id.as_bytes(), path.as_bytes(), text.as_bytes()])
     }
+}
+
+/// Removes leading and trailing whitespace, which few texts have.
+fn trim(text: &str) -> &str {
+    let is_no_space = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
+    if is_no_space(text.as_bytes().first()) && is_no_space(text.as_bytes().last()) { text } else { text.trim() }
 }
 
 /// Returns the text that is hashed or encrypted. Microsoft's tool writes booleans with a capital letter, and so does this.

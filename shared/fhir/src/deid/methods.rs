@@ -4,12 +4,14 @@ mod crypto_hash;
 mod date_shift;
 mod encrypt;
 mod generalize;
+mod hash_cache;
 mod perturb;
 mod redact;
 
-pub(super) use crypto_hash::{HashCache, Hasher};
+pub(super) use crypto_hash::Hasher;
 pub(super) use date_shift::{DateShiftKey, shift_date};
 pub(super) use encrypt::encrypt;
 pub(super) use generalize::{GeneralizedValue, generalize};
+pub(super) use hash_cache::HashCache;
 pub(super) use perturb::perturb;
 pub(super) use redact::redact;

@@ -12,6 +12,7 @@
 mod automaton;
 mod id_treatment;
 mod implied_rules;
+mod member_table;
 mod reachability;
 mod transition;
 mod types;

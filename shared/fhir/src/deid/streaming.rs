@@ -24,13 +24,22 @@ use entries::{EntryState, ObjectState, Savepoint};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NeedsTree;
 
+/// The source of the patient with whom the dates of a resource move, if they move by patients.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum DatePatient<'p> {
+    /// The id of the patient, if the resource has one.
+    Given(Option<&'p str>),
+    /// The references of the resource name the patient.
+    InResource,
+}
+
 /// Appends the de-identified resource to `out`.
 ///
 /// `out` may hold part of the resource when this returns [`NeedsTree`]; the caller truncates it.
 pub(super) fn deidentify_streaming<'p>(
     engine: &'p DeidEngine,
     line: &'p str,
-    patient: Option<&'p str>,
+    patient: DatePatient<'p>,
     out: &'p mut Vec<u8>,
 ) -> Result<(), NeedsTree> {
     let mut scanner = Scanner::new(line).ok_or(NeedsTree)?;
@@ -38,14 +47,22 @@ pub(super) fn deidentify_streaming<'p>(
     // Both determine how members are treated, and they may follow other members.
     let (resource_type, id) = type_and_id(scanner.clone()).ok_or(NeedsTree)?;
     let automaton = engine.plan(resource_type).and_then(|plan| plan.automaton.as_ref()).ok_or(NeedsTree)?;
+    let (given, found) = match patient {
+        DatePatient::Given(patient) => (patient, None),
+        DatePatient::InResource => (None, engine.entry_offset(resource_type, JsonValue::from_valid(line))),
+    };
+    let mut context = ResourceContext::new(engine, resource_type.as_str(), id.into(), given);
+    if let Some(mut date_offset) = found {
+        context.swap_date_offset(&mut date_offset);
+    }
     let mut writer = StreamingWriter {
         engine,
         out,
         copied_to: scanner.position,
         scanner,
-        context: ResourceContext::new(engine, resource_type.as_str(), id.into(), patient),
+        context,
         root_id: RootId::new(automaton, id),
-        path: CurrentPath { root: resource_type.as_str(), segments: Vec::new() },
+        path: CurrentPath { root: resource_type.as_str(), segments: Vec::with_capacity(USUAL_DEPTH) },
         depth: 0,
         open_resources: 0,
     };
@@ -91,6 +108,9 @@ struct StreamingWriter<'p> {
     open_resources: usize,
 }
 
+/// The nesting that few resources exceed.
+const USUAL_DEPTH: usize = 16;
+
 /// The path of the current element, as failures and noise use it.
 struct CurrentPath {
     root: &'static str,
@@ -101,9 +121,13 @@ impl fmt::Display for CurrentPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.root)?;
         for (name, index) in &self.segments {
-            match index {
-                Some(index) => write!(f, ".{name}[{index}]")?,
-                None => write!(f, ".{name}")?,
+            // Each perturbed number formats its path. Single calls are faster than `write!` for a segment.
+            f.write_str(".")?;
+            f.write_str(name)?;
+            if let Some(index) = index {
+                f.write_str("[")?;
+                index.fmt(f)?;
+                f.write_str("]")?;
             }
         }
         Ok(())
@@ -225,18 +249,19 @@ impl<'p> StreamingWriter<'p> {
         automaton: &'p PathAutomaton,
         state: &'p State,
         is_resource: bool,
-        object: &mut ObjectState,
+        object: &mut ObjectState<'p>,
     ) -> Result<bool, NeedsTree> {
-        let name = self.scanner.name().ok_or(NeedsTree)?;
-        self.scanner.skip_spaces();
-        if let Some(transition) = state.members.get(name) {
-            if !object.members.insert(transition.index) {
-                return Err(NeedsTree);
-            }
-            object.has_value |= transition.is_value && self.scanner.next_byte() != Some(b'n');
-            let is_meta = is_resource && transition.name == "meta";
-            return if is_meta { self.write_meta(automaton, transition, object) } else { self.write_member_value(automaton, transition) };
+        if let Some((token, transition)) = state.members.guess_next(object.last)
+            && self.scanner.skip_name_token(token)
+        {
+            return self.write_named_member(automaton, transition, is_resource, object);
         }
+        let name = self.scanner.name().ok_or(NeedsTree)?;
+        if let Some(transition) = state.members.get(name) {
+            state.members.remember_next(object.last, transition);
+            return self.write_named_member(automaton, transition, is_resource, object);
+        }
+        self.scanner.skip_spaces();
         if is_resource && name == "resourceType" && !object.has_resource_type {
             object.has_resource_type = true;
             self.scanner.plain_string().ok_or(NeedsTree)?;
@@ -247,12 +272,45 @@ impl<'p> StreamingWriter<'p> {
         if is_new { self.write_primitive_extension(automaton, transition) } else { Err(NeedsTree) }
     }
 
+    /// Writes a member whose name has been read and returns true if anything of it is kept.
+    #[inline(always)]
+    fn write_named_member(
+        &mut self,
+        automaton: &'p PathAutomaton,
+        transition: &'p Transition,
+        is_resource: bool,
+        object: &mut ObjectState<'p>,
+    ) -> Result<bool, NeedsTree> {
+        self.scanner.skip_spaces();
+        object.last = Some(transition);
+        if !object.members.insert(transition.index) {
+            return Err(NeedsTree);
+        }
+        object.has_value |= transition.is_value && self.scanner.next_byte() != Some(b'n');
+        if transition.is_unchanged_primitive && !transition.is_list {
+            return self.skip_unchanged_primitive();
+        }
+        let is_meta = is_resource && transition.name == "meta";
+        if is_meta { self.write_meta(automaton, transition, object) } else { self.write_member_value(automaton, transition) }
+    }
+
+    /// Skips a single primitive value that stays as it is. Always returns true.
+    #[inline(always)]
+    fn skip_unchanged_primitive(&mut self) -> Result<bool, NeedsTree> {
+        // FHIR has no null here; a list takes the place of a single value only in invalid JSON.
+        if let Some(b'n') = self.scanner.next_byte() {
+            return Err(NeedsTree);
+        }
+        self.scanner.skip_primitive().ok_or(NeedsTree)?;
+        Ok(true)
+    }
+
     /// Writes the `meta` of a resource and remembers its range in the output, because labels are added to it later.
     fn write_meta(
         &mut self,
         automaton: &'p PathAutomaton,
         transition: &'p Transition,
-        object: &mut ObjectState,
+        object: &mut ObjectState<'p>,
     ) -> Result<bool, NeedsTree> {
         let savepoint = self.savepoint();
         self.copy_up_to(self.scanner.position);

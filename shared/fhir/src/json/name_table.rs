@@ -50,6 +50,12 @@ impl<T: HasName> NameTable<T> {
         }
     }
 
+    /// Returns the value at an index of the original order.
+    #[inline]
+    pub(crate) fn at(&self, index: usize) -> Option<&T> {
+        self.entries.get(index).map(|(_, value)| value)
+    }
+
     /// Returns all values in their original order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.entries.iter().map(|(_, value)| value)

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::name_token::NameToken;
 use super::open_names::OpenNames;
 use crate::json::JsonValue;
 
@@ -104,6 +105,17 @@ impl<'a> Scanner<'a> {
         self.name_end = self.position - 1;
         self.expect(b':')?;
         Some(name)
+    }
+
+    /// Reads a name and its colon if they are this token, and returns true then. Otherwise reads nothing.
+    #[inline(always)]
+    pub(crate) fn skip_name_token(&mut self, token: &NameToken) -> bool {
+        let is_next = self.bytes.get(self.position..).is_some_and(|rest| token.is_at_start(rest));
+        if is_next {
+            self.position += token.length();
+            self.name_end = self.position - 2;
+        }
+        is_next
     }
 
     /// Reads a name like [`Self::name`]. Returns `None` also if the open object may already have a member of this name.

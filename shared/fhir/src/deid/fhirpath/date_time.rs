@@ -297,14 +297,27 @@ fn parse_offset(offset: &str) -> Option<i64> {
 
 /// Parses a date into its year, month and day; the last two are optional. Returns `None` if the date is not in the calendar.
 pub(in crate::deid) fn parse_date(text: &str) -> Option<(i32, Option<u8>, Option<u8>)> {
-    let mut parts = text.split('-');
-    let year = i32::try_from(parse_digits(parts.next()?, 4)?).ok().filter(|year| *year > 0)?;
-    let Some(month) = parts.next() else { return Some((year, None, None)) };
-    let month = Month::try_from(u8::try_from(parse_digits(month, 2)?).ok()?).ok()?;
-    let Some(day) = parts.next() else { return Some((year, Some(month.into()), None)) };
-    let day = u8::try_from(parse_digits(day, 2)?).ok()?;
-    let is_valid = parts.next().is_none() && (1..=month.length(year)).contains(&day);
-    is_valid.then_some((year, Some(month.into()), Some(day)))
+    let (year, month, day) = match *text.as_bytes() {
+        [a, b, c, d] => ([a, b, c, d], None, None),
+        [a, b, c, d, b'-', e, f] => ([a, b, c, d], Some([e, f]), None),
+        [a, b, c, d, b'-', e, f, b'-', g, h] => ([a, b, c, d], Some([e, f]), Some([g, h])),
+        _ => return None,
+    };
+    let [century, year_of_century] = [[year[0], year[1]], [year[2], year[3]]].map(parse_pair);
+    let year = i32::from(century?) * 100 + i32::from(year_of_century?);
+    if year == 0 {
+        return None;
+    }
+    let Some(month) = month else { return Some((year, None, None)) };
+    let month = Month::try_from(parse_pair(month)?).ok()?;
+    let Some(day) = day else { return Some((year, Some(month.into()), None)) };
+    let day = parse_pair(day).filter(|day| (1..=month.length(year)).contains(day))?;
+    Some((year, Some(month.into()), Some(day)))
+}
+
+/// Parses a number with exactly two digits.
+fn parse_pair([tens, ones]: [u8; 2]) -> Option<u8> {
+    (tens.is_ascii_digit() && ones.is_ascii_digit()).then(|| (tens - b'0') * 10 + (ones - b'0'))
 }
 
 /// Splits `Z` or `+01:00` from a time. Returns the rest and the offset in minutes, or `None` if the time has no offset.

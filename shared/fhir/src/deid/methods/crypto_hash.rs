@@ -38,25 +38,10 @@ impl Hasher {
     }
 
     /// Appends the hash of a text in hexadecimal digits. Appends nothing for an empty text.
-    ///
-    /// * `cache`: hashes by this hasher that were computed before.
-    pub(in crate::deid) fn write_hash(&self, text: &str, cache: Option<&mut HashCache>, out: &mut String) {
+    pub(in crate::deid) fn write_hash(&self, text: &str, out: &mut String) {
         if text.is_empty() {
             return;
         }
-        let digits = match cache.and_then(|cache| cache.entry(text)) {
-            Some(entry) if entry.is_of(text) => entry.digits,
-            Some(entry) => {
-                *entry = CachedHash::new(text, self.hex_hash(text));
-                entry.digits
-            }
-            None => self.hex_hash(text),
-        };
-        out.push_str(std::str::from_utf8(&digits).unwrap_or_default());
-    }
-
-    /// Returns the hash of a text in hexadecimal digits.
-    fn hex_hash(&self, text: &str) -> [u8; 64] {
         let mut mac = self.0.clone();
         mac.update(text.as_bytes());
         let hash: [u8; 32] = mac.finalize().into_bytes().into();
@@ -66,67 +51,17 @@ impl Hasher {
         for (byte, pair) in hash.iter().zip(digits.chunks_exact_mut(2)) {
             pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
         }
-        digits
+        out.push_str(std::str::from_utf8(&digits).unwrap_or_default());
     }
 
     /// Appends a reference with its id hashed, so that it still resolves to the resource whose id is hashed.
     ///
     /// A text without a recognizable id is hashed as a whole.
-    pub(in crate::deid) fn write_reference_hash(&self, reference: &str, cache: Option<&mut HashCache>, out: &mut String) {
+    pub(in crate::deid) fn write_reference_hash(&self, reference: &str, out: &mut String) {
         let (before, id, after) = split_reference(reference);
         out.push_str(before);
-        self.write_hash(id, cache, out);
+        self.write_hash(id, out);
         out.push_str(after);
-    }
-}
-
-/// Hashes of ids that were computed before: resources of one patient follow each other and refer to the same few others.
-pub(in crate::deid) struct HashCache(Vec<CachedHash>);
-
-/// The hash of an id.
-#[derive(Clone)]
-struct CachedHash {
-    id: [u8; MAX_ID_BYTES],
-    /// 0 if there is no hash.
-    id_length: usize,
-    digits: [u8; 64],
-}
-
-/// The greatest length of an id whose hash is kept. It is the greatest of FHIR.
-const MAX_ID_BYTES: usize = 64;
-
-/// The number of hashes that are kept. They fit into the cache of a processor.
-const CACHED_HASHES: usize = 1 << 10;
-
-impl Default for HashCache {
-    fn default() -> Self {
-        Self(vec![CachedHash { id: [0; MAX_ID_BYTES], id_length: 0, digits: [0; 64] }; CACHED_HASHES])
-    }
-}
-
-impl HashCache {
-    /// Returns where the hash of an id is kept. `None` if the id is too long.
-    fn entry(&mut self, id: &str) -> Option<&mut CachedHash> {
-        let bytes = id.as_bytes();
-        let short = || bytes.iter().take(8).fold(0, |word, byte| word << 8 | u64::from(*byte));
-        let word = |chunk: Option<&[u8; 8]>| chunk.map_or_else(short, |chunk| u64::from_le_bytes(*chunk));
-        let mixed = word(bytes.first_chunk()) ^ word(bytes.last_chunk()).rotate_left(32);
-        let slot = usize::try_from(mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54).unwrap_or_default();
-        self.0.get_mut(slot).filter(|_| bytes.len() <= MAX_ID_BYTES)
-    }
-}
-
-impl CachedHash {
-    /// Creates the entry of an id.
-    fn new(id: &str, digits: [u8; 64]) -> Self {
-        let mut bytes = [0; MAX_ID_BYTES];
-        bytes.iter_mut().zip(id.bytes()).for_each(|(to, from)| *to = from);
-        Self { id: bytes, id_length: id.len(), digits }
-    }
-
-    /// Returns true if this is the hash of the id.
-    fn is_of(&self, id: &str) -> bool {
-        self.id_length == id.len() && self.id.get(..id.len()) == Some(id.as_bytes())
     }
 }
 
@@ -229,24 +164,10 @@ mod tests {
     fn keys_of_any_length_give_different_hashes() {
         let hash = |key: &[u8]| {
             let mut out = String::new();
-            Hasher::new(key).write_hash("x", None, &mut out);
+            Hasher::new(key).write_hash("x", &mut out);
             out
         };
         let hashes: std::collections::BTreeSet<_> = [0, 1, 63, 64, 65, 200].map(|length| hash(&vec![b'k'; length])).into();
         assert_eq!(hashes.len(), 6);
-    }
-
-    #[test]
-    fn a_cached_hash_is_that_of_the_same_id() {
-        let hasher = Hasher::new(b"key");
-        let mut cache = HashCache::default();
-        // Many more ids than hashes that are kept, each of them twice, and some that are too long.
-        let ids = (0..5_000).map(|number| format!("{number}{}", "x".repeat(number % 70)));
-        for id in ids.flat_map(|id| [id.clone(), id]) {
-            let (mut kept, mut computed) = (String::new(), String::new());
-            hasher.write_hash(&id, Some(&mut cache), &mut kept);
-            hasher.write_hash(&id, None, &mut computed);
-            assert_eq!(kept, computed, "{id}");
-        }
     }
 }

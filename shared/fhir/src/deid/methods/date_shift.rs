@@ -35,43 +35,47 @@ impl DateShiftKey {
 
 /// Returns the polynomial hash of a text's bytes.
 fn polynomial_hash(text: &str) -> i64 {
-    text.bytes().fold(0, |sum, byte| (sum * MULTIPLIER + i64::from(byte)) % MODULUS)
+    // The sum over eight bytes does not overflow, so one division suffices for them.
+    text.as_bytes().chunks(8).fold(0, |sum, bytes| bytes.iter().fold(sum, |sum, byte| sum * MULTIPLIER + i64::from(*byte)) % MODULUS)
 }
 
-/// Returns a date or dateTime moved by `days`, with all digits of its time set to zero and its time zone unchanged.
+/// Appends a date or dateTime moved by `days`, with all digits of its time set to zero and its time zone unchanged.
 ///
-/// Returns `None` if the value has no day, if it reveals an age over 89, or if the result leaves the calendar.
-pub(in crate::deid) fn shift_date(value: &str, days: i64, today: Date) -> Option<String> {
+/// Appends nothing and returns false if the value has no day, if it reveals an age over 89, or if the result leaves the calendar.
+pub(in crate::deid) fn shift_date(value: &str, days: i64, today: Date, out: &mut String) -> bool {
+    // Only a date with a day can be shifted. It has ten bytes.
+    let at_time = value.split_at_checked(10).and_then(|(date, rest)| Some((date, rest.strip_prefix('T')?)));
     // The offset of a date without a time is dropped.
-    let (date, time) = value.split_once('T').map_or_else(|| (split_date_offset(value).0, None), |(date, time)| (date, Some(time)));
+    let (date, time) = at_time.map_or_else(|| (split_date_offset(value).0, None), |(date, time)| (date, Some(time)));
+    let Some(shifted) = shifted_date(date, days, today) else { return false };
+    out.push_str(std::str::from_utf8(&date_digits(shifted)).unwrap_or_default());
+    // An invalid time could hold anything, so it is dropped.
+    if let Some((fraction, zone)) = time.and_then(split_fraction_and_zone) {
+        out.push_str("T00:00:00");
+        out.extend(fraction.bytes().map(|byte| if byte == b'.' { '.' } else { '0' }));
+        out.push_str(zone);
+    }
+    true
+}
+
+/// Returns a date moved by `days`, or `None` if that is not allowed or not possible.
+fn shifted_date(date: &str, days: i64, today: Date) -> Option<Date> {
     let (year, month, day) = parse_date(date)?;
     let (Some(month), Some(day)) = (month, day) else { return None };
     if is_over_max_age(year, Some(month), Some(day), today) {
         return None;
     }
     let date = Date::from_calendar_date(year, Month::try_from(month).ok()?, day).ok()?;
-    let shifted = date.checked_add(Duration::days(days)).filter(|shifted| (1..=9999).contains(&shifted.year()))?;
-    let mut text = String::with_capacity(value.len());
-    write_digits(shifted.year().unsigned_abs(), 1000, &mut text);
-    text.push('-');
-    write_digits(u8::from(shifted.month()).into(), 10, &mut text);
-    text.push('-');
-    write_digits(shifted.day().into(), 10, &mut text);
-    // An invalid time could hold anything, so it is dropped.
-    if let Some((fraction, zone)) = time.and_then(split_fraction_and_zone) {
-        text.push_str("T00:00:00");
-        text.extend(fraction.bytes().map(|byte| if byte == b'.' { '.' } else { '0' }));
-        text.push_str(zone);
-    }
-    Some(text)
+    date.checked_add(Duration::days(days)).filter(|shifted| (1..=9999).contains(&shifted.year()))
 }
 
-/// Appends the decimal digits of a number; `highest` is the place value of the first digit.
-fn write_digits(number: u32, mut highest: u32, text: &mut String) {
-    while highest > 0 {
-        text.push(char::from_digit(number / highest % 10, 10).unwrap_or_default());
-        highest /= 10;
-    }
+/// Returns a date of the years 1 to 9999 as `2015-02-07`.
+fn date_digits(date: Date) -> [u8; 10] {
+    let year = date.year().unsigned_abs();
+    let pair = |number: u8| [b'0' + number / 10 % 10, b'0' + number % 10];
+    let year_pair = |number: u32| pair(u8::try_from(number % 100).unwrap_or_default());
+    let ([a, b], [c, d], [e, f], [g, h]) = (year_pair(year / 100), year_pair(year), pair(date.month().into()), pair(date.day()));
+    [a, b, c, d, b'-', e, f, b'-', g, h]
 }
 
 /// Returns the fraction of a second (`.123` or empty) and the time zone (`Z` or `+01:00`) of a FHIR time, or `None` if the
@@ -99,6 +103,12 @@ mod tests {
 
     const TODAY: Date = date!(2026 - 11 - 21);
 
+    /// Returns a shifted date; `None` if it is not shifted.
+    fn shifted(value: &str, days: i64) -> Option<String> {
+        let mut out = String::new();
+        shift_date(value, days, TODAY, &mut out).then_some(out)
+    }
+
     #[test]
     fn an_offset_depends_on_the_id_followed_by_the_key() {
         for (id, key) in [("", ""), ("", "dummy"), ("a", ""), ("patient-1", "key"), ("ÆŊŋ", "ßſ♫∅")] {
@@ -109,16 +119,19 @@ mod tests {
     #[test]
     fn an_invalid_time_is_dropped() {
         for time in ["13:28Z", "13:28:17", "13:28:17.Z", "13:28:17+0100", "1x:28:17Z", "secret"] {
-            assert_eq!(shift_date(&format!("2015-02-07T{time}"), 1, TODAY).as_deref(), Some("2015-02-08"), "{time}");
+            assert_eq!(shifted(&format!("2015-02-07T{time}"), 1).as_deref(), Some("2015-02-08"), "{time}");
         }
     }
 
     #[test]
     fn a_date_does_not_leave_the_calendar() {
-        assert_eq!(shift_date("9999-12-31", 1, TODAY), None);
-        assert_eq!(shift_date("9999-12-31", -1, TODAY).as_deref(), Some("9999-12-30"));
-        assert_eq!(shift_date("2015-02-30", 1, TODAY), None);
-        assert_eq!(shift_date("no date", 1, TODAY), None);
-        assert_eq!(shift_date("2015-02-07Z", 1, TODAY).as_deref(), Some("2015-02-08"));
+        assert_eq!(shifted("9999-12-31", 1), None);
+        assert_eq!(shifted("9999-12-31", -1).as_deref(), Some("9999-12-30"));
+        assert_eq!(shifted("2015-02-30", 1), None);
+        assert_eq!(shifted("no date", 1), None);
+        for value in ["2015T02-07", "2015-02-07 T13:28:17Z", "2015-02T13:28:17Z", "T2015-02-07", "T"] {
+            assert_eq!(shifted(value, 1), None, "{value}");
+        }
+        assert_eq!(shifted("2015-02-07Z", 1).as_deref(), Some("2015-02-08"));
     }
 }

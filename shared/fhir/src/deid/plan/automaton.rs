@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
+use super::member_table::MemberTable;
 use super::reachability::{PathResolver, TypedElement};
 use super::transition::Transition;
 use crate::definitions::{MemberDefinition, TypeDefinition, TypeKind};
 use crate::deid::config::{Method, Rule};
 use crate::deid::fhirpath::Step;
 use crate::deid::primitive::{PrimitiveContext, is_quantity_type};
-use crate::json::name_table::NameTable;
 
 /// The states of a resource type, the first of which is the state of its root; or of several types.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ pub(in crate::deid) struct State {
     pub(in crate::deid) primitive: Option<PrimitiveContext>,
     /// True if `perturb` applies to the element as a whole. Without a `value` member the element needs the tree engine.
     pub(in crate::deid) needs_value: bool,
-    pub(in crate::deid) members: NameTable<Transition>,
+    pub(in crate::deid) members: MemberTable,
 }
 
 /// The rule that applies to an element.
@@ -201,14 +201,15 @@ impl<'r> AutomatonCompiler<'r> {
                 member_key.applied_rule = member_key.applied_rule.map(|applied| AppliedRule { leaves_unchanged: true, ..applied });
             }
             let kind = self.resolver.loaded_type(member.definition)?.kind;
+            let is_unchanged = self.method(member_key.applied_rule).is_none_or(|method| matches!(method, Method::Keep));
             // A nested resource has a plan of its own.
             let next_state = if member.is_resource { u32::MAX } else { self.state_number(member_key) };
-            members.push(Transition::new(index, *member, kind, next_state));
+            members.push(Transition::new(index, *member, kind, is_unchanged, next_state));
         }
         if self.keys.len() > self.max_states {
             return None;
         }
-        Some(State { applied_rule: key.applied_rule, primitive: key.primitive, needs_value, members: NameTable::new(members) })
+        Some(State { applied_rule: key.applied_rule, primitive: key.primitive, needs_value, members: MemberTable::new(members) })
     }
 
     /// Returns the key of a member of an element whose key is `key` and whose type is `type_name`.

@@ -16,6 +16,8 @@ pub(in crate::deid) struct Transition {
     pub(in crate::deid) is_list: bool,
     pub(in crate::deid) is_resource: bool,
     pub(in crate::deid) is_primitive: bool,
+    /// True if the member is a primitive that stays as it is.
+    pub(in crate::deid) is_unchanged_primitive: bool,
     /// True if the member is the `value` of its element, with any type.
     pub(in crate::deid) is_value: bool,
     /// The number of the member's state.
@@ -23,8 +25,8 @@ pub(in crate::deid) struct Transition {
 }
 
 impl Transition {
-    /// Creates the transition to a member of the given kind.
-    pub(super) fn new(index: usize, member: MemberDefinition, kind: TypeKind, next_state: u32) -> Self {
+    /// Creates the transition to a member of the given kind. `is_unchanged` is true if no rule changes the member itself.
+    pub(super) fn new(index: usize, member: MemberDefinition, kind: TypeKind, is_unchanged: bool, next_state: u32) -> Self {
         Self {
             name: member.name,
             element: member.element,
@@ -33,6 +35,7 @@ impl Transition {
             is_list: member.is_list,
             is_resource: member.is_resource,
             is_primitive: kind == TypeKind::Primitive,
+            is_unchanged_primitive: is_unchanged && kind == TypeKind::Primitive,
             is_value: member.element == "value",
             next_state,
         }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::deid::plan::Transition;
+
 /// The state of the members of an object or the items of an array.
 pub(super) struct EntryState {
     /// The offset behind the last entry, or behind the opening bracket before the first.
@@ -18,8 +20,10 @@ pub(super) struct Savepoint {
 
 /// The members of an object that have been read.
 #[derive(Default)]
-pub(super) struct ObjectState {
+pub(super) struct ObjectState<'p> {
     pub(super) members: MemberSet,
+    /// The member that was read last, among those without an underscore.
+    pub(super) last: Option<&'p Transition>,
     /// The members whose names begin with an underscore.
     pub(super) underscore_members: MemberSet,
     /// True if the resource's `resourceType` has been read.

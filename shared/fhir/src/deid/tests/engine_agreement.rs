@@ -4,8 +4,10 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::*;
-use crate::deid::streaming::deidentify_streaming;
+use crate::deid::streaming::{DatePatient, deidentify_streaming};
 use crate::deid::tree::NoObserver;
+use crate::head::{MemberIndex, Resource};
+use crate::semantics::compartment::PatientCompartment;
 
 const PATHS: [&str; 46] = [
     "nodesByType('Extension')",
@@ -245,7 +247,7 @@ fn canonical(text: &[u8]) -> String {
 fn outputs_of_both_engines(config: &str, resource: &str) -> [Option<String>; 2] {
     let deidentifier = deidentifier(config);
     let (mut streamed, mut by_tree) = (Vec::new(), Vec::new());
-    let can_stream = deidentify_streaming(&deidentifier.engine, resource, Some("p1"), &mut streamed).is_ok();
+    let can_stream = deidentify_streaming(&deidentifier.engine, resource, DatePatient::Given(Some("p1")), &mut streamed).is_ok();
     let is_valid = deidentifier.write_with_tree(resource.as_bytes(), Some("p1"), &mut NoObserver, &mut by_tree).is_ok();
     [(can_stream, streamed), (is_valid, by_tree)].map(|(has_output, text)| has_output.then(|| canonical(&text)))
 }
@@ -377,7 +379,7 @@ fn both_engines_move_the_dates_of_an_entry_by_its_own_patient() {
     };
     assert_ne!(moved("p"), moved("q"));
     let [mut streamed, mut by_tree] = [Vec::new(), Vec::new()];
-    deidentify_streaming(&deidentifier.engine, &bundle, None, &mut streamed).unwrap();
+    deidentify_streaming(&deidentifier.engine, &bundle, DatePatient::Given(None), &mut streamed).unwrap();
     deidentifier.deidentify_with_tree(bundle.as_bytes(), None, &mut by_tree).unwrap();
     assert_eq!(canonical(&streamed), canonical(&by_tree));
     assert!(deidentifier.explain(bundle.as_bytes(), None).unwrap().is_exact, "the preview shows the same");
@@ -391,10 +393,52 @@ fn both_engines_move_the_dates_of_an_entry_by_its_own_patient() {
     assert_eq!(output["identifier"]["period"]["start"], moved("b"), "the dates of the Bundle follow its entries, and move by its own id");
 }
 
+/// A configuration that moves dates by patients.
+fn shifting_by_patient() -> String {
+    configuration(&[["nodesByType('dateTime')", r#""method":"dateShift""#]], r#""dateShiftKey":"k","dateShiftScope":"patient""#)
+}
+
+/// Returns the output for a resource with the patient that the validated resource names, as an export finds it.
+fn deidentify_with_first_patient(deidentifier: &Deidentifier, resource: &str) -> Option<Vec<u8>> {
+    let mut index = MemberIndex::default();
+    let parsed = Resource::parse(resource.as_bytes(), &mut index).ok()?;
+    let patient = PatientCompartment::new(FhirVersion::R4, BaseUrls::any()).first_patient(&parsed);
+    let mut out = Vec::new();
+    deidentifier.deidentify(resource.as_bytes(), patient.as_deref(), &mut out).ok()?;
+    Some(out)
+}
+
+proptest! {
+    #[test]
+    fn a_line_that_was_not_validated_moves_by_the_same_patient(resource in prop_oneof![resources(), broken_resources()]) {
+        let deidentifier = deidentifier(&shifting_by_patient());
+        let mut out = Vec::new();
+        if deidentifier.deidentify_valid(resource.as_bytes(), &mut out) {
+            prop_assert_eq!(Some(out), deidentify_with_first_patient(&deidentifier, &resource));
+        }
+    }
+}
+
+#[test]
+fn a_line_that_was_not_validated_moves_by_the_first_of_its_patients() {
+    let deidentifier = deidentifier(&shifting_by_patient());
+    let observation = |members: &str| format!(r#"{{"resourceType":"Observation","id":"o","effectiveDateTime":"2015-02-07"{members}}}"#);
+    let moved = |members: &str| {
+        let (resource, mut out) = (observation(members), Vec::new());
+        assert!(deidentifier.deidentify_valid(resource.as_bytes(), &mut out), "{members}");
+        assert_eq!(Some(&out), deidentify_with_first_patient(&deidentifier, &resource).as_ref(), "{members}");
+        parse_json(&String::from_utf8(out).unwrap())["effectiveDateTime"].clone()
+    };
+    let of_patient = moved(r#","subject":{"reference":"Patient/p"}"#);
+    assert_eq!(of_patient, moved(r#","performer":[{"reference":"Patient/q"},{"reference":"https://x.org/r4/Patient/p"}]"#));
+    assert_eq!(of_patient, moved(r#","subject":{"reference":"Patient\/p"}"#));
+    assert_ne!(of_patient, moved(""));
+    assert_ne!(of_patient, moved(r#","specimen":{"reference":"Patient/p"}"#));
+}
+
 #[test]
 fn references_to_patients_elsewhere_do_not_move_the_dates_of_an_entry() {
-    let config =
-        configuration(&[["nodesByType('dateTime')", r#""method":"dateShift""#]], r#""dateShiftKey":"k","dateShiftScope":"patient""#);
+    let config = shifting_by_patient();
     let observation =
         r#"{"resourceType":"Observation","id":"o","subject":{"reference":"https://other.org/Patient/p"},"effectiveDateTime":"2015-02-07"}"#;
     let bundle = format!(r#"{{"resourceType":"Bundle","id":"b","entry":[{{"resource":{observation}}}]}}"#);

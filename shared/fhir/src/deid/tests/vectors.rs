@@ -73,7 +73,7 @@ fn hashes_match() {
     let Some(vectors) = vectors() else { return };
     for case in list(&vectors["hmacSha256Hex"], "cases") {
         let mut hash = String::new();
-        hasher("123").write_hash(texts(case)[0], None, &mut hash);
+        hasher("123").write_hash(texts(case)[0], &mut hash);
         assert_eq!(hash, texts(case)[1]);
     }
     // The cases contain @ID in place of the hash of the id.
@@ -82,8 +82,8 @@ fn hashes_match() {
         let (before, after) = expected.split_once("@ID").unwrap();
         let id = reference.strip_prefix(before).unwrap().strip_suffix(after).unwrap();
         let (mut hashed, mut hash) = (String::new(), String::new());
-        hasher("123").write_reference_hash(reference, None, &mut hashed);
-        hasher("123").write_hash(id, None, &mut hash);
+        hasher("123").write_reference_hash(reference, &mut hashed);
+        hasher("123").write_hash(id, &mut hash);
         assert_eq!(hashed, expected.replace("@ID", &hash));
     }
 }
@@ -134,8 +134,9 @@ fn shifted_dates_match() {
     for case in list(vectors, "cases") {
         let case = texts(case);
         // A month has no day, so it is redacted instead of shifted.
-        let shifted = shift_date(case[1], days, TODAY);
-        assert_eq!(shifted.as_deref(), Some(case[2]).filter(|_| case[1].len() > 7), "{case:?}");
+        let mut shifted = String::new();
+        let is_shifted = shift_date(case[1], days, TODAY, &mut shifted);
+        assert_eq!(is_shifted.then_some(shifted.as_str()), Some(case[2]).filter(|_| case[1].len() > 7), "{case:?}");
     }
 }
 
