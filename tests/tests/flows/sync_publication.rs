@@ -60,7 +60,8 @@ async fn check_reported(scenario: &Scenario) -> Result<()> {
     let (code, stdout, stderr) = headrace(folder.path(), &["lake", "check", &lake, "--json"]).await?;
     assert_eq!(code, Some(3), "{stderr}");
     let report: Value = serde_json::from_str(&stdout)?;
-    let kinds: Vec<_> = report["findings"].as_array().into_iter().flatten().filter_map(|finding| finding.get("kind").cloned()).collect();
+    let kinds: Vec<_> =
+        report.get("findings").and_then(Value::as_array).into_iter().flatten().filter_map(|finding| finding.get("kind").cloned()).collect();
     assert!(kinds.contains(&"unfinished-publication".into()), "{stdout}");
     Ok(())
 }
