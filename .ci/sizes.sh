@@ -16,7 +16,7 @@ budget() {
         metadata) echo 3100 ;;
         reaper) echo 15100 ;;
         token) echo 9200 ;;
-        sync-worker) echo 14500 ;;
+        sync-worker) echo 15900 ;;
     esac
 }
 
