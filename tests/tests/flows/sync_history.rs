@@ -289,7 +289,7 @@ fn a_comparison_of_ids_repairs_a_lake_whose_history_cannot_be_read() -> Result<(
     run(async || {
         let scenario = unread_history().await?;
         let report = scenario.sync(SyncRequest { reconciles: true, ..small_request() }).await?;
-        assert_eq!((report.is_complete, report.deletions(), deletions(&report)), (true, "history", 1), "{report:?}");
+        assert_eq!((report.is_complete, report.deletions(), deletions(&report)), (true, "reconciled", 1), "{report:?}");
         scenario.check_equal().await
     })
 }
