@@ -28,7 +28,7 @@ pub use folder_layout::{FolderLayout, InvalidFolderLayout};
 pub use parameter::Parameter;
 pub use preferences::Preferences;
 pub use resolve::{ExportPolicy, RawKickOff, ResolvedRequest, is_resource_id};
-pub use resolved_configuration::{ConfigDigest, ResolvedConfiguration};
+pub use resolved_configuration::ResolvedConfiguration;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 
 pub mod back_off;
 pub mod clock;
+pub mod config_digest;
 pub mod container;
 pub mod error;
 pub mod ids;

@@ -85,7 +85,7 @@ pub enum HostileBehavior {
 /// The form of the entries of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HistoryForm {
-    /// As FHIR says.
+    /// The form of FHIR.
     Usual,
     /// The methods are in lower case.
     LowerCase,

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use headrace_fhir::definitions::ResourceType;
 use serde::{Deserialize, Serialize};
 
-use crate::request::{ConfigDigest, ExportRequest, Parameter, ResolvedConfiguration, is_resource_id};
+use crate::request::{ExportRequest, Parameter, ResolvedConfiguration, is_resource_id};
+use crate::vocab::config_digest::ConfigDigest;
 use crate::vocab::container::Container;
 use crate::vocab::level::Level;
 use crate::vocab::text::stored_as_text;

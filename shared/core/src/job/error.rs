@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::job::Quota;
-use crate::request::{ConfigDigest, RequestError};
+use crate::request::RequestError;
+use crate::vocab::config_digest::ConfigDigest;
 use crate::vocab::error::{SourceError, StoreError};
 
 /// An error that ends a client's call or a task.

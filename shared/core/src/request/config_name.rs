@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigDigest, ResolvedConfiguration};
+use super::ResolvedConfiguration;
+use crate::vocab::config_digest::ConfigDigest;
 use crate::vocab::text::stored_as_text;
 
 /// The folder of a destination that holds the configurations for exports to it.

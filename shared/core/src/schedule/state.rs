@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Schedule, ScheduleDefinition};
-use crate::request::ConfigDigest;
 use crate::vocab::clock::Millis;
+use crate::vocab::config_digest::ConfigDigest;
 use crate::vocab::ids::JobId;
 use crate::vocab::schedule_key::ScheduleKey;
 use crate::vocab::webhook::RegisteredWebhook;

@@ -7,7 +7,8 @@ use std::io::{self, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
 use headrace_core::ports::Clock as _;
-use headrace_core::request::{ConfigDigest, MAX_CONFIG_BYTES};
+use headrace_core::request::MAX_CONFIG_BYTES;
+use headrace_core::vocab::config_digest::ConfigDigest;
 use headrace_core::vocab::error::SourceError;
 use headrace_core::vocab::plural::counted;
 use headrace_edge::config::{ConfigError, parse_fhir_version};

@@ -8,7 +8,8 @@ use headrace_fhir::definitions::FhirVersion;
 use headrace_fhir::deid::{DeidConfig, DeidRemark};
 
 use crate::job::{ExportError, RemarkedConfiguration};
-use crate::request::{AcceptedRemarks, AnonymizationConfig, ConfigDigest, ExportRequest};
+use crate::request::{AcceptedRemarks, AnonymizationConfig, ExportRequest};
+use crate::vocab::config_digest::ConfigDigest;
 
 /// The largest number of remarks that an answer spells out. Their names are all listed.
 const MAX_REMARKS_LISTED: usize = 20;

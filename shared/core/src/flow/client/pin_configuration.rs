@@ -6,7 +6,8 @@ use headrace_fhir::deid::{DeidConfig, DeidConfigError, DeidKeys};
 
 use crate::job::{ExportError, JobSecret, JobSecrets, PinnedConfig};
 use crate::ports::{ConfigLookup, JobSecretEncryptor, OutputStore};
-use crate::request::{AcceptedRemarks, AnonymizationConfig, ConfigDigest, ExportRequest, Parameter, RequestError, ResolvedConfiguration};
+use crate::request::{AcceptedRemarks, AnonymizationConfig, ExportRequest, Parameter, RequestError, ResolvedConfiguration};
+use crate::vocab::config_digest::ConfigDigest;
 use crate::vocab::ids::JobId;
 use crate::vocab::outcome::IssueCode;
 

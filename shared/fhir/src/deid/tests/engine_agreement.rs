@@ -393,7 +393,7 @@ fn both_engines_move_the_dates_of_an_entry_by_its_own_patient() {
     assert_eq!(output["identifier"]["period"]["start"], moved("b"), "the dates of the Bundle follow its entries, and move by its own id");
 }
 
-/// A configuration that moves dates by patients.
+/// Returns a configuration that moves dates by patients.
 fn shifting_by_patient() -> String {
     configuration(&[["nodesByType('dateTime')", r#""method":"dateShift""#]], r#""dateShiftKey":"k","dateShiftScope":"patient""#)
 }
