@@ -25,7 +25,7 @@ pub use encryptor::JobSecretEncryptor;
 pub use events::{DecryptedWebhook, EventBus, EventOutbox, EventReceiver, EventResults, EventSender, NoEventBus};
 pub use feed::{CopyOutcome, Feed, LakeFeed, LakeWriter, NoFeed, OriginError, OriginPage, OriginRequest, OriginServer, PAGE_LIMIT_BYTES};
 pub use jobs::{DueItem, DueSubject, JobLists, JobPage, JobStore, QueueStart, QueuedJob};
-pub use output::{ConfigLookup, DeletedPart, FileAccess, FileRequest, FileWriter, OutputStore};
+pub use output::{ConfigLookup, DeletedPart, FileAccess, FileRequest, FileWriter, OutputStore, delete_all_parts};
 pub use queue::{ReceivedMessage, TaskQueue, TaskReceiver};
 pub use schedules::ScheduleStore;
 pub use signer::TokenSigner;

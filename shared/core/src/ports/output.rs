@@ -85,6 +85,19 @@ pub trait OutputStore: Send + Sync {
     }
 }
 
+/// Deletes all files in the folder except `keep`, part by part, for a store whose folders have several. Returns the number of deleted files.
+pub async fn delete_all_parts(store: &impl OutputStore, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
+    let (mut deleted, mut part) = (0, None);
+    loop {
+        let done = store.delete_part_except(folder, keep, part).await?;
+        deleted += done.deleted;
+        part = done.next;
+        if part.is_none() {
+            return Ok(deleted);
+        }
+    }
+}
+
 /// A part of a folder whose files were deleted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeletedPart {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use headrace_core::job::file::{FileName, Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
 use headrace_core::job::folder::Folder;
-use headrace_core::ports::{ByteStream, ConfigLookup, DeletedPart, FileAccess, FileRequest, OutputStore};
+use headrace_core::ports::{ByteStream, ConfigLookup, DeletedPart, FileAccess, FileRequest, OutputStore, delete_all_parts};
 use headrace_core::request::ConfigName;
 use headrace_core::vocab::error::{SourceError, StoreError};
 
@@ -176,15 +176,7 @@ impl OutputStore for ModelOutput {
     }
 
     async fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
-        let (mut deleted, mut part) = (0, None);
-        loop {
-            let done = self.delete_part_except(folder, keep, part).await?;
-            deleted += done.deleted;
-            part = done.next;
-            if part.is_none() {
-                return Ok(deleted);
-            }
-        }
+        delete_all_parts(self, folder, keep).await
     }
 
     async fn delete_part_except(
