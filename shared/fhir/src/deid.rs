@@ -168,8 +168,8 @@ pub struct Deidentifier {
 }
 
 impl Deidentifier {
-    /// Returns the de-identifier for a lake with these base URLs: only references below them name patients of resources in entries. By
-    /// default, those with any base URL do.
+    /// Returns the de-identifier for a lake with these base URLs: only references below them name patients of resources in entries, beside
+    /// the full URLs of Patients in the same Bundle. By default, references with any base URL do.
     #[must_use]
     pub fn with_base_urls(mut self, base_urls: BaseUrls) -> Self {
         self.engine.set_base_urls(base_urls);

@@ -1,5 +1,6 @@
 //! The semantics of FHIR that an export needs: compartments, references, groups, deletions, provenance, `_elements`.
 
+pub(crate) mod bundle_patients;
 pub mod compartment;
 pub mod deletion;
 pub mod elements;

@@ -15,6 +15,7 @@ use super::primitive::{JsonForm, PrimitiveContext, PrimitiveRole};
 use super::security_labels::{SecurityLabel, SecurityLabels};
 use crate::definitions::ResourceType;
 use crate::json::JsonValue;
+use crate::semantics::bundle_patients::BundlePatients;
 use crate::semantics::compartment::PatientCompartment;
 use crate::semantics::reference::BaseUrls;
 
@@ -116,13 +117,29 @@ impl DeidEngine {
     }
 
     /// Returns the date offset of a resource by the patient that it names, or else by its own id: the same inside an entry of another
-    /// resource and outside of it. Returns `None` if dates do not move by patients.
+    /// resource and outside of it. Returns `None` if dates do not move by patients, and if the patient, or a resource without a patient,
+    /// has no id: the resource then moves with the one around it.
+    ///
+    /// * `json` begins with the resource, before any rule has changed it.
+    /// * `bundle_patients`: the Patients of the Bundle that contains the resource.
+    pub(super) fn entry_offset(
+        &self,
+        resource_type: ResourceType,
+        json: JsonValue<'_>,
+        bundle_patients: &BundlePatients<'_>,
+    ) -> Option<DateOffset<'static>> {
+        let patient = self.compartment.as_ref()?.first_patient_of_nested(resource_type, json, bundle_patients);
+        let own_id = || json.member("id").and_then(JsonValue::text).map(Cow::into_owned);
+        let id = patient.or_else(own_id).filter(|id| !id.is_empty())?;
+        Some(DateOffset { id: id.into(), days: None })
+    }
+
+    /// Collects the Patients of a Bundle, to whom its entries can refer by full URLs. Returns `None` for any other type of resource, and
+    /// if dates do not move by patients.
     ///
     /// `json` begins with the resource, before any rule has changed it.
-    pub(super) fn entry_offset(&self, resource_type: ResourceType, json: JsonValue<'_>) -> Option<DateOffset<'static>> {
-        let patient = self.compartment.as_ref()?.first_patient_of_nested(resource_type, json);
-        let own_id = || json.member("id").and_then(JsonValue::text).map(Cow::into_owned);
-        Some(DateOffset { id: patient.or_else(own_id)?.into(), days: None })
+    pub(super) fn bundle_patients<'a>(&self, resource_type: ResourceType, json: JsonValue<'a>) -> Option<BundlePatients<'a>> {
+        (resource_type == ResourceType::BUNDLE && self.has_entry_offsets()).then(|| BundlePatients::from_bundle(json))
     }
 
     /// Returns the plan for a resource type, or `None` if the FHIR version does not define the type.

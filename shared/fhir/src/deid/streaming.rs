@@ -13,6 +13,7 @@ use super::plan::{AppliedRule, PathAutomaton, State, Transition};
 use super::security_labels::{SecurityLabels, write_security_labels};
 use crate::definitions::ResourceType;
 use crate::json::{JsonValue, OpenNames, Scanner};
+use crate::semantics::bundle_patients::BundlePatients;
 
 mod date_offset;
 mod entries;
@@ -47,9 +48,10 @@ pub(super) fn deidentify_streaming<'p>(
     // Both determine how members are treated, and they may follow other members.
     let (resource_type, id) = type_and_id(scanner.clone()).ok_or(NeedsTree)?;
     let automaton = engine.plan(resource_type).and_then(|plan| plan.automaton.as_ref()).ok_or(NeedsTree)?;
+    let json = JsonValue::from_valid(line);
     let (given, found) = match patient {
         DatePatient::Given(patient) => (patient, None),
-        DatePatient::InResource => (None, engine.entry_offset(resource_type, JsonValue::from_valid(line))),
+        DatePatient::InResource => (None, engine.entry_offset(resource_type, json, &BundlePatients::default())),
     };
     let mut context = ResourceContext::new(engine, resource_type.as_str(), id.into(), given);
     if let Some(mut date_offset) = found {
@@ -62,6 +64,7 @@ pub(super) fn deidentify_streaming<'p>(
         scanner,
         context,
         root_id: RootId::new(automaton, id),
+        bundle_patients: engine.bundle_patients(resource_type, json).unwrap_or_default(),
         path: CurrentPath { root: resource_type.as_str(), segments: Vec::with_capacity(USUAL_DEPTH) },
         depth: 0,
         open_resources: 0,
@@ -102,6 +105,8 @@ struct StreamingWriter<'p> {
     copied_to: usize,
     context: ResourceContext<'p>,
     root_id: RootId<'p>,
+    /// The Patients of the innermost Bundle around the reader's position.
+    bundle_patients: BundlePatients<'p>,
     path: CurrentPath,
     depth: usize,
     /// The number of resources that enclose the reader's position.
@@ -404,9 +409,12 @@ impl<'p> StreamingWriter<'p> {
         let automaton = self.engine.plan(resource_type).and_then(|plan| plan.automaton.as_ref()).ok_or(NeedsTree)?;
         let is_contained = transition.element == "contained";
         // A contained resource is a part of its container. One in an entry has a patient of its own.
-        let mut date_offset = if is_contained { None } else { self.engine.entry_offset(resource_type, json) };
+        let mut date_offset = if is_contained { None } else { self.engine.entry_offset(resource_type, json, &self.bundle_patients) };
+        let mut bundle_patients = self.engine.bundle_patients(resource_type, json);
         self.swap_entry_offset(&mut date_offset);
+        self.swap_bundle_patients(&mut bundle_patients);
         self.write_resource(automaton, is_contained)?;
+        self.swap_bundle_patients(&mut bundle_patients);
         self.swap_entry_offset(&mut date_offset);
         Ok(())
     }
@@ -415,6 +423,13 @@ impl<'p> StreamingWriter<'p> {
     fn swap_entry_offset(&mut self, date_offset: &mut Option<DateOffset<'p>>) {
         if let Some(date_offset) = date_offset {
             self.context.swap_date_offset(date_offset);
+        }
+    }
+
+    /// Exchanges the Patients of the current Bundle with those of a nested resource, if that is a Bundle.
+    fn swap_bundle_patients(&mut self, bundle_patients: &mut Option<BundlePatients<'p>>) {
+        if let Some(bundle_patients) = bundle_patients {
+            std::mem::swap(&mut self.bundle_patients, bundle_patients);
         }
     }
 

@@ -13,6 +13,7 @@ use super::primitive::is_quantity_type;
 use super::security_labels::SecurityLabels;
 use crate::definitions::{ResourceType, TypeKind};
 use crate::json::JsonValue;
+use crate::semantics::bundle_patients::BundlePatients;
 
 mod substitute;
 
@@ -52,7 +53,7 @@ pub(super) fn deidentify_tree<'a>(
     let context = ResourceContext::new(engine, tree.type_name(NodeId::ROOT), id.into(), patient);
     let mut entry_offsets = HashMap::new();
     if engine.has_entry_offsets() {
-        collect_entry_offsets(engine, &tree, NodeId::ROOT, &mut entry_offsets);
+        collect_entry_offsets(engine, &tree, NodeId::ROOT, &BundlePatients::default(), &mut entry_offsets);
     }
     let mut tree_engine = TreeEngine { engine, tree, context, entry_offsets, labels: Vec::new(), observer };
     tree_engine.apply_rules(NodeId::ROOT)?;
@@ -62,17 +63,28 @@ pub(super) fn deidentify_tree<'a>(
 
 /// Collects the date offsets of the resources in entries below a resource. Rules can change the references to their patients, so this
 /// comes before them.
-fn collect_entry_offsets(engine: &DeidEngine, tree: &ElementTree<'_>, root: NodeId, offsets: &mut HashMap<NodeId, DateOffset<'_>>) {
+///
+/// `outer_patients`: the Patients of the Bundle that contains the resource.
+fn collect_entry_offsets(
+    engine: &DeidEngine,
+    tree: &ElementTree<'_>,
+    root: NodeId,
+    outer_patients: &BundlePatients<'_>,
+    offsets: &mut HashMap<NodeId, DateOffset<'_>>,
+) {
+    let bundle = if tree.type_name(root) == ResourceType::BUNDLE.as_str() { tree.to_json(root) } else { None };
+    let own_patients = bundle.as_deref().map(|json| BundlePatients::from_bundle(JsonValue::from_valid(json)));
+    let bundle_patients = own_patients.as_ref().unwrap_or(outer_patients);
     for nested in tree.nested_resources(root) {
         // A contained resource is a part of its container.
         if tree.element(nested) != "contained"
             && let Some(resource_type) = ResourceType::parse(tree.type_name(nested))
             && let Some(json) = tree.to_json(nested)
-            && let Some(offset) = engine.entry_offset(resource_type, JsonValue::from_valid(&json))
+            && let Some(offset) = engine.entry_offset(resource_type, JsonValue::from_valid(&json), bundle_patients)
         {
             offsets.insert(nested, offset);
         }
-        collect_entry_offsets(engine, tree, nested, offsets);
+        collect_entry_offsets(engine, tree, nested, bundle_patients, offsets);
     }
 }
 

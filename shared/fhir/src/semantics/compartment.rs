@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use super::reference::{BaseUrls, visit_reference_elements};
+use super::bundle_patients::BundlePatients;
+use super::reference::{BaseUrls, LocalReference, visit_reference_texts};
 use crate::definitions::{FhirVersion, ResourceType, TypeSet};
 use crate::head::Resource;
 use crate::json::{ElementPath, JsonValue};
@@ -42,7 +43,7 @@ impl PatientCompartment {
         if resource_type == ResourceType::PATIENT && visit(&resource.id()) {
             return true;
         }
-        self.visit_named_patients(resource_type, resource.members(), &mut |_, id| visit(id))
+        self.visit_named_patients(resource_type, resource.members(), &BundlePatients::default(), &mut |_, id| visit(id))
     }
 
     /// Passes the ids of the patients that the members of a resource name to `visit`, each after the name of the member, until it returns
@@ -51,6 +52,7 @@ impl PatientCompartment {
         &self,
         resource_type: ResourceType,
         mut members: impl Iterator<Item = (Cow<'a, str>, JsonValue<'a>)>,
+        bundle_patients: &BundlePatients<'_>,
         visit: &mut impl FnMut(&str, &str) -> bool,
     ) -> bool {
         let paths = self.paths_of(resource_type);
@@ -59,7 +61,8 @@ impl PatientCompartment {
         }
         members.any(|(name, value)| {
             let mut member_paths = paths.iter().filter(|path| path.root() == Some(&name));
-            let mut visit_reference = |reference: JsonValue<'_>| self.visit_referenced_patients(reference, &mut |id| visit(&name, id));
+            let mut visit_reference =
+                |reference: JsonValue<'_>| self.visit_referenced_patients(reference, bundle_patients, &mut |id| visit(&name, id));
             member_paths.any(|path| path.visit_below_root(value, &mut visit_reference))
         })
     }
@@ -71,17 +74,23 @@ impl PatientCompartment {
         if resource.head.resource_type == ResourceType::PATIENT {
             return Some(resource.id().into_owned());
         }
-        self.first_named_patient(resource.head.resource_type, resource.members())
+        self.first_named_patient(resource.head.resource_type, resource.members(), &BundlePatients::default())
     }
 
-    /// Returns the same as [`Self::first_patient`] for a resource inside another one, which can lack an id.
+    /// Returns the same as [`Self::first_patient`] for a resource inside another one, which can lack an id. It can refer to the Patients of
+    /// the Bundle around it by their full URLs; the id of such a Patient is empty if the Patient has none.
     ///
     /// `json` begins with the resource. It must be valid JSON up to the end of the resource.
-    pub(crate) fn first_patient_of_nested(&self, resource_type: ResourceType, json: JsonValue<'_>) -> Option<String> {
+    pub(crate) fn first_patient_of_nested(
+        &self,
+        resource_type: ResourceType,
+        json: JsonValue<'_>,
+        bundle_patients: &BundlePatients<'_>,
+    ) -> Option<String> {
         if resource_type == ResourceType::PATIENT {
             return json.member("id").and_then(JsonValue::text).map(Cow::into_owned);
         }
-        self.first_named_patient(resource_type, json.members())
+        self.first_named_patient(resource_type, json.members(), bundle_patients)
     }
 
     /// Returns the id of the patient who comes first among those that the members of a resource name.
@@ -89,9 +98,10 @@ impl PatientCompartment {
         &self,
         resource_type: ResourceType,
         members: impl Iterator<Item = (Cow<'a, str>, JsonValue<'a>)>,
+        bundle_patients: &BundlePatients<'_>,
     ) -> Option<String> {
         let mut first = None;
-        self.visit_named_patients(resource_type, members, &mut |element, id| keep_first(&mut first, element, id));
+        self.visit_named_patients(resource_type, members, bundle_patients, &mut |element, id| keep_first(&mut first, element, id));
         first.map(|(_, id)| id)
     }
 
@@ -103,9 +113,19 @@ impl PatientCompartment {
     }
 
     /// Passes the ids of the patients that a Reference or an array of References names to `visit`, until it returns true.
-    fn visit_referenced_patients(&self, reference: JsonValue<'_>, visit: &mut impl FnMut(&str) -> bool) -> bool {
-        visit_reference_elements(reference, &self.base_urls, &mut |target| {
-            target.resource_type == ResourceType::PATIENT && visit(target.id)
+    fn visit_referenced_patients(
+        &self,
+        reference: JsonValue<'_>,
+        bundle_patients: &BundlePatients<'_>,
+        visit: &mut impl FnMut(&str) -> bool,
+    ) -> bool {
+        visit_reference_texts(reference, &mut |text| {
+            // The full URLs of a Bundle come first: one with a base URL that is not accepted still names a Patient of the Bundle.
+            if let Some(id) = bundle_patients.id_of(text) {
+                return visit(id);
+            }
+            let target = LocalReference::parse(text, &self.base_urls);
+            target.is_some_and(|target| target.resource_type == ResourceType::PATIENT && visit(target.id))
         })
     }
 }

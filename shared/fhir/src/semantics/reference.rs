@@ -98,10 +98,12 @@ pub(super) fn visit_reference_elements(
     base_urls: &BaseUrls,
     visit: &mut impl FnMut(LocalReference<'_>) -> bool,
 ) -> bool {
-    value.items().any(|item| {
-        let text = item.member("reference").and_then(JsonValue::text);
-        text.is_some_and(|text| LocalReference::parse(&text, base_urls).is_some_and(&mut *visit))
-    })
+    visit_reference_texts(value, &mut |text| LocalReference::parse(text, base_urls).is_some_and(&mut *visit))
+}
+
+/// Passes the texts of a `Reference`, or of an array of them, to `visit`, until `visit` returns true. Returns true if it did.
+pub(super) fn visit_reference_texts(value: JsonValue<'_>, visit: &mut impl FnMut(&str) -> bool) -> bool {
+    value.items().any(|item| item.member("reference").and_then(JsonValue::text).is_some_and(|text| visit(&text)))
 }
 
 /// Passes the local references of all `reference` members to `visit`, until `visit` returns true. Returns true if it did.

@@ -193,7 +193,7 @@ fn observations(depth: usize) -> BoxedStrategy<String> {
         ("id", fixed(&[r#""o1""#])),
         ("meta", meta()),
         ("status", fixed(&[r#""final""#])),
-        ("subject", fixed(&[r#"{"reference":"Patient/p1","display":"P"}"#])),
+        ("subject", fixed(&[r#"{"reference":"Patient/p1","display":"P"}"#, r#"{"reference":"urn:uuid:1"}"#])),
         ("effectiveDateTime", fixed(&[r#""2015-02-07T13:28:17-05:00""#, r#""1901""#])),
         ("component", list(component)),
     ];
@@ -203,7 +203,9 @@ fn observations(depth: usize) -> BoxedStrategy<String> {
 
 /// Generates a Bundle of Patients and Observations.
 fn bundles() -> BoxedStrategy<String> {
-    let entry = prop_oneof![patients(), observations(0)].prop_map(|resource| format!(r#"{{"resource":{resource}}}"#)).boxed();
+    let full_url = fixed(&["", r#""fullUrl":"urn:uuid:1","#, r#""fullUrl":"https://x.org/r4/Patient/p1","#]);
+    let resource_of_entry = prop_oneof![patients(), observations(0)];
+    let entry = (full_url, resource_of_entry).prop_map(|(full_url, resource)| format!(r#"{{{full_url}"resource":{resource}}}"#)).boxed();
     resource("Bundle", vec![("id", fixed(&[r#""b""#])), ("timestamp", fixed(&[r#""2020-01-02T03:04:05Z""#])), ("entry", list(entry))])
 }
 

@@ -157,7 +157,7 @@ fn the_first_patient_is_the_one_whom_a_resource_is_about() {
         let mut member_index = MemberIndex::default();
         let resource = Resource::parse(line.as_bytes(), &mut member_index).unwrap();
         assert_eq!(r4.first_patient(&resource).as_deref(), expected, "{line}");
-        let nested = r4.first_patient_of_nested(resource.head.resource_type, JsonValue::from_valid(line));
+        let nested = r4.first_patient_of_nested(resource.head.resource_type, JsonValue::from_valid(line), &BundlePatients::default());
         assert_eq!(nested.as_deref(), expected, "{line}");
     }
 }
