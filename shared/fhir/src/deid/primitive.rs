@@ -21,6 +21,8 @@ pub(super) enum PrimitiveRole {
     Reference,
     /// The address of a resource in a Bundle, such as `Bundle.entry.fullUrl`.
     BundleAddress,
+    /// The search of a conditional request in a Bundle: `Bundle.entry.request.ifNoneExist`.
+    BundleSearch,
     Other,
 }
 
@@ -42,6 +44,7 @@ impl PrimitiveContext {
             (_, name, _) if name.eq_ignore_ascii_case("postalCode") => PrimitiveRole::PostalCode,
             (_, "reference", "Reference") => PrimitiveRole::Reference,
             ("uri", "fullUrl" | "url" | "location", "BackboneElement") => PrimitiveRole::BundleAddress,
+            ("string", "ifNoneExist", "BackboneElement") => PrimitiveRole::BundleSearch,
             _ => PrimitiveRole::Other,
         };
         Self { type_name, role }

@@ -34,6 +34,7 @@ pub(in crate::deid) fn redact<'v>(
         | PrimitiveRole::PostalCode
         | PrimitiveRole::Reference
         | PrimitiveRole::BundleAddress
+        | PrimitiveRole::BundleSearch
         | PrimitiveRole::Other => None,
     };
     (kept.map(Into::into), SecurityLabel::Redacted)

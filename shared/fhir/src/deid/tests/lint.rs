@@ -110,6 +110,28 @@ fn a_rule_with_a_condition_hides_no_reference_for_certain() {
 }
 
 #[test]
+fn a_kept_search_or_conditional_url_of_a_bundle_is_reported_by_its_rule() {
+    let (ids, references) = (["Resource.id", HASH], ["nodesByType('Reference').reference", HASH]);
+    let found = |rules: &[[&str; 2]]| lint(&[rules, &[ids, references]].concat());
+    let search =
+        "error [revealing-references] rule 1 (`Bundle.entry.request.ifNoneExist`): the rule keeps searches (`ifNoneExist`) in Bundle";
+    let kept = found(&[["Bundle.entry.request.ifNoneExist", KEEP]]);
+    assert!(matches!(&kept[..], [found] if found.starts_with(search)), "{kept:?}");
+    for path in ["Bundle.entry.request", "Bundle.entry.request.where(method = 'POST')", "nodesByName('ifNoneExist')"] {
+        let kept = found(&[[path, KEEP]]);
+        assert!(kept.iter().any(|found| found.contains("rule 1 ") && found.contains("keeps searches")), "{path}: {kept:?}");
+    }
+    // A conditional update or deletion has its search in the URL, which is an address.
+    let kept = found(&[["Bundle.entry.request.url", KEEP]]);
+    assert!(matches!(&kept[..], [found] if found.contains("keeps addresses in Bundle")), "{kept:?}");
+    // The number of a version identifies nobody.
+    for path in ["Bundle.entry.request.ifMatch", "Bundle.entry.request.ifNoneMatch", "Bundle.entry.response.etag"] {
+        assert_eq!(found(&[[path, KEEP]]), Vec::<String>::new(), "{path}");
+    }
+    assert_eq!(found(&[["Bundle.entry.request.ifNoneExist", REDACT]]), Vec::<String>::new());
+}
+
+#[test]
 fn a_rule_with_a_condition_hides_no_date_for_certain() {
     let known = known_date_rules();
     let of_others = known.iter().filter(|path| *path != "Resource.meta.lastUpdated");

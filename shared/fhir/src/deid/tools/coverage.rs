@@ -216,7 +216,7 @@ impl CoverageWalk<'_, '_> {
             PrimitiveRole::Date | PrimitiveRole::DateTime => parameters.keeps_partial_dates,
             PrimitiveRole::AgeValue => parameters.keeps_partial_ages,
             PrimitiveRole::PostalCode => parameters.keeps_partial_zip_codes,
-            PrimitiveRole::Reference | PrimitiveRole::BundleAddress | PrimitiveRole::Other => false,
+            PrimitiveRole::Reference | PrimitiveRole::BundleAddress | PrimitiveRole::BundleSearch | PrimitiveRole::Other => false,
         };
         let treatment = match &rule.method {
             Method::Keep => DeidTreatment::KeptByRule,

@@ -249,7 +249,7 @@ impl<'c> ConfigLinter<'c> {
     }
 
     /// Reports ids that stay although others are hashed: those for which the condition of their rule is false, and those in references
-    /// and in the addresses of Bundles.
+    /// and in the addresses and searches of Bundles.
     fn revealing_references(&self) -> Vec<DeidRemark> {
         let hidden: Vec<TypeDefinition> = self.resource_definitions().filter(|root| self.protects_ids(*root)).collect();
         if hidden.is_empty() {
@@ -257,11 +257,12 @@ impl<'c> ConfigLinter<'c> {
         }
         // A rule with a condition hides nothing for certain.
         let Some(automata) = self.worst_case(|rule| rule.method.leaves_ids()) else { return Vec::new() };
-        let in_bundle = automata.1.iter().filter(|(root, _)| self.type_name(*root) == "Bundle");
+        let in_bundle = || automata.1.iter().filter(|(root, _)| self.type_name(*root) == "Bundle");
         let of_hidden = automata.1.iter().filter(|(root, _)| hidden.contains(root));
         let references = self.revealing_element(&automata.0, of_hidden, PrimitiveRole::Reference, "references");
-        let addresses = self.revealing_element(&automata.0, in_bundle, PrimitiveRole::BundleAddress, "addresses");
-        self.unhashed_ids(&hidden).into_iter().chain(references).chain(addresses).collect()
+        let addresses = self.revealing_element(&automata.0, in_bundle(), PrimitiveRole::BundleAddress, "addresses");
+        let searches = self.revealing_element(&automata.0, in_bundle(), PrimitiveRole::BundleSearch, "searches (`ifNoneExist`)");
+        self.unhashed_ids(&hidden).into_iter().chain(references).chain(addresses).chain(searches).collect()
     }
 
     /// Returns true if ids of a type are hashed, at least under a condition, or if all of them are redacted.
@@ -307,7 +308,7 @@ impl<'c> ConfigLinter<'c> {
             let Some(rule) = revealing.next() else { continue };
             let type_name = self.type_name(*root);
             let wanted = match role {
-                PrimitiveRole::BundleAddress => "them",
+                PrimitiveRole::BundleAddress | PrimitiveRole::BundleSearch => "them",
                 PrimitiveRole::Reference
                 | PrimitiveRole::Date
                 | PrimitiveRole::DateTime
