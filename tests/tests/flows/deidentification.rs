@@ -468,6 +468,10 @@ fn the_cli_checks_previews_and_applies_an_anonymization_configuration() -> Resul
     let id = coverage["elements"].as_array().and_then(|elements| elements.iter().find(|element| element["path"] == "Patient.id"));
     assert_eq!(id.map(|id| (&id["treatment"], &id["rule"])), Some((&Value::from("hashed"), &Value::from(2))));
     let odd = write("odd.json", r#"{"fhirPathRules":[{"path":"Patient.nmae","method":"redact"}]}"#)?;
+    for command in [&["check", sample][..], &["preview", sample, sample], &["report", sample, "."]] {
+        let output = headrace(&["deid"]).args(command).args(["--fhir-version", "6"]).output()?;
+        assert!(!output.status.success() && output.stderr.starts_with(b"headrace: --fhir-version is `6`: "), "{command:?}: {output:?}");
+    }
     let output = headrace(&["deid", "check", &odd]).output()?;
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     assert!(String::from_utf8(output.stdout)?.contains("rule 1 (`Patient.nmae`)"));

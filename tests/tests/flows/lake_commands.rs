@@ -269,7 +269,9 @@ fn exports_are_the_same_before_during_and_after_a_compaction() -> Result<()> {
     assert_eq!(before.len(), 2);
     let refused = headrace(&["lake", "compact", "lake"]).env("HEADRACE_LAKE_VERSIONS", "one").current_dir(folder.0.path()).output()?;
     assert_eq!(refused.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("--now"));
+    let complaint = String::from_utf8(refused.stderr)?;
+    let expected = "headrace: --lake-versions (HEADRACE_LAKE_VERSIONS) is `one`: ";
+    assert!(complaint.starts_with(expected) && complaint.contains("--now"), "{complaint}");
     let (status, compacted) = folder.report(&["lake", "compact", "lake"])?;
     assert_eq!((status, &compacted["versions"]), (Some(0), &json!({ "before": 5, "after": 2 })));
     assert_eq!(compacted["waiting"]["objects"], 3);
@@ -306,6 +308,9 @@ fn a_failure_is_one_line_with_the_place_and_the_status_1() -> Result<()> {
         (&["lake", "add", "input", "outer/lake"], "`outer/lake` is inside the lake `"),
         (&["lake", "check", "nowhere"], "`nowhere`"),
         (&["lake", "compact", "nowhere"], "`nowhere`"),
+        (&["lake", "compact", "lake", "--lake-versions", "one"], "headrace: --lake-versions is `one`: "),
+        (&["lake", "compact", "lake", "--lake-versions", "two"], "headrace: --lake-versions is `two`: "),
+        (&["lake", "compact", "lake", "--lake-watermark", "later"], "headrace: --lake-watermark is `later`: "),
         (&["lake", "add", "input", "lake", "--complete-up-to", "2026-11-29T10:00:00"], "time zone"),
         (&["lake", "add", "input", "lake", "--complete-up-to", "2199-01-01T00:00:00Z"], "no lake can be complete up to 2199-01-01"),
     ] {

@@ -51,7 +51,7 @@ pub enum LakeCommand {
     /// Replace the objects of a lake by new ones with the newest version of each resource
     ///
     /// Exports may run meanwhile. The old objects stay until every export that has pinned them must have ended; the next run, or one
-    /// with --now, removes them. In between an export reads each resource twice and exports it once. With HEADRACE_LAKE_VERSIONS=one
+    /// with --now, removes them. In between an export reads each resource twice and exports it once. With --lake-versions one
     /// it would export it twice, so this command then does nothing without --now.
     ///
     /// Exit status: 0 done or nothing to do, 1 not compacted, 3 compacted except for objects that must stay, which it counts.

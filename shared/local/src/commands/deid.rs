@@ -11,7 +11,7 @@ use headrace_core::request::MAX_CONFIG_BYTES;
 use headrace_core::vocab::config_digest::ConfigDigest;
 use headrace_core::vocab::error::SourceError;
 use headrace_core::vocab::plural::counted;
-use headrace_edge::config::{ConfigError, parse_fhir_version};
+use headrace_edge::config::parse_fhir_version;
 use headrace_edge::system::{SystemClock, random_job_secret};
 use headrace_fhir::definitions::{FhirVersion, ResourceType};
 use headrace_fhir::deid::{DeidConfig, DeidConfigError, DeidCoverage, DeidFailure, DeidJobContext, DeidRemark, DeidStep, Deidentified};
@@ -20,7 +20,9 @@ use headrace_fhir::json::JsonValue;
 use headrace_fhir::semantics::compartment::PatientCompartment;
 use headrace_fhir::semantics::reference::BaseUrls;
 
-use crate::cli::{DeidArgs, DeidCheckArgs, DeidCommand, DeidKeygenArgs, DeidPreviewArgs, DeidReportArgs, FhirVersionArgs};
+use crate::cli::{
+    DeidArgs, DeidCheckArgs, DeidCommand, DeidKeygenArgs, DeidPreviewArgs, DeidReportArgs, FhirVersionArgs, OptionError, parse_option,
+};
 use crate::commands::deid_report::DeidReport;
 use crate::stores::deid_keys::{DeidKeysFileError, generate_deid_keys};
 use crate::stores::directory::DirectoryLake;
@@ -51,9 +53,9 @@ pub enum DeidCommandError {
     /// The configuration exceeds the size that an export accepts.
     #[error("`{0}` is longer than 1 MB, the largest size that an export accepts")]
     TooLong(PathBuf),
-    /// A setting is invalid.
+    /// The value of an option is invalid.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Option(#[from] OptionError),
     /// The configuration is invalid.
     #[error("`{path}` is invalid:\n{}", format_faults(.faults))]
     Invalid {
@@ -108,8 +110,8 @@ pub async fn run_deid(args: &DeidArgs) -> Result<CheckStatus, DeidCommandError> 
 }
 
 /// Parses the FHIR version option. Defaults to 4.0.1.
-fn parse_version(args: &FhirVersionArgs) -> Result<FhirVersion, ConfigError> {
-    args.fhir_version.as_deref().filter(|text| !text.is_empty()).map(parse_fhir_version).transpose().map(Option::unwrap_or_default)
+fn parse_version(args: &FhirVersionArgs) -> Result<FhirVersion, OptionError> {
+    Ok(parse_option(&args.fhir_version, parse_fhir_version)?.unwrap_or_default())
 }
 
 /// Reads a file, or standard input for `-`.

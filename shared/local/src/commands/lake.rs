@@ -8,14 +8,13 @@ mod progress;
 
 use headrace_core::ports::Clock as _;
 use headrace_core::vocab::error::SourceError;
-use headrace_edge::config::ConfigError;
 use headrace_edge::system::SystemClock;
 use headrace_lake::add::AddError;
 use headrace_lake::check::CheckError;
 use headrace_lake::compact::CompactError;
 use headrace_lake::writing::RewriteSettings;
 
-use crate::cli::{LakeArgs, LakeCommand, LakeOptions};
+use crate::cli::{LakeArgs, LakeCommand, LakeOptions, OptionError};
 use crate::stores::deployment::DeploymentError;
 
 /// The memory for records that are sorted, in bytes. With lines, buffers and the program itself it stays below 256 MiB.
@@ -39,15 +38,9 @@ pub enum LakeCommandError {
     /// The lake cannot be read.
     #[error(transparent)]
     Lake(#[from] SourceError),
-    /// A setting is not valid.
+    /// The value of an option is not valid, or not without another option.
     #[error(transparent)]
-    Setting(#[from] ConfigError),
-    /// A compaction would let exports have resources twice.
-    #[error(
-        "exports of this lake contain every line (HEADRACE_LAKE_VERSIONS is one), so they would contain each resource twice \
-         while old and new objects exist together; stop them and use --now"
-    )]
-    EachLineCounts,
+    Option(#[from] OptionError),
     /// The random number generator of the system failed.
     #[error("the random number generator of the system failed")]
     Random,

@@ -6,7 +6,8 @@ use std::time::Duration;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::lake_settings::LakeVersions;
 use headrace_core::vocab::plural::counted;
-use headrace_edge::config::{parse_lake_versions, parse_lake_watermark};
+use headrace_core::vocab::setting::Setting;
+use headrace_edge::config::{ConfigError, parse_lake_versions, parse_lake_watermark};
 #[cfg(feature = "deployment")]
 use headrace_lake::compact::compact_bucket;
 use headrace_lake::compact::{CompactReport, CompactSettings, ObjectCount, compact};
@@ -21,22 +22,30 @@ use tokio::runtime::Handle;
 use super::lock_clock;
 use super::progress::ProgressDisplay;
 use super::{LakeCommandError, LakeStatus, rewrite_settings, status};
-use crate::cli::{CompactLakeArgs, LakeLocation, non_empty};
+use crate::cli::{CompactLakeArgs, LakeLocation, OptionError, parse_option};
 #[cfg(feature = "deployment")]
 use crate::stores::deployment;
 use crate::stores::directory::DirectoryLake;
 use crate::terminal::print_result;
 
+/// Checks that no export of the lake would contain resources twice while old and new objects exist together.
+fn check_versions(args: &CompactLakeArgs) -> Result<(), OptionError> {
+    let versions = parse_option(&args.lake_versions, parse_lake_versions)?.unwrap_or_default();
+    if versions != LakeVersions::One || args.now {
+        return Ok(());
+    }
+    let problem = "is `one`: exports of this lake contain every line, so they would contain each resource twice while old and new objects \
+                   exist together; stop them and use --now";
+    Err(ConfigError { setting: Setting::LakeVersions, problem: problem.to_owned() }.into())
+}
+
 /// Runs `headrace lake compact`.
 pub(super) async fn run_compact(args: &CompactLakeArgs) -> Result<LakeStatus, LakeCommandError> {
-    let versions = non_empty(&args.lake_versions).map(parse_lake_versions).transpose()?.unwrap_or_default();
-    if versions == LakeVersions::One && !args.now {
-        return Err(LakeCommandError::EachLineCounts);
-    }
+    check_versions(args)?;
     let settings = CompactSettings {
         export_deadline: Duration::from_secs(args.deadline_hours * 3_600),
         removes_now: args.now,
-        watermark: non_empty(&args.lake_watermark).map(parse_lake_watermark).transpose()?.unwrap_or_default(),
+        watermark: parse_option(&args.lake_watermark, parse_lake_watermark)?.unwrap_or_default(),
         rewrite: rewrite_settings(&args.common)?,
     };
     let progress = Arc::new(Progress::default());
