@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Builds the program as an operator installs it, and checks that it reads sessions of IAM Identity Center and of `aws login` from the
-# configuration file of the AWS CLI. Without a network it gets no credentials, but it must fail in the session and not for want of a
-# feature of the SDK.
+# Installs the program with the features that an operator installs, and checks that it reads sessions of IAM Identity Center and of
+# `aws login` from the configuration file of the AWS CLI, which itself is not needed. No session is open, so the program gets no
+# credentials. It must fail in the session, and not for want of a feature of the SDK.
+# Needs what `cargo install` needs: Rust, a C compiler, and crates.io or crates that were fetched before.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo build --locked --package headrace-local --features aws --target-dir target/operator
+# The README's command, without optimization and below target/: the place of the program does not depend on the settings of Cargo.
+cargo install --path shared/local --profile dev --features aws --locked --root target/operator --target-dir target/operator --no-track --force
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cat >"$folder/config" <<'CONFIG'
@@ -22,7 +24,7 @@ login_session = arn:aws:iam::111122223333:user/ann
 CONFIG
 for profile in sso login; do
     if said=$(env -i HOME="$folder" PATH="$PATH" AWS_CONFIG_FILE="$folder/config" AWS_EC2_METADATA_DISABLED=true AWS_PROFILE=$profile \
-        target/operator/debug/headrace clients list --table jobs 2>&1); then
+        target/operator/bin/headrace clients list --table jobs 2>&1); then
         echo "$profile: the program has listed clients without credentials"
         exit 1
     fi
