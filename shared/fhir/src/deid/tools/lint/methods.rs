@@ -1,21 +1,19 @@
-//! Checks of methods: whether they can change the elements that a rule selects, and what they leave to be read.
+//! Checks of methods: whether they can change the elements that a rule selects.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet};
 
 use super::constants::{ConstantResult, constant_result};
-use super::{ConfigLinter, TypeAutomata, error, warning};
+use super::replacements::is_valid;
+use super::{ConfigLinter, error, warning};
 use crate::definitions::{TypeDefinition, TypeKind};
-use crate::deid::config::{GeneralizeSettings, Method, PerturbSettings, Replacement, Rule};
-use crate::deid::element_tree::{ElementTree, NodeId};
+use crate::deid::config::{GeneralizeSettings, Method, PerturbSettings, Rule};
 use crate::deid::error::{DeidRemark, DeidRemarkCode, Truncated};
-use crate::deid::fhirpath::{Expr, Value};
-use crate::deid::plan::{State, Transition, TypedElement};
-use crate::deid::primitive::{JsonForm, PrimitiveContext, is_quantity_type};
-use crate::json::{JsonType, JsonValue};
-use crate::semantics::id::is_id;
+use crate::deid::fhirpath::Expr;
+use crate::deid::plan::{State, TypedElement};
+use crate::deid::primitive::{PrimitiveContext, is_quantity_type};
 
 /// The elements of all resource types that a rule selects, by type and name.
-type Selected = Vec<TypedElement>;
+pub(super) type Selected = Vec<TypedElement>;
 
 impl ConfigLinter<'_> {
     /// Returns the remarks about a rule's method.
@@ -200,172 +198,6 @@ impl ConfigLinter<'_> {
         );
         Some(warning(DeidRemarkCode::InvalidResult, reason, "name the texts inside the element, and redact the rest"))
     }
-
-    /// Returns the remarks about a replacement that does not fit the elements.
-    fn substitute_remarks(&self, selected: &Selected, replacement: &Replacement) -> Vec<DeidRemark> {
-        let fits = |element: &TypedElement| {
-            let is_primitive = self.kind(element.definition) == TypeKind::Primitive;
-            let is_object = |text: &str| self.replacement_tree(element, text).is_some();
-            match replacement {
-                Replacement::Empty => true,
-                Replacement::Object(text) => !is_primitive && is_object(text),
-                Replacement::Text(text) => is_primitive || is_object(text),
-            }
-        };
-        let mut remarks = Vec::new();
-        if let Some(element) = selected.iter().find(|element| !fits(element)) {
-            let type_name = self.type_name(element.definition);
-            let reason = format!("replaceWith does not fit `{}` ({type_name}); resources with it fail", element.name);
-            let remedy = "use a string for single values, and an object with the members of the type for elements with members";
-            remarks.push(warning(DeidRemarkCode::MayFail, reason, remedy));
-        }
-        if let Replacement::Text(text) = replacement {
-            let is_invalid = |element: &&TypedElement| {
-                self.kind(element.definition) == TypeKind::Primitive && !is_valid(self.type_name(element.definition), text)
-            };
-            if let Some(element) = selected.iter().find(is_invalid) {
-                let reason = format!("replaceWith is not a value of `{}` ({})", element.name, self.type_name(element.definition));
-                remarks.push(warning(DeidRemarkCode::InvalidResult, reason, "write a value of the type"));
-            }
-        }
-        let value_remark = self.replaced_member_remark(selected, replacement);
-        remarks.extend(value_remark.or_else(|| self.empty_member_remark(selected, replacement)));
-        remarks
-    }
-
-    /// Returns the object of a replacement as an element; `None` if it is none, or has members that the element does not define.
-    fn replacement_tree<'t>(&self, element: &TypedElement, text: &'t str) -> Option<ElementTree<'t>> {
-        let text = text.trim();
-        let is_object = text.starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
-        is_object.then(|| ElementTree::from_element(JsonValue::from_valid(text), element.definition, self.config.version).ok()).flatten()
-    }
-
-    /// Returns the remark about a value inside the object of a replacement that its element does not allow.
-    fn replaced_member_remark(&self, selected: &Selected, replacement: &Replacement) -> Option<DeidRemark> {
-        let (Replacement::Object(text) | Replacement::Text(text)) = replacement else { return None };
-        let complex = selected.iter().filter(|element| self.kind(element.definition) != TypeKind::Primitive);
-        let (name, type_name) = complex.filter_map(|element| self.replacement_tree(element, text)).find_map(|tree| {
-            let invalid = tree.self_and_descendants(NodeId::ROOT).into_iter().find(|node| has_invalid_value(&tree, *node))?;
-            Some((tree.element(invalid), tree.type_name(invalid)))
-        })?;
-        let reason = format!("replaceWith has a value for `{name}` that is not one of its type ({type_name})");
-        Some(warning(DeidRemarkCode::InvalidResult, reason, "write a value of the type"))
-    }
-
-    /// Returns the remark about an empty text, object or array inside the object of a replacement.
-    fn empty_member_remark(&self, selected: &Selected, replacement: &Replacement) -> Option<DeidRemark> {
-        let (Replacement::Object(text) | Replacement::Text(text)) = replacement else { return None };
-        let mut complex = selected.iter().filter(|element| self.kind(element.definition) != TypeKind::Primitive);
-        complex.find(|element| self.replacement_tree(element, text).is_some())?;
-        let name = empty_member(JsonValue::from_valid(text))?;
-        let reason = format!("replaceWith has an empty text, object or array for `{}`, and FHIR has no empty elements", Truncated(&name));
-        Some(warning(DeidRemarkCode::InvalidResult, reason, "give it a value, or leave it out"))
-    }
-
-    /// Returns the elements that a method leaves unchanged and protects from a later rule that would change them.
-    pub(super) fn shielding_remarks(&self) -> Vec<DeidRemark> {
-        let mut remarks = Vec::new();
-        let kinds: [fn(&Method) -> bool; 2] = [|method| matches!(method, Method::DateShift), |method| matches!(method, Method::Perturb(_))];
-        for is_shielding in kinds {
-            if !self.config.rules.iter().any(|rule| is_shielding(&rule.method)) {
-                continue;
-            }
-            let Some((with, without)) = self.shielding_automata(is_shielding) else { continue };
-            for shielded in self.shielded_elements(&with, &without) {
-                if let (Some(rule), Some(later)) = (self.config.rules.get(shielded.rule), self.config.rules.get(shielded.later)) {
-                    let reason = format!(
-                        "{} leaves `{}` unchanged and protects it from rule {} (`{}`)",
-                        rule.method_name, shielded.path, later.number, later.path
-                    );
-                    let remedy = format!("move rule {} before this rule, or name only what {} can change", later.number, rule.method_name);
-                    remarks.push(error(DeidRemarkCode::Shields, reason, remedy).of_rule(rule.number, &rule.path));
-                }
-            }
-        }
-        remarks
-    }
-
-    /// Compiles the rules of all types with and without the rules of one method.
-    fn shielding_automata(&self, is_shielding: fn(&Method) -> bool) -> Option<(TypeAutomata, TypeAutomata)> {
-        let mut with = self.rules.clone();
-        let mut without = self.rules.clone();
-        for ((rule, other), original) in with.iter_mut().zip(without.iter_mut()).zip(&self.config.rules) {
-            if is_shielding(&original.method) {
-                rule.method = original.method.clone();
-                other.selection.paths.clear();
-            } else if !original.selection.is_exact {
-                // A condition hides no rule in resources where it is false.
-                rule.selection.paths.clear();
-            }
-        }
-        self.type_automata(&with, |_| true).zip(self.type_automata(&without, |_| true))
-    }
-
-    /// Walks both automata together and returns the first element that each rule leaves unchanged although a later one selects it.
-    fn shielded_elements(&self, (with, types): &TypeAutomata, (without, other_types): &TypeAutomata) -> Vec<ShieldedElement> {
-        let mut found: Vec<ShieldedElement> = Vec::new();
-        let roots = types.iter().zip(other_types).map(|((root, left), (_, right))| (*left, *right, None, self.type_name(*root).to_owned()));
-        // Breadth first: the first path to an element is a short one.
-        let mut open: VecDeque<_> = roots.collect();
-        let mut visited: HashSet<_> = open.iter().map(|(left, right, ..)| (*left, *right)).collect();
-        while let Some((left, right, parent_later, path)) = open.pop_front() {
-            let (Some(shielding), Some(other)) = (with.get(left), without.get(right)) else { continue };
-            if let (Some(applied), Some(later), Some(primitive)) = (shielding.applied_rule, other.applied_rule, shielding.primitive) {
-                let changes = |index: usize, leaves_unchanged: bool| match self.config.rules.get(index).map(|rule| &rule.method) {
-                    Some(Method::Keep) | None => false,
-                    Some(Method::DateShift) => primitive.is_date(),
-                    Some(Method::Perturb(settings)) => primitive.is_number() && settings.can_move(primitive.type_name) && !leaves_unchanged,
-                    Some(
-                        Method::Redact
-                        | Method::Drop
-                        | Method::CryptoHash
-                        | Method::Encrypt
-                        | Method::Substitute(_)
-                        | Method::Generalize(_)
-                        | Method::Unknown,
-                    ) => true,
-                };
-                let acts_never = !changes(applied.index, applied.leaves_unchanged);
-                let is_shielding = self.config.rules.get(applied.index).is_some_and(|rule| !matches!(rule.method, Method::Keep));
-                let is_first = found.iter().all(|shielded| shielded.rule != applied.index);
-                // That the unit of a quantity stays beside its perturbed value is meant, unless a later rule names the unit.
-                let is_meant = applied.leaves_unchanged && parent_later == Some(later.index);
-                if is_shielding && acts_never && is_first && !is_meant && later.index > applied.index && changes(later.index, false) {
-                    found.push(ShieldedElement { rule: applied.index, later: later.index, path: path.clone() });
-                }
-            }
-            // Rules are not written for the id of a value.
-            let is_id_of_value = |transition: &Transition| shielding.primitive.is_some() && transition.name == "id";
-            let is_content = |transition: &&Transition| !transition.is_resource && !is_id_of_value(transition);
-            let later = other.applied_rule.map(|applied| applied.index);
-            for transition in shielding.members.iter().filter(is_content) {
-                let Some(right) = other.members.get(transition.name) else { continue };
-                if visited.insert((transition.next_state, right.next_state)) {
-                    open.push_back((transition.next_state, right.next_state, later, format!("{path}.{}", transition.name)));
-                }
-            }
-        }
-        found
-    }
-
-    /// Returns the kind of a type.
-    pub(super) fn kind(&self, definition: TypeDefinition) -> TypeKind {
-        self.config.version.type_definitions().kind(definition)
-    }
-
-    /// Returns the name of a type.
-    pub(in crate::deid) fn type_name(&self, definition: TypeDefinition) -> &'static str {
-        self.config.version.type_definitions().name(definition)
-    }
-}
-
-/// An element that a rule leaves unchanged although a later rule would change it.
-struct ShieldedElement {
-    /// The index of the rule that applies.
-    rule: usize,
-    /// The index of the rule that would apply without it.
-    later: usize,
-    path: String,
 }
 
 /// Returns true for the types of texts that people write.
@@ -383,49 +215,4 @@ pub(in crate::deid) fn leaves_values(settings: &GeneralizeSettings) -> bool {
         }
     }
     settings.keeps_other_values
-}
-
-/// Returns true if an element has a value whose form or text its type does not allow.
-fn has_invalid_value(tree: &ElementTree<'_>, node: NodeId) -> bool {
-    let value = tree.node(node).and_then(|node| node.value.as_deref()).map(JsonValue::from_valid);
-    value.zip(tree.primitive(node)).is_some_and(|(value, primitive)| {
-        let form = match primitive.json_form() {
-            JsonForm::String => JsonType::String,
-            JsonForm::Number => JsonType::Number,
-            JsonForm::Boolean => JsonType::Boolean,
-        };
-        value.json_type() != form || !is_valid(primitive.type_name, &value.primitive_text())
-    })
-}
-
-/// Returns the name of the first member at any depth that is an empty text, object or array, or an array with one.
-fn empty_member(object: JsonValue<'_>) -> Option<String> {
-    let is_empty = |value: JsonValue<'_>| match value.json_type() {
-        JsonType::Object => value.members().next().is_none(),
-        JsonType::Array => value.items().next().is_none(),
-        JsonType::String => value.text().is_some_and(|text| text.is_empty()),
-        JsonType::Number | JsonType::Boolean | JsonType::Null => false,
-    };
-    object.members().find_map(|(name, value)| {
-        let has_empty = is_empty(value) || value.items().any(is_empty);
-        if has_empty { Some(name.into_owned()) } else { value.items().find_map(empty_member) }
-    })
-}
-
-/// Returns true if a text is a value of a primitive type.
-fn is_valid(type_name: &str, text: &str) -> bool {
-    let value = Value::from_primitive(type_name, text.into());
-    match type_name {
-        "boolean" | "integer" | "positiveInt" | "unsignedInt" | "decimal" | "date" | "dateTime" | "instant" | "time" => {
-            let is_in_range = match (type_name, &value) {
-                ("positiveInt", Value::Integer(number)) => *number > 0,
-                ("unsignedInt", Value::Integer(number)) => *number >= 0,
-                _ => true,
-            };
-            is_in_range && !matches!(value, Value::String(_))
-        }
-        "id" => is_id(text),
-        // FHIR has no empty values.
-        _ => !text.is_empty(),
-    }
 }
