@@ -12,7 +12,8 @@ use headrace_core::vocab::setting::Setting;
 use headrace_fhir::definitions::ResourceType;
 
 use super::shared::parse_absolute_url;
-use super::{Bucket, CommonConfig, ConfigError, SettingSource, read_lease_settings};
+use super::worker::read_lease_settings;
+use super::{Bucket, CommonConfig, ConfigError, SettingSource};
 
 /// The number of resources to request for a page. Servers may send fewer.
 const PAGE_SIZE: u32 = 1_000;

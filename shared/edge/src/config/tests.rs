@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use headrace_core::job::{JobSettings, Quotas};
 use headrace_core::vocab::lake_settings::{LakeVersions, LakeWatermark};
