@@ -1,21 +1,19 @@
 //! Decides which lines of the lake an export selects, by the content of each line alone.
 
 mod compartments;
+mod flags;
+mod output;
 mod patient_blocks;
-
-use std::borrow::Cow;
+mod version_log;
 
 use headrace_fhir::definitions::{ResourceType, TypeSet};
-use headrace_fhir::deid::{DeidFailure, Deidentified};
 use headrace_fhir::head::{MemberIndex, Resource, ResourceHead, ResourceIdentity, UnvalidatedHead};
 use headrace_fhir::instant::Instant;
-use headrace_fhir::json::JsonValue;
 use headrace_fhir::search::{Query, TypeFilters};
 use headrace_fhir::semantics::compartment::PatientCompartment;
-use headrace_fhir::semantics::deletion::{Deletion, Deletions};
+use headrace_fhir::semantics::deletion::Deletions;
 use headrace_fhir::semantics::elements::Elements;
-use headrace_fhir::semantics::provenance::{provenance_recorded, visit_provenance_targets};
-use headrace_fhir::semantics::reference::{BaseUrls, visit_references};
+use headrace_fhir::semantics::reference::BaseUrls;
 
 use crate::cohort::PatientSet;
 use crate::job::{Job, ReadMode};
@@ -23,10 +21,8 @@ use crate::lake::line::{LakeLine, has_time};
 use crate::lines::deid::JobDeidentifier;
 use crate::patients::PatientPartitioner;
 use crate::request::{AssociatedData, ExportRequest};
-use crate::versions::key::{ResourceKey, ResourceKeyHasher};
-use crate::versions::record::{
-    LinePosition, LinkKind, ResourceLink, VersionFlags, VersionLog, VersionRecord, change_time, deletion_time, version_rank,
-};
+use crate::versions::key::ResourceKeyHasher;
+use crate::versions::record::VersionFlags;
 use crate::versions::resolution::{Associations, ProvenanceScope};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
@@ -34,7 +30,7 @@ use crate::vocab::lake_settings::{LakeSettings, LakeVersions};
 
 pub(crate) use patient_blocks::ResourcePatients;
 
-use compartments::{Compartments, MembershipBasis};
+use compartments::Compartments;
 use patient_blocks::PatientBlocks;
 
 /// Types outside the compartments whose resources are added if exported ones refer to them.
@@ -282,204 +278,6 @@ impl Selection {
             Some(_) | None => LineVerdict::Skipped,
         }
     }
-
-    /// Returns the flags of a version, or `None` if resources of its type cannot affect the export.
-    ///
-    /// * `resource`: `None` if only the head was parsed.
-    fn flags(&self, head: ResourceHead, resource: Option<&Resource<'_>>) -> Option<VersionFlags> {
-        let is_provenance = head.resource_type == ResourceType::PROVENANCE;
-        let is_requested = self.is_requested_type(head.resource_type);
-        let scope = self.associations.provenance;
-        // Provenance as associated data is exported only because of its targets.
-        let is_associated = is_provenance && matches!(scope, Some(ProvenanceScope::Exported | ProvenanceScope::ExportedLatest));
-        if !is_requested && !is_associated && scope != Some(ProvenanceScope::Members) {
-            return None;
-        }
-        let membership = match (&self.compartments, resource) {
-            (None, _) => MembershipBasis { is_member: true, ..MembershipBasis::default() },
-            (Some(compartments), Some(resource)) => compartments.membership(resource),
-            (Some(_), None) => MembershipBasis::default(),
-        };
-        // Without a valid time a resource passes both tests, so that no data is lost silently (Bulk Data Access, `_since`:
-        // resources without a maintained time may be included).
-        let is_old = self.since.zip(head.last_updated).is_some_and(|(since, changed)| changed <= since);
-        let is_late = self.until.zip(head.last_updated).is_some_and(|(until, changed)| changed >= until);
-        let is_before_since = is_old && !membership.is_of_late_joiner;
-        let (is_in_period, arrived_late) = self.judge_period(is_before_since, is_late);
-        let may_match = is_requested && (is_in_period || arrived_late);
-        let matches_filters = may_match && resource.is_none_or(|resource| self.filters.matches(resource));
-        let matches_request = matches_filters && is_in_period;
-        // Scopes restrict every way into the export. An unparsed resource is excluded, since it cannot be checked.
-        let scope_query = self.scope_queries.for_type(head.resource_type);
-        let is_permitted = scope_query.is_none_or(|query| resource.is_some_and(|resource| query.matches(resource)));
-        let is_selected = matches_request && is_permitted && membership.is_member && !is_associated;
-        let is_candidate = !is_selected
-            && is_permitted
-            && (is_associated
-                || (is_provenance && matches_request && scope == Some(ProvenanceScope::Members))
-                || (self.associations.adds_referenced && is_requested && self.referenced_types.contains(head.resource_type)));
-        let arrived_late = arrived_late && matches_filters && is_permitted && membership.is_member && !is_associated && !is_candidate;
-        let MembershipBasis { is_member, is_group_member, .. } = membership;
-        Some(VersionFlags { is_deletion: false, is_selected, is_member, is_candidate, arrived_late, is_group_member })
-    }
-
-    /// Decides by its time whether a change is exported, and whether only `_since` excludes a change that arrived after it.
-    ///
-    /// * `is_before_since`: the time of the change is not after `_since`.
-    /// * `is_late`: the time of the change is not before `_until`.
-    fn judge_period(&self, is_before_since: bool, is_late: bool) -> (bool, bool) {
-        let arrived_late = is_before_since && !is_late && self.is_new_object;
-        let is_in_period = !is_late && (!is_before_since || (arrived_late && self.includes_arrivals));
-        (is_in_period, arrived_late && !self.includes_arrivals)
-    }
-
-    /// Returns true if `_type` lists the type, or if the request has no `_type`.
-    fn is_requested_type(&self, kind: ResourceType) -> bool {
-        self.types.is_none_or(|types| types.contains(kind))
-    }
-
-    /// Returns the deletions up to the transaction time, with the index of their entry and their flags.
-    pub(crate) fn flag_deletions<'d, 'a>(
-        &self,
-        deletions: &'d Deletions<'a>,
-    ) -> impl Iterator<Item = (u32, &'d Deletion<'a>, VersionFlags)> {
-        let deletions = (0..).zip(deletions);
-        deletions.filter_map(|(entry, deletion)| {
-            let is_too_new = self.transaction_time.zip(deletion.deleted_at).is_some_and(|(time, at)| at > time);
-            let is_old = self.since.zip(deletion.deleted_at).is_some_and(|(since, at)| at <= since);
-            let is_late = self.until.zip(deletion.deleted_at).is_some_and(|(until, at)| at >= until);
-            // A deletion does not tell whether the resource matched a query.
-            let is_permitted = self.scope_queries.for_type(deletion.resource_type).is_none();
-            let (is_in_period, arrived_late) = self.judge_period(is_old, is_late);
-            let is_reported = self.finds_deletions && is_permitted && self.is_requested_type(deletion.resource_type);
-            let (is_selected, arrived_late) = (is_reported && is_in_period, is_reported && arrived_late);
-            let is_member = self.compartments.as_ref().is_none_or(|all| all.contains_patient(deletion.resource_type, &deletion.id));
-            let flags =
-                VersionFlags { is_deletion: true, is_selected, is_member, is_candidate: false, arrived_late, is_group_member: false };
-            (!is_too_new).then_some((entry, deletion, flags))
-        })
-    }
-
-    /// Logs the version of a resource, and its links to resources that it can bring into the export.
-    pub(crate) fn log_version(&self, matched: &MatchedResource<'_>, position: LinePosition, log: &mut VersionLog) {
-        let has_links = self.has_links(matched);
-        let mut member_index = MemberIndex::default();
-        // The fast parser of heads does not read every valid line. Parse the resource only where it fails, or for links.
-        let resource = match matched.resource {
-            None if matched.identity.is_none() || has_links => Resource::parse(matched.line, &mut member_index).ok(),
-            parsed => parsed,
-        };
-        let kind = matched.head.resource_type;
-        let (key, version) = match (matched.identity, &resource) {
-            (Some(identity), _) => (self.key_hasher.key(kind, identity.id.as_bytes()), version_rank(identity.version_id)),
-            (None, Some(resource)) => (self.key_hasher.key(kind, resource.id().as_bytes()), version_rank(resource.version_id().as_deref())),
-            (None, None) => return,
-        };
-        let (task, changed) = (log.task, change_time(matched.head.last_updated));
-        log.versions.push(VersionRecord { key, changed, version, task, position, flags: matched.flags });
-        if let Some(resource) = resource.filter(|_| has_links) {
-            self.log_links(matched.flags, key, &resource, position, log);
-        }
-    }
-
-    /// Returns true if the references of a resource can bring other resources, or the resource itself, into the export.
-    fn has_links(&self, matched: &MatchedResource<'_>) -> bool {
-        let is_provenance = matched.flags.is_candidate && matched.head.resource_type == ResourceType::PROVENANCE;
-        is_provenance || (matched.flags.is_selected && self.associations.adds_referenced)
-    }
-
-    /// Adds to the log the links of a version that can bring other resources into the export. Adds each link once per version.
-    fn log_links(&self, flags: VersionFlags, key: ResourceKey, resource: &Resource<'_>, position: LinePosition, log: &mut VersionLog) {
-        let (task, first) = (log.task, log.links.len());
-        let mut add_link = |kind, other| {
-            let link = ResourceLink { key, kind, task, position, other };
-            let is_duplicate = log.links.get(first..).unwrap_or_default().contains(&link);
-            if !is_duplicate {
-                log.links.push(link);
-            }
-            // Continues the visit of references.
-            false
-        };
-        if flags.is_candidate && resource.head.resource_type == ResourceType::PROVENANCE {
-            let kind = LinkKind::Provenance { recorded: change_time(provenance_recorded(resource)) };
-            visit_provenance_targets(resource, &self.bases, &mut |target| {
-                add_link(kind, self.key_hasher.key(target.resource_type, target.id.as_bytes()))
-            });
-        }
-        if flags.is_selected && self.associations.adds_referenced {
-            visit_references(resource, &self.bases, &mut |target| {
-                let is_wanted = self.referenced_types.contains(target.resource_type) && self.is_requested_type(target.resource_type);
-                is_wanted && add_link(LinkKind::Reference, self.key_hasher.key(target.resource_type, target.id.as_bytes()))
-            });
-        }
-    }
-
-    /// Adds a version record to the log for each deletion in a line.
-    pub(crate) fn log_deletions(&self, deletions: &Deletions<'_>, position: LinePosition, log: &mut VersionLog) {
-        let task = log.task;
-        let records = self.flag_deletions(deletions).map(|(entry, deletion, flags)| VersionRecord {
-            key: self.key_hasher.key(deletion.resource_type, deletion.id.as_bytes()),
-            changed: deletion_time(deletion.deleted_at),
-            version: u64::from(entry),
-            task,
-            position,
-            flags,
-        });
-        log.versions.extend(records);
-    }
-
-    /// Appends a resource reduced by `_elements` to `out`. Returns false, and appends nothing, if the resource is unchanged.
-    pub(crate) fn apply_elements(&self, matched: &MatchedResource<'_>, out: &mut Vec<u8>) -> bool {
-        self.elements.as_ref().zip(matched.resource.as_ref()).is_some_and(|(elements, resource)| elements.apply(resource, out))
-    }
-
-    /// Appends a de-identified line reduced by `_elements` to `out`. Returns false, and appends nothing, if it is unchanged.
-    pub(crate) fn apply_elements_to_deidentified(&self, kind: ResourceType, line: &[u8], out: &mut Vec<u8>) -> bool {
-        let object = text(line).map(JsonValue::from_valid);
-        self.elements.as_ref().zip(object).is_some_and(|(elements, object)| elements.apply_to_object(kind, object, out))
-    }
-
-    /// Appends a de-identified resource to `out`. Returns `None` if the export is not de-identified.
-    pub(crate) fn deidentify(&self, matched: &MatchedResource<'_>, out: &mut Vec<u8>) -> Option<Result<Deidentified, DeidFailure>> {
-        let deid = self.deid.as_ref()?;
-        if matched.is_deidentified {
-            return Some(Ok(Deidentified::Complete));
-        }
-        let patient = self.deid_compartment.as_ref().and_then(|compartment| first_patient(compartment, matched));
-        Some(deid.rules.deidentify(matched.line, patient.as_deref(), out))
-    }
-
-    /// Returns the id with which a deletion is reported: in a de-identified export, the hash of the id. Returns `None` if
-    /// the deletion must not be reported, because the configuration does not hash every id of the type with a lasting key.
-    pub(crate) fn reported_id<'d>(&self, deletion: &'d Deletion<'_>) -> Option<Cow<'d, str>> {
-        match &self.deid {
-            None => Some(Cow::Borrowed(&deletion.id)),
-            Some(deid) => deid.rules.hashed_id(deletion.resource_type, &deletion.id).map(Cow::Owned),
-        }
-    }
-
-    /// Returns true if the output is grouped by patient.
-    pub(crate) fn is_grouped_by_patient(&self) -> bool {
-        self.patient_blocks.is_some()
-    }
-
-    /// Returns true if the output is de-identified.
-    pub(crate) fn is_deidentified(&self) -> bool {
-        self.deid.is_some()
-    }
-}
-
-/// Returns the id of the first patient whose compartment contains the resource. The resource is de-identified as part of that
-/// patient's data.
-fn first_patient(compartment: &PatientCompartment, matched: &MatchedResource<'_>) -> Option<String> {
-    let mut member_index = MemberIndex::default();
-    let resource = matched.resource.or_else(|| Resource::parse(matched.line, &mut member_index).ok())?;
-    compartment.first_patient(&resource)
-}
-
-/// Returns a line as text. `None` if it is not valid UTF-8.
-fn text(line: &[u8]) -> Option<&str> {
-    std::str::from_utf8(line).ok()
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub(in crate::dynamo) const AUDIT_PK: &str = "AUDIT";
 pub(in crate::dynamo) const AUDIT_UNKNOWN_PK: &str = "AUDITUNKNOWN";
 
 /// Returns the partition key of a job.
-pub(in crate::dynamo) fn job_pk(job: &JobId) -> AttributeValue {
+fn job_pk(job: &JobId) -> AttributeValue {
     text(format!("JOB#{job}"))
 }
 
