@@ -8,7 +8,8 @@ use crate::json::JsonValue;
 
 /// The ids of the Patients in the entries of one Bundle, by the `fullUrl` of the entry.
 ///
-/// A `fullUrl` is an address such as `urn:uuid:…` or `https://example.org/fhir/Patient/1`. Texts without escapes are borrowed from the Bundle.
+/// A `fullUrl` is an address such as `urn:uuid:…` or `https://example.org/fhir/Patient/1`. Texts without escapes are borrowed from the
+/// Bundle.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BundlePatients<'a>(BTreeMap<Cow<'a, str>, Cow<'a, str>>);
 
