@@ -400,8 +400,11 @@ fn a_lake_is_filled_from_one_server_and_its_types_stay_together() -> Result<()> 
         let other = SyncRequest { origin: "https://other.example.org".to_owned(), ..small_request() };
         let error = scenario.sync(other).await.unwrap_err().to_string();
         assert!(error.contains("the lake is filled from https://fhir.example.org/r4"), "{error}");
+        // Another spelling of the base URL is the same server.
+        let spelled = SyncRequest { origin: "HTTPS://FHIR.example.org:443/r4/".to_owned(), ..small_request() };
         // A type that is new in the lake is fetched from its beginning.
         scenario.change();
+        assert!(scenario.sync(spelled).await?.is_complete);
         assert!(scenario.sync(small_request()).await?.is_complete);
         scenario.check_equal().await?;
         let error = scenario.sync(only("Binary")).await.unwrap_err().to_string();

@@ -8,6 +8,7 @@ use headrace_fhir::definitions::ResourceType;
 use crate::job::sync::{FetchScope, FetchTask, HistoryWindow, SyncRecord, SyncRequest, TimeWindow};
 use crate::job::task::{Cursor, Lease, PlanProgress, TaskCompletion, TaskUpdate, Work};
 use crate::job::{Counters, ExportError, ExportTime, FIRST_READ_TASK, Planned, ReadMode, Watermark};
+use crate::lake::origin::normalize_base_url;
 use crate::lake::watermark::{LakeFiller, WATERMARK_OBJECT, parse_filled_watermark, parse_filler, parse_zoned_instant};
 use crate::lines::checkpoint::OpenCheckpoint;
 use crate::ports::{AllPorts, OriginRequest, ResourceSource as _, TASKS_PER_UPDATE};
@@ -75,9 +76,10 @@ struct LakeState {
 }
 
 impl LakeState {
-    /// Returns an error if another server has filled the lake.
+    /// Returns an error if another server has filled the lake. Another spelling of its base URL is the same server.
     fn check_origin(&self, request: &SyncRequest) -> Result<(), ExportError> {
-        if let Some(origin) = self.filler.origin.as_ref().filter(|origin| **origin != request.origin) {
+        let is_other = |origin: &&String| normalize_base_url(origin) != normalize_base_url(&request.origin);
+        if let Some(origin) = self.filler.origin.as_ref().filter(is_other) {
             let remedy = format!(
                 "the lake is filled from {origin}, and its watermark is about that server: synchronize with it, or choose another lake"
             );
