@@ -7,7 +7,7 @@ use headrace_fhir::searchset::SearchPage;
 use crate::job::file::{FileName, Fragment, OutputKind};
 use crate::job::sync::{FetchScope, FetchTask, SyncRecord, TimeWindow};
 use crate::job::task::{Checkpoint, Cursor, Lease, TaskCompletion, TaskUpdate};
-use crate::job::{Counters, ExportError, Watermark};
+use crate::job::{Counters, ExportError};
 use crate::lines::checkpoint::OpenCheckpoint;
 use crate::ports::{AllPorts, FileWriter as _, OriginPage, OriginRequest};
 use crate::versions::key::ResourceKeyHasher;
@@ -261,8 +261,8 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
     /// Returns the number of resources that changed at or before the watermark that the lake had. A server that cannot search by time sends
     /// everything each time: only the first time counts.
     fn late_changes(&self, end: &Result<WindowEnd, WindowError>) -> u64 {
-        let watermark = self.pages.lease.job.planned.map(|planned| planned.time.watermark);
-        let (Some(Watermark::Object(watermark)), true) = (watermark, self.fetch.may_be_late()) else { return 0 };
+        let watermark = self.pages.lease.job.planned.and_then(|planned| planned.time.watermark.object_time());
+        let Some(watermark) = watermark.filter(|_| self.fetch.may_be_late()) else { return 0 };
         let cut = match end {
             Ok(WindowEnd::Cut(cut)) => Some(cut.at),
             Ok(WindowEnd::Complete) | Err(_) => None,

@@ -146,12 +146,17 @@ impl LakeState {
         self.end_of_type(kind).filter(|_| !request.is_full)
     }
 
+    /// Returns the moment up to which the lake has the deletions of a type, if an earlier synchronization did not find all.
+    fn recorded_deletions(&self, kind: ResourceType) -> Option<Millis> {
+        let known = self.filler.deletions_known_up_to.get(&kind)?;
+        Some(Millis::from_instant(*known).unwrap_or(Millis(0)))
+    }
+
     /// Returns the moment up to which the lake has the deletions of a type. A lake without the type has nothing that a deletion could remove.
     /// If nothing says up to when the resources of the lake are complete, no deletion is known.
     fn deletions_known_up_to(&self, kind: ResourceType, held: &HeldTypes, to: Millis) -> Millis {
-        let recorded = self.filler.deletions_known_up_to.get(&kind).map(|known| Millis::from_instant(*known).unwrap_or(Millis(0)));
         match self.end_of_type(kind) {
-            Some(end) => recorded.map_or(end, |known| known.min(end)),
+            Some(end) => self.recorded_deletions(kind).map_or(end, |known| known.min(end)),
             None if held.may_have(kind) => Millis(0),
             None => to,
         }
@@ -161,7 +166,7 @@ impl LakeState {
     /// even if everything is fetched again, and from the moment since which deletions are requested.
     fn history_window(&self, kind: ResourceType, request: &SyncRequest, (known, to): (Millis, Millis)) -> HistoryWindow {
         let since = request.deletions_since.into_iter().chain([known]).fold(to, Ord::min);
-        HistoryWindow { since, to, is_first: self.fetch_from(kind, request).is_none() }
+        HistoryWindow { since, to, known_up_to: known, is_first: self.fetch_from(kind, request).is_none() }
     }
 }
 
@@ -274,7 +279,9 @@ fn unfetched(record: SyncRecord, request: &SyncRequest, lake: &LakeState) -> Syn
         "the lake keeps the resources of this type as of {left_at}, and the watermark does not hold for it; it is fetched from then on when \
          the server can search it again and it is requested"
     );
-    SyncRecord { left_at: Some(left_at), remark: Some(remark), ..record }
+    // When the type returns, its deletions are fetched from there.
+    let deletions_known_up_to = lake.recorded_deletions(kind);
+    SyncRecord { left_at: Some(left_at), deletions_known_up_to, remark: Some(remark), ..record }
 }
 
 /// Decides which types are fetched, once, and records them for the report. A later attempt keeps the types of the first, whatever the
