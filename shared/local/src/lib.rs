@@ -3,7 +3,6 @@
 pub mod cli;
 pub mod client;
 pub mod commands;
-mod late_changes;
 pub mod program;
 pub mod server;
 pub mod stores;

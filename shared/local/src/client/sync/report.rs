@@ -4,7 +4,7 @@ use headrace_core::lake::sync_report::{SyncReport, TypeReport};
 use headrace_core::vocab::plural::counted;
 use indicatif::HumanCount;
 
-use crate::late_changes::{TypeCounts, describe_late_changes};
+use crate::client::late_changes::{TypeCounts, describe_late_changes};
 use crate::terminal::printable;
 
 /// Formats a row for each type with resources, deletions or faults, and the result. Without any row it is one sentence.

@@ -3,7 +3,7 @@
 use headrace_lake::add::LateChanges;
 use serde_json::{Value, json};
 
-use crate::late_changes::describe_late_changes;
+use crate::client::late_changes::describe_late_changes;
 
 /// Formats the changes that clients of increments do not see.
 pub(super) fn format_late(late: &LateChanges) -> String {
