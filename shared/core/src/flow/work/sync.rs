@@ -7,6 +7,7 @@ mod capabilities;
 mod confirm;
 mod deletions;
 mod fetch;
+mod fetch_scope;
 mod finalize;
 mod held_types;
 mod history;
@@ -28,6 +29,8 @@ mod repeats;
 mod split;
 mod types_to_fetch;
 mod verify;
+mod window_end;
+mod window_reader;
 
 pub(super) use fetch::run_fetch_task;
 pub(super) use finalize::run_finalize_sync_task;
