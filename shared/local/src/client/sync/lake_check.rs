@@ -9,7 +9,7 @@ use headrace_core::lake::watermark::{WATERMARK_OBJECT, parse_filler};
 use headrace_core::ports::ResourceSource as _;
 use headrace_lake::writing::{SyncLock, check_outside_of_lakes};
 
-use super::command::SyncCommandError;
+use super::error::SyncCommandError;
 use crate::stores::directory::DirectoryLake;
 
 /// Checks that a run may fill the lake from the server with this base URL. Returns the name of the server in the lake: the base URL as an
