@@ -14,7 +14,9 @@ use headrace_tests::flows::{FaultInjector, Result, run};
 use headrace_tests::standins::fhir_server::{HistoryForm, ServerBehavior};
 use proptest::prelude::*;
 
-use super::sync::{DEMANDED_PAUSE, OBSERVATION, PATIENT, Scenario, deletions, known_servers, ongoing_change};
+use super::sync::{OBSERVATION, PATIENT, Scenario, deletions, known_servers};
+use super::sync_busy::DEMANDED_PAUSE;
+use super::sync_changes::ongoing_change;
 
 /// Returns the behavior of a server with a history.
 fn with_history() -> ServerBehavior {
