@@ -71,12 +71,14 @@ pub(super) fn remarks(report: &SyncReport) -> Vec<String> {
 /// Returns the notes about changes and deletions at or before the watermark that the lake had.
 fn late_changes(report: &SyncReport) -> Vec<String> {
     let Some(watermark) = &report.previous_watermark else { return Vec::new() };
-    let by_type = |count: fn(&TypeReport) -> u64| {
-        report.types.iter().map(|one| (one.resource_type, count(one))).filter(|(_, count)| *count > 0).collect::<TypeCounts>()
-    };
-    let (changed, deleted) = (by_type(|one| one.late_changes), by_type(|one| one.late_deletions));
+    let (changed, deleted) = (count_by_type(report, |one| one.late_changes), count_by_type(report, |one| one.late_deletions));
     let sentences = describe_late_changes(&format!("the watermark {watermark}"), &changed, &deleted);
     sentences.into_iter().map(|sentence| format!("note: {sentence}")).collect()
+}
+
+/// Returns a number of each type that has one.
+fn count_by_type(report: &SyncReport, count: impl Fn(&TypeReport) -> u64) -> TypeCounts {
+    report.types.iter().map(|one| (one.resource_type, count(one))).filter(|(_, count)| *count > 0).collect()
 }
 
 /// Returns the names of the types of which it is not known what the server has deleted. `None` if there are none, or something is missing.
