@@ -1,7 +1,7 @@
 //! The `sync-worker` function: runs the task of an SQS message.
 
 use headrace_aws::{Clients, Workload};
-use headrace_client::signing::{RequestSigner, UnsignedRequest};
+use headrace_client::signing::RequestSigner;
 use headrace_core::ports::{Feed, Ports};
 use headrace_edge::config::{Environment, SyncWorkerConfig};
 use headrace_edge::system::SystemClock;
@@ -23,15 +23,7 @@ async fn main() -> Result<(), Error> {
         }
     });
     let signer = config.origin.signing_region.as_deref().map(|region| aws.request_signer(Some(region), "healthlake")).transpose()?;
-    let signer = signer.map(|signer| {
-        RequestSigner::new(move |request: UnsignedRequest| {
-            let signer = signer.clone();
-            Box::pin(async move {
-                let UnsignedRequest { method, url, at, renews_credentials } = request;
-                Ok(signer.sign(&method, &url, at, renews_credentials).await?)
-            })
-        })
-    });
+    let signer = signer.map(|signer| RequestSigner::new(signer.into_fn()));
     let (bucket, prefix) = (&config.source.name, &config.source.prefix);
     let ports = Ports {
         jobs: aws.jobs(&config.common.table),

@@ -8,7 +8,7 @@ use aws_credential_types::provider::error::CredentialsError as ProviderError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningError, SigningSettings, sign};
 use aws_sigv4::sign::v4::SigningParams;
-use headrace_core::vocab::clock::Millis;
+use headrace_core::ports::{SignatureFuture, UnsignedRequest};
 use tokio::sync::Mutex;
 
 /// The time before their end at which credentials are renewed.
@@ -43,17 +43,22 @@ impl AwsRequestSigner {
         Self { provider, region: region.into(), service: service.into(), credentials: Arc::default() }
     }
 
-    /// Returns the header fields that sign a request without a body: `authorization`, `x-amz-date`, and with temporary credentials
-    /// `x-amz-security-token`.
-    ///
-    /// * `renews`: true if the credentials were rejected.
-    pub async fn sign(&self, method: &str, url: &str, now: Millis, renews: bool) -> Result<Vec<(String, String)>, RequestSigningError> {
-        let time = UNIX_EPOCH + Duration::from_millis(now.0);
-        let identity = self.credentials(time, renews).await?.into();
+    /// Returns the signer as a function, for a client that does not know AWS.
+    pub fn into_fn(self) -> impl Fn(UnsignedRequest) -> SignatureFuture + Send + Sync + 'static {
+        move |request: UnsignedRequest| -> SignatureFuture {
+            let signer = self.clone();
+            Box::pin(async move { Ok(signer.sign(&request).await?) })
+        }
+    }
+
+    /// Returns the header fields that sign a request: `authorization`, `x-amz-date`, and with temporary credentials `x-amz-security-token`.
+    async fn sign(&self, request: &UnsignedRequest) -> Result<Vec<(String, String)>, RequestSigningError> {
+        let time = UNIX_EPOCH + Duration::from_millis(request.at.0);
+        let identity = self.credentials(time, request.renews_credentials).await?.into();
         let params = SigningParams::builder().identity(&identity).region(&self.region).name(&self.service).time(time);
         let params = params.settings(SigningSettings::default()).build().map_err(|_| RequestSigningError::Parameters)?.into();
-        let request =
-            SignableRequest::new(method, url, std::iter::empty(), SignableBody::Bytes(&[])).map_err(RequestSigningError::Request)?;
+        let request = SignableRequest::new(&request.method, &request.url, std::iter::empty(), SignableBody::Bytes(&[]))
+            .map_err(RequestSigningError::Request)?;
         let (instructions, _) = sign(request, &params).map_err(RequestSigningError::Request)?.into_parts();
         Ok(instructions.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use headrace_core::ports::Clock as _;
+use headrace_core::ports::{Clock as _, UnsignedRequest};
 use headrace_edge::system::SystemClock;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Response, StatusCode, Url};
@@ -13,7 +13,7 @@ use crate::error::{ClientError, RequestFailure, shown_url};
 use crate::limits::ClientLimits;
 use crate::login::{LoginError, LoginSettings, TokenCache, is_bearer_token};
 use crate::origin::{MAX_REDIRECTS, UnsafeUrl, UrlRules};
-use crate::signing::{RequestSigner, UnsignedRequest, signable_url};
+use crate::signing::{RequestSigner, signable_url};
 use crate::transport::{Call, Transport, redirect_target};
 
 /// The credential of a client.

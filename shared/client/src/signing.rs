@@ -1,36 +1,19 @@
 //! Requests that are signed with AWS credentials (Signature Version 4). This crate does not know the algorithm: the signer has it.
 
-use std::pin::Pin;
 use std::sync::Arc;
 
-use headrace_core::vocab::clock::Millis;
+use headrace_core::ports::{SignatureFuture, UnsignedRequest};
 use headrace_core::vocab::error::BoxError;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-/// A request without a body to be signed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnsignedRequest {
-    /// The method.
-    pub method: String,
-    /// The URL, as it is sent.
-    pub url: String,
-    /// The time of the request.
-    pub at: Millis,
-    /// True if the credentials of the request before were rejected: they may have ended.
-    pub renews_credentials: bool,
-}
-
-/// The header fields of a signature, or the reason why there are none.
-type Signature = Pin<Box<dyn Future<Output = Result<Vec<(String, String)>, BoxError>> + Send>>;
-
 /// A signer of requests. Clones share its credentials.
 #[derive(Clone)]
-pub struct RequestSigner(Arc<dyn Fn(UnsignedRequest) -> Signature + Send + Sync>);
+pub struct RequestSigner(Arc<dyn Fn(UnsignedRequest) -> SignatureFuture + Send + Sync>);
 
 impl RequestSigner {
     /// Creates a signer from a function that returns the header fields to add.
-    pub fn new(sign: impl Fn(UnsignedRequest) -> Signature + Send + Sync + 'static) -> Self {
+    pub fn new(sign: impl Fn(UnsignedRequest) -> SignatureFuture + Send + Sync + 'static) -> Self {
         Self(Arc::new(sign))
     }
 

@@ -5,6 +5,7 @@ pub mod large_objects;
 pub mod line;
 pub mod ndjson;
 pub mod near_misses;
+pub mod origin;
 pub mod reader;
 pub mod slices;
 pub mod split;

@@ -14,6 +14,7 @@ mod output;
 mod queue;
 mod schedules;
 mod signer;
+mod signing;
 mod source;
 mod tasks;
 
@@ -29,6 +30,7 @@ pub use output::{ConfigLookup, DeletedPart, FileAccess, FileRequest, FileWriter,
 pub use queue::{ReceivedMessage, TaskQueue, TaskReceiver};
 pub use schedules::ScheduleStore;
 pub use signer::TokenSigner;
+pub use signing::{SignatureFuture, UnsignedRequest};
 pub use source::{ArchivedObject, ByteStream, ListedObject, METADATA_LIMIT_BYTES, MetadataObject, ObjectPage, ResourceSource};
 pub use tasks::{
     FRAGMENTS_PER_CHECKPOINT, FragmentSelection, LeaseSettings, OUTPUT_FILES_PER_CHECKPOINT, TASK_BYTES_PER_UPDATE, TASKS_PER_UPDATE,

@@ -31,7 +31,10 @@ use std::sync::{Arc, Mutex};
 use headrace_core::vocab::clock::Millis;
 
 use crate::progress::Progress;
-use crate::writing::{LakeBucket, LakeLock, LockClock, RewriteSettings, Staging, WriteError, check_outside_of_lakes, real_path, recover};
+use crate::writing::{
+    LakeBucket, LakeLock, LockClock, RewriteSettings, Staging, WriteError, check_outside_of_bucket_lakes, check_outside_of_lakes,
+    real_path, recover,
+};
 
 pub use format::InputFormat;
 pub use report::{AddReport, InputPosition, LateChanges, LeftOut, LeftOutExample, LeftOutReason, ReferenceCounts, WatermarkChange};
@@ -148,6 +151,7 @@ pub fn add_to_bucket(
 ) -> Result<AddReport, AddError> {
     // A mistake in the input is reported before the lake is locked.
     from.metadata().map_err(|cause| AddError::Listing { folder: from.to_owned(), cause })?;
+    check_outside_of_bucket_lakes(bucket.as_ref())?;
     let lake = LakeLock::lock_bucket(bucket, &settings.rewrite.temp_folder, clock)?;
     add_locked(from, &lake, settings, progress)
 }

@@ -23,7 +23,7 @@ pub use lines::{LakeLines, LineSink};
 pub(crate) use lock::entries;
 pub use lock::{LakeLock, lock_watermark};
 pub use nesting::check_outside_of_lakes;
-pub(crate) use nesting::real_path;
+pub(crate) use nesting::{check_outside_of_bucket_lakes, real_path};
 pub use settings::RewriteSettings;
 pub(crate) use staging::recover;
 pub use staging::{Staging, unfinished_runs};
@@ -62,14 +62,14 @@ pub enum WriteError {
     /// Another process synchronizes the lake.
     #[error("another headrace sync fills the lake `{}`; wait until it has finished, or stop it", .0.display())]
     Synchronized(PathBuf),
-    /// The directory is inside a lake.
+    /// The directory or prefix is inside a lake.
     #[error(
-        "`{}` is inside the lake `{}`, whose exports would read both: name a directory outside of it, or that lake itself",
+        "`{}` is inside the lake `{}`, whose exports would read both: name a place outside of it, or that lake itself",
         .lake.display(),
         .outer.display()
     )]
     InsideLake {
-        /// The directory.
+        /// The directory, or the name of the bucket and its prefix.
         lake: PathBuf,
         /// The lake that contains it.
         outer: PathBuf,

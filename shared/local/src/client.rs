@@ -14,6 +14,7 @@ pub mod exports;
 pub mod file_names;
 pub mod folder;
 mod increment_basis;
+pub(crate) mod late_changes;
 mod line_rule;
 pub(crate) mod local_export;
 mod local_files;

@@ -8,7 +8,7 @@ use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider};
 use bytes::Bytes;
 use futures_util::stream;
 use headrace_aws::{AwsRequestSigner, DynamoJobStore, S3Lake, S3LakeWriter, S3OutputStore, SqsTaskQueue, StoredSecret};
-use headrace_client::signing::{RequestSigner, UnsignedRequest};
+use headrace_client::signing::RequestSigner;
 use headrace_core::flow::upkeep::fire_sync::{SyncSchedule, SyncStart};
 use headrace_core::flow::upkeep::reap::Reaped;
 use headrace_core::flow::upkeep::seal::SealSettings;
@@ -53,11 +53,7 @@ type AwsFeed = Feed<DeployedOrigin<ReadSecret>, S3LakeWriter>;
 fn signer(required: RequiredSignature) -> RequestSigner {
     let RequiredSignature { access_key, secret_key, session_token, region, service } = required;
     let credentials = Credentials::new(access_key, secret_key, session_token, None, "test");
-    let signer = AwsRequestSigner::new(SharedCredentialsProvider::new(credentials), region, service);
-    RequestSigner::new(move |request: UnsignedRequest| {
-        let signer = signer.clone();
-        Box::pin(async move { Ok(signer.sign(&request.method, &request.url, request.at, request.renews_credentials).await?) })
-    })
+    RequestSigner::new(AwsRequestSigner::new(SharedCredentialsProvider::new(credentials), region, service).into_fn())
 }
 
 /// The functions that synchronize the lake of a deployment, the server, and its credential.

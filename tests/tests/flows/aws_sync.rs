@@ -108,6 +108,23 @@ fn a_lost_message_of_a_synchronization_is_announced_in_its_own_queue() -> Result
 }
 
 #[test]
+fn another_spelling_of_the_base_url_continues_the_lake() -> Result<()> {
+    run(async || {
+        let (deployment, clock, sync) = start().await?;
+        sync.run().await?;
+        let objects = deployment.lake_objects().await?;
+        let watermark = String::from_utf8(objects.get(WATERMARK_OBJECT).ok_or("no watermark")?.to_vec())?;
+        let spelled = watermark.replace("http://", "HTTP://");
+        assert_ne!(spelled, watermark);
+        deployment.set_lake_object(WATERMARK_OBJECT, Some(spelled.into())).await?;
+        clock.advance(HOUR);
+        let report = sync.run().await?;
+        assert!(report.is_complete, "{report:?}");
+        check_equal(&deployment, &sync).await
+    })
+}
+
+#[test]
 fn a_rotated_credential_is_read_again() -> Result<()> {
     run(async || {
         let (deployment, clock, sync) = start().await?;

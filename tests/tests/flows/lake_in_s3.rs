@@ -258,6 +258,28 @@ fn a_lake_in_s3_that_another_process_writes_is_refused_until_its_lock_ends() -> 
     })
 }
 
+#[test]
+fn a_new_lake_in_s3_is_not_made_inside_another_one() -> Result<()> {
+    run(async || {
+        let server = S3Server::start().await?;
+        server.write("in/a.json", &bundle(&[patient("ann", 1)]))?;
+        let add = async |prefix: &str| server.headrace(&["lake", "add", "in", &format!("s3://{BUCKET}/{prefix}")]).await;
+        assert_eq!(add("fhir/r4").await?.0, Some(0));
+        let keys = server.s3.keys(BUCKET, "").await?;
+        for inside in ["fhir/r4/new", "fhir/r4/2026/new/"] {
+            let (code, _, stderr) = add(inside).await?;
+            let words = format!("`s3://{BUCKET}/{}` is inside the lake `s3://{BUCKET}/fhir/r4`", inside.trim_end_matches('/'));
+            assert!(code == Some(1) && stderr.contains(&words), "{inside}: {stderr}");
+        }
+        assert_eq!(server.s3.keys(BUCKET, "").await?, keys, "nothing was written");
+        for outside in ["fhir/r4b", "fhir/r4/_new/lake", "fhir/r4/"] {
+            let (code, _, stderr) = add(outside).await?;
+            assert_eq!(code, Some(0), "{outside}: {stderr}");
+        }
+        Ok(())
+    })
+}
+
 /// The side of a call on which the process stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
@@ -497,6 +519,14 @@ const MOVED: &str = r#"{"completeUpTo":"2026-11-29T10:10:00Z","pipeline":"other"
 impl LakeBucket for WatermarkMover {
     fn shown(&self) -> String {
         self.0.shown()
+    }
+
+    fn prefix(&self) -> &str {
+        self.0.prefix()
+    }
+
+    fn has_key(&self, start: &str) -> io::Result<bool> {
+        self.0.has_key(start)
     }
 
     fn list(&self, start: &str) -> io::Result<Vec<Pin>> {

@@ -14,7 +14,9 @@ use headrace_tests::flows::{FaultInjector, Result, run};
 use headrace_tests::standins::fhir_server::{HistoryForm, ServerBehavior};
 use proptest::prelude::*;
 
-use super::sync::{DEMANDED_PAUSE, OBSERVATION, PATIENT, Scenario, deletions, known_servers, ongoing_change};
+use super::sync::{OBSERVATION, PATIENT, Scenario, deletions, known_servers};
+use super::sync_busy::DEMANDED_PAUSE;
+use super::sync_changes::ongoing_change;
 
 /// Returns the behavior of a server with a history.
 fn with_history() -> ServerBehavior {
@@ -195,7 +197,7 @@ fn a_full_synchronization_finds_what_was_deleted_since_the_last_one() -> Result<
         scenario.server.with_store(|store| store.delete(PATIENT, "p-2", at));
         scenario.clock.advance(Duration::from_secs(600));
         let report = scenario.sync(SyncRequest { is_full: true, ..small_request() }).await?;
-        assert_eq!((report.is_complete, deletions(&report)), (true, 1), "{report:?}");
+        assert_eq!((report.is_complete, deletions(&report), patients(&report)?.late_deletions), (true, 1, 0), "{report:?}");
         scenario.check_equal().await
     })
 }
@@ -279,6 +281,9 @@ fn the_deletions_of_a_history_that_could_not_be_read_are_found_by_a_later_one() 
         scenario.clock.advance(Duration::from_secs(600));
         let report = scenario.sync(small_request()).await?;
         assert_eq!((report.is_complete, report.deletions(), deletions(&report)), (true, "history", 1), "{report:?}");
+        // Increments of clients have passed its time.
+        assert_eq!(patients(&report)?.late_deletions, 1, "{report:?}");
+        assert_eq!(serde_json::to_value(patients(&report)?)?["lateDeletions"], 1);
         assert!(!watermark_text(&scenario)?.contains("deletionsKnownUpTo"));
         scenario.check_equal().await
     })
@@ -290,6 +295,8 @@ fn a_comparison_of_ids_repairs_a_lake_whose_history_cannot_be_read() -> Result<(
         let scenario = unread_history().await?;
         let report = scenario.sync(SyncRequest { reconciles: true, ..small_request() }).await?;
         assert_eq!((report.is_complete, report.deletions(), deletions(&report)), (true, "reconciled", 1), "{report:?}");
+        // The deletion has the time of this run, so that increments have it.
+        assert_eq!(patients(&report)?.late_deletions, 0);
         scenario.check_equal().await
     })
 }

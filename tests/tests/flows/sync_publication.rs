@@ -1,8 +1,9 @@
 //! Synchronizations that are interrupted while they publish: nobody takes a part of them for the lake.
 
 use std::fs;
+use std::time::Duration;
 
-use headrace_core::flow::export_time::read_watermark;
+use headrace_core::flow::export_time::determine_export_time;
 use headrace_core::job::sync::SyncRequest;
 use headrace_core::ports::Clock as _;
 use headrace_core::vocab::ids::JobId;
@@ -19,6 +20,12 @@ use super::sync_command::headrace;
 
 /// The error of an export of a lake with a part of its first synchronization.
 const UNFINISHED: &str = "the first synchronization of the lake is not complete";
+
+/// Returns all rules for the watermark.
+fn rules() -> [LakeWatermark; 5] {
+    let lag = LakeWatermark::Lag(Duration::from_secs(60));
+    [LakeWatermark::Auto, LakeWatermark::Object, LakeWatermark::Now, LakeWatermark::Arrival, lag]
+}
 
 /// Returns an injector whose process has this fault at the nth call that changes the lake.
 fn fault_at_lake_call(nth: usize, fault: Fault) -> FaultInjector {
@@ -76,10 +83,10 @@ fn p1_to_p6_no_export_takes_a_part_of_a_first_synchronization_that_crashes_at_an
                 let (job, has_crashed) = crash(&scenario, small_request(), nth, fault).await?;
                 let lake = scenario.deployment.lake();
                 let has_part = !lake_objects(lake).is_empty() && watermark(lake)?.is_none();
-                if has_part {
-                    let read = read_watermark(&DirectoryLake::open(lake), LakeWatermark::Auto, scenario.clock.now()).await;
-                    let error = read.unwrap_err().to_string();
-                    assert!(error.contains(UNFINISHED), "change {nth}, {fault:?}: {error}");
+                for rule in rules().into_iter().filter(|_| has_part) {
+                    let time = determine_export_time(&DirectoryLake::open(lake), rule, scenario.clock.now()).await;
+                    let error = time.unwrap_err().to_string();
+                    assert!(error.contains(UNFINISHED), "change {nth}, {fault:?}, {rule:?}: {error}");
                 }
                 if has_crashed {
                     continue_to_end(&scenario, &job).await?;
@@ -105,10 +112,13 @@ fn an_export_of_a_part_is_refused_by_name_and_the_check_reports_it() -> Result<(
         assert!(has_crashed);
         let folder = tempfile::tempdir()?;
         let lake = scenario.deployment.lake().to_string_lossy().into_owned();
-        let (code, _, stderr) = headrace(folder.path(), &["export", &lake, "out", "--since-file", "since"]).await?;
-        assert!(code.is_some_and(|code| code != 0), "{stderr}");
-        assert!(stderr.contains(UNFINISHED) && stderr.contains("headrace sync"), "{stderr}");
-        assert!(!folder.path().join("since").exists());
+        for rule in ["auto", "object", "now", "arrival", "PT1M"] {
+            let export = ["export", &lake, "out", "--since-file", "since", "--lake-watermark", rule];
+            let (code, _, stderr) = headrace(folder.path(), &export).await?;
+            assert!(code.is_some_and(|code| code != 0), "{rule}: {stderr}");
+            assert!(stderr.contains(UNFINISHED) && stderr.contains("headrace sync"), "{rule}: {stderr}");
+            assert!(!folder.path().join("since").exists(), "{rule}");
+        }
         check_reported(&scenario).await?;
         continue_to_end(&scenario, &job).await
     })

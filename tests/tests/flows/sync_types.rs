@@ -106,6 +106,38 @@ fn a_lake_goes_on_without_a_type_that_the_server_does_not_offer_any_more_and_tak
 }
 
 #[test]
+fn a_type_that_is_left_out_keeps_the_moment_up_to_which_its_deletions_are_known() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior { has_history: true, ..ServerBehavior::default() }).await?;
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        scenario.clock.advance(Duration::from_secs(600));
+        let at = scenario.clock.now();
+        scenario.server.with_store(|store| store.delete(OBSERVATION, "o.5", at));
+        scenario.clock.advance(Duration::from_secs(600));
+        // The deletion is not found, and then the type goes.
+        scenario.server.reject_histories(true);
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        scenario.server.reject_histories(false);
+        scenario.server.unlist(Some(OBSERVATION));
+        let known_up_to = watermark_json(&scenario)?["deletionsKnownUpTo"][OBSERVATION].clone();
+        assert!(known_up_to.is_string());
+        for request in [only_patients(), small_request()] {
+            scenario.clock.advance(Duration::from_secs(600));
+            assert!(scenario.sync(request).await?.is_complete);
+            let json = watermark_json(&scenario)?;
+            assert_eq!(json["deletionsKnownUpTo"], serde_json::json!({ OBSERVATION: known_up_to }), "{json}");
+        }
+        scenario.server.unlist(None);
+        scenario.clock.advance(Duration::from_secs(600));
+        let report = scenario.sync(small_request()).await?;
+        let observations = report_of(&report, OBSERVATION)?;
+        assert_eq!((observations.deletions, observations.late_deletions), (Some(1), 1), "{report:?}");
+        assert_eq!(watermark_json(&scenario)?["deletionsKnownUpTo"], Value::Null);
+        scenario.check_equal().await
+    })
+}
+
+#[test]
 fn the_watermark_says_that_deletions_were_found_by_a_comparison() -> Result<()> {
     run(async || {
         let scenario = Scenario::new(ServerBehavior::default()).await?;

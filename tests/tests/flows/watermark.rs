@@ -163,7 +163,7 @@ async fn check_bad_watermarks<S: Deployment>(deployment: &S) -> Result<()> {
                 assert!(text.contains(words), "`{words}` is not in: {text}");
             }
         }
-        // Rules that need no object do not read it.
+        // Rules that need no object ignore a wrong one.
         for watermark in [LakeWatermark::Now, LakeWatermark::Arrival, LakeWatermark::Lag(Duration::from_secs(60))] {
             assert_eq!(export(deployment, settings(LakeVersions::Auto, watermark), "").await?.lines().len(), 3);
         }

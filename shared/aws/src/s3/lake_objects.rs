@@ -22,6 +22,22 @@ const UPLOADED_AS: &str = "uploaded-as";
 const STORE: &str = "the lake";
 
 impl S3LakeWriter {
+    /// Returns the prefix of the lake in its bucket: empty, or ending with a slash.
+    pub fn prefix(&self) -> &str {
+        &self.0.prefix
+    }
+
+    /// Returns true if the bucket, inside or outside of the lake, has a key that begins with `start`. Returns false if its keys must not be
+    /// listed there.
+    pub async fn has_key(&self, start: &str) -> Result<bool, StoreError> {
+        let bucket = &self.0;
+        match bucket.list_request(None).prefix(start).max_keys(1).send().await {
+            Ok(page) => Ok(!page.contents().is_empty()),
+            Err(error) if bucket.service.classify(&error) == ErrorClass::AccessDenied => Ok(false),
+            Err(error) => Err(bucket.service.store_error(error)),
+        }
+    }
+
     /// Lists the objects whose names begin with `start`, sorted by name.
     pub async fn list(&self, start: &str) -> Result<Vec<Pin>, StoreError> {
         let bucket = &self.0;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use headrace_fhir::instant::Instant;
 
 use crate::job::{ExportTime, Watermark};
-use crate::lake::watermark::{WATERMARK_OBJECT, parse_watermark, unusable_watermark};
+use crate::lake::watermark::{WATERMARK_OBJECT, check_publication, parse_watermark, unusable_watermark};
 use crate::ports::ResourceSource;
 use crate::vocab::clock::Millis;
 use crate::vocab::error::SourceError;
@@ -15,11 +15,23 @@ use crate::vocab::lake_settings::LakeWatermark;
 const ARRIVAL_PRECISION: Duration = Duration::from_secs(1);
 
 /// Determines the time of an export that is planned `now`. Fails if the watermark object is wrong, or missing although the setting
-/// requires it.
+/// requires it, and by every rule if the first synchronization of the lake is not complete.
 ///
 /// The lake must be listed after this call: what is listed then is complete up to the time that the object said before.
 pub async fn determine_export_time(source: &impl ResourceSource, setting: LakeWatermark, now: Millis) -> Result<ExportTime, SourceError> {
-    Ok(ExportTime::new(now, read_watermark(source, setting, now).await?))
+    let watermark = read_watermark(source, setting, now).await?;
+    match watermark {
+        Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => check_complete(source).await?,
+        // The object was read.
+        Watermark::Unstated | Watermark::Object(_) => {}
+    }
+    Ok(ExportTime::new(now, watermark))
+}
+
+/// Returns an error if the first synchronization of the lake is not complete. Whatever the setting promises about the lake, it has a part
+/// then. Any other content of the watermark object is left to the rules that use it.
+async fn check_complete(source: &impl ResourceSource) -> Result<(), SourceError> {
+    source.read_metadata(WATERMARK_OBJECT).await?.map_or(Ok(()), |object| check_publication(&object))
 }
 
 /// Reads the watermark of the lake as the setting says.

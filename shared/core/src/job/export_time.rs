@@ -64,6 +64,14 @@ impl Watermark {
         }
     }
 
+    /// Returns the time that the watermark object of the lake says. `None` if another rule gave the watermark.
+    pub fn object_time(self) -> Option<Millis> {
+        match self {
+            Self::Object(complete_up_to) => Some(complete_up_to),
+            Self::Unstated | Self::Now | Self::Lag(_) | Self::Arrival => None,
+        }
+    }
+
     /// Returns the name of the rule that gave the watermark.
     pub fn as_str(self) -> &'static str {
         match self {

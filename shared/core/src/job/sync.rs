@@ -92,6 +92,8 @@ pub struct HistoryWindow {
     pub since: Millis,
     /// The moment after the last one, up to which the synchronization fetches.
     pub to: Millis,
+    /// The moment up to which the lake has the deletions of the type.
+    pub known_up_to: Millis,
     /// True if versions from before `since` may be missing, too: the windows of the type begin at the beginning of time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_first: bool,
@@ -145,6 +147,9 @@ pub struct SyncRecord {
     /// The number of fetched resources that changed at or before the watermark that the lake had.
     #[serde(default)]
     pub late_changes: u64,
+    /// The number of deletions at or before the watermark that the lake had.
+    #[serde(default)]
+    pub late_deletions: u64,
     /// The moment up to which the lake has the type, if it keeps its resources and the synchronization goes on without them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_at: Option<String>,
@@ -175,6 +180,7 @@ impl SyncRecord {
             is_reconciled: false,
             is_whole: false,
             late_changes: 0,
+            late_deletions: 0,
             left_at: None,
             fault: None,
             remark: None,

@@ -69,6 +69,10 @@ pub struct TypeReport {
     /// have them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub late_changes: u64,
+    /// The number of deletions at or before the watermark that the lake had, which it did not have yet. Exports with a `_since` after it do
+    /// not have them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub late_deletions: u64,
     /// The moment up to which the lake has the type, if it keeps its resources and the synchronization goes on without them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_at: Option<String>,
@@ -106,9 +110,10 @@ impl SyncReport {
         }
     }
 
-    /// Returns the types of which not all deletions are known, with the moments up to which they are.
+    /// Returns the types of which not all deletions are known, with the moments up to which they are. A type that is left out keeps its
+    /// moment.
     pub fn unknown_deletions(&self) -> BTreeMap<ResourceType, Instant> {
-        let unknown = self.types.iter().filter(|report| report.is_covered && report.deletions.is_none());
+        let unknown = self.types.iter().filter(|report| (report.is_covered || report.left_at.is_some()) && report.deletions.is_none());
         unknown.filter_map(|report| Some((report.resource_type, report.deletions_known_up_to?))).collect()
     }
 }
@@ -127,6 +132,7 @@ impl TypeReport {
             is_reconciled: false,
             is_whole: false,
             late_changes: 0,
+            late_deletions: 0,
             left_at: None,
             deletions_known_up_to: None,
             faults: Vec::new(),
@@ -145,6 +151,7 @@ impl TypeReport {
         self.is_reconciled |= record.is_reconciled;
         self.is_whole |= record.is_whole;
         self.late_changes += record.late_changes;
+        self.late_deletions += record.late_deletions;
         self.left_at = self.left_at.take().or_else(|| record.left_at.clone());
         // A history and a comparison of ids find the same deletions.
         self.deletions = self.deletions.max(record.deletions);

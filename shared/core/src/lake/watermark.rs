@@ -94,20 +94,21 @@ pub fn parse_filled_watermark(object: &MetadataObject, now: Millis) -> Result<Op
 
 /// Parses the watermark object of a lake. Returns the moment up to which the lake is complete, rounded down to milliseconds.
 pub fn parse_watermark(object: &MetadataObject, now: Millis) -> Result<Millis, SourceError> {
-    if is_first_publication(object) {
-        return Err(unfinished_publication());
-    }
+    check_publication(object)?;
     parse_content(object, now).map_err(|problem| unusable_watermark(&problem))
 }
 
-/// Returns the error for a lake that has a part of its first synchronization.
-fn unfinished_publication() -> SourceError {
+/// Returns an error if the lake may have a part of its first synchronization only.
+pub fn check_publication(object: &MetadataObject) -> Result<(), SourceError> {
+    if !is_first_publication(object) {
+        return Ok(());
+    }
     let problem = "the first synchronization of the lake is not complete";
     let remedy = format!(
         "{problem}, so the lake may have a part of its resources: run `headrace sync` to its end (on AWS, wait for the next synchronization), \
          and export then"
     );
-    SourceError::Misconfigured { remedy, cause: problem.into() }
+    Err(SourceError::Misconfigured { remedy, cause: problem.into() })
 }
 
 /// Returns the error for a watermark object that is missing or wrong. It tells how to write one.

@@ -21,11 +21,18 @@ use super::{MARKER_FOLDER, OWN_FOLDER, RECEIPT_FOLDER, WriteError};
 /// The kind of the errors of a bucket, so that none is taken for damage of the data.
 pub const BUCKET_ERROR: io::ErrorKind = io::ErrorKind::ConnectionAborted;
 
-/// A lake in a bucket. All names are below its prefix. Calls block, outside the threads of an asynchronous runtime. Their errors have the
+/// A lake in a bucket. All names of objects are below its prefix. Calls block, outside the threads of an asynchronous runtime. Their errors have the
 /// kind [`BUCKET_ERROR`].
 pub trait LakeBucket: Send + Sync {
     /// Returns the name of the lake for people, such as `s3://bucket/prefix`.
     fn shown(&self) -> String;
+
+    /// Returns the prefix of the lake in its bucket: empty, or ending with a slash.
+    fn prefix(&self) -> &str;
+
+    /// Returns true if the bucket, inside or outside of the lake, has a key that begins with `start`. Returns false if its keys must not be
+    /// listed there.
+    fn has_key(&self, start: &str) -> io::Result<bool>;
 
     /// Lists the objects whose names begin with `start`, sorted by name.
     fn list(&self, start: &str) -> io::Result<Vec<Pin>>;

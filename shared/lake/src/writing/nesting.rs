@@ -1,10 +1,10 @@
-//! Keeps lakes in directories apart: none is made inside another one, whose exports would read it, too.
+//! Keeps lakes apart: none is made inside another one, whose exports would read it, too.
 
 use std::path::{Path, PathBuf};
 
 use headrace_core::lake::slices::is_foreign;
 
-use super::{OWN_FOLDER, WriteError};
+use super::{LakeBucket, OWN_FOLDER, WriteError};
 
 /// Checks that a directory, which need not exist, is not inside a lake.
 ///
@@ -36,11 +36,47 @@ fn enclosing_lake(path: &Path) -> Option<PathBuf> {
     outer.find(|folder| folder.join(OWN_FOLDER).is_dir()).map(Path::to_owned)
 }
 
+/// Checks that a lake in a bucket, which need not exist, is not inside another one. It takes a request for each folder of its prefix.
+pub(crate) fn check_outside_of_bucket_lakes(bucket: &dyn LakeBucket) -> Result<(), WriteError> {
+    let (prefix, shown) = (bucket.prefix(), PathBuf::from(bucket.shown()));
+    let has_lake = |prefix: &str| bucket.has_key(&format!("{prefix}{OWN_FOLDER}/")).map_err(WriteError::at(&shown));
+    if has_lake(prefix)? {
+        return Ok(());
+    }
+    for outer in enclosing_prefixes(prefix) {
+        if has_lake(outer)? {
+            let folders = prefix.split_terminator('/').count() - outer.split_terminator('/').count();
+            let outer = shown.ancestors().nth(folders).unwrap_or(&shown).to_owned();
+            return Err(WriteError::InsideLake { lake: shown, outer });
+        }
+    }
+    Ok(())
+}
+
+/// Returns the prefixes of lakes that would contain one with this prefix, the innermost first. Folders that no export reads separate lakes.
+fn enclosing_prefixes(prefix: &str) -> impl Iterator<Item = &str> {
+    let prefixes = std::iter::successors(Some(prefix), |prefix| {
+        let folder = prefix.strip_suffix('/')?;
+        let (outer, name) = folder.split_at(folder.rfind('/').map_or(0, |slash| slash + 1));
+        (!is_foreign(name)).then_some(outer)
+    });
+    prefixes.skip(1)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn a_prefix_is_enclosed_by_its_folders_up_to_one_that_no_export_reads() {
+        let cases: [(&str, &[&str]); 5] =
+            [("", &[]), ("fhir/", &[""]), ("a/b/c/", &["a/b/", "a/", ""]), ("a/_b/c/", &["a/_b/"]), ("_a/", &[])];
+        for (prefix, expected) in cases {
+            assert_eq!(enclosing_prefixes(prefix).collect::<Vec<_>>(), expected, "{prefix}");
+        }
+    }
 
     #[test]
     fn a_new_lake_is_not_made_inside_another_one() {

@@ -1,8 +1,13 @@
 //! The `headrace sync` command: brings a lake up to date with a FHIR server.
 
 pub mod command;
+mod error;
+mod first_request;
+pub(crate) mod for_export;
 mod lake_check;
 mod progress;
 mod report;
+mod run;
 
+pub use error::SyncCommandError;
 pub use headrace_client::{HttpOrigin, OriginSettings};

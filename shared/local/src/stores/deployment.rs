@@ -3,7 +3,7 @@
 use headrace_aws::DynamoJobStore;
 use headrace_client::session::Credential;
 #[cfg(feature = "deployment")]
-use headrace_client::signing::{RequestSigner, UnsignedRequest};
+use headrace_client::signing::RequestSigner;
 
 /// Reason why a deployment on AWS cannot be accessed.
 #[derive(Debug, thiserror::Error)]
@@ -72,13 +72,7 @@ pub(crate) async fn signature(base: &str, region: Option<String>, service: &str)
     let clients = headrace_aws::Clients::connect_in(region).await;
     clients.check_credentials().await?;
     let signer = clients.request_signer(None, service)?;
-    Ok(Credential::Signature(RequestSigner::new(move |request: UnsignedRequest| {
-        let signer = signer.clone();
-        Box::pin(async move {
-            let UnsignedRequest { method, url, at, renews_credentials } = request;
-            Ok(signer.sign(&method, &url, at, renews_credentials).await?)
-        })
-    })))
+    Ok(Credential::Signature(RequestSigner::new(signer.into_fn())))
 }
 
 /// Returns the credential that signs the requests to a server.

@@ -41,6 +41,14 @@ impl LakeBucket for BlockingLakeBucket {
         self.shown.clone()
     }
 
+    fn prefix(&self) -> &str {
+        self.writer.prefix()
+    }
+
+    fn has_key(&self, start: &str) -> io::Result<bool> {
+        self.call(self.writer.has_key(start))
+    }
+
     fn list(&self, start: &str) -> io::Result<Vec<Pin>> {
         self.call(self.writer.list(start))
     }

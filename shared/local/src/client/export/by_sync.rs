@@ -8,7 +8,8 @@ use crate::cli::ExportArgs;
 use crate::client::credential::read_credential;
 use crate::client::since_file::parse_since;
 use crate::client::sync::HttpOrigin;
-use crate::client::sync::command::{origin_settings, sync_for_export};
+use crate::client::sync::command::origin_settings;
+use crate::client::sync::for_export::sync_for_export;
 
 use super::ExportStatus;
 use super::directory::export_directory;

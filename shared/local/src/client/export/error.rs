@@ -10,7 +10,7 @@ use crate::client::folder::FolderError;
 use crate::client::local_export::reason_in_command_words;
 use crate::client::out_dir::OutDirError;
 use crate::client::since_file::SinceFileError;
-use crate::client::sync::command::SyncCommandError;
+use crate::client::sync::SyncCommandError;
 use crate::server::service::StartError;
 use crate::stores::client_key::KeyError;
 use crate::stores::deid_keys::DeidKeysFileError;

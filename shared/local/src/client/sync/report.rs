@@ -4,6 +4,7 @@ use headrace_core::lake::sync_report::{SyncReport, TypeReport};
 use headrace_core::vocab::plural::counted;
 use indicatif::HumanCount;
 
+use crate::client::late_changes::{TypeCounts, describe_late_changes};
 use crate::terminal::printable;
 
 /// Formats a row for each type with resources, deletions or faults, and the result. Without any row it is one sentence.
@@ -59,24 +60,25 @@ pub(super) fn remarks(report: &SyncReport) -> Vec<String> {
     if !not_searchable.is_empty() {
         remarks.push(format!("note: the server cannot search these types, so the lake does not have them: {}", not_searchable.join(", ")));
     }
-    remarks.extend(late_changes(report).filter(|_| report.is_complete));
-    if !report.is_complete {
+    if report.is_complete {
+        remarks.extend(late_changes(report));
+    } else {
         remarks.push("note: the watermark of the lake was not moved; the next synchronization starts where this one did".to_owned());
     }
     remarks
 }
 
-/// Returns the note about resources that changed at or before the watermark that the lake had. `None` if there are none.
-fn late_changes(report: &SyncReport) -> Option<String> {
-    let late = report.types.iter().filter(|one| one.late_changes > 0);
-    let by_type: Vec<String> = late.map(|one| format!("{} {}", one.resource_type, HumanCount(one.late_changes))).collect();
-    let count: u64 = report.types.iter().map(|one| one.late_changes).sum();
-    let (subject, they) = (counted(count, "resource", "resources"), if count == 1 { "it" } else { "them" });
-    let watermark = report.previous_watermark.as_ref().filter(|_| count > 0)?;
-    Some(format!(
-        "note: {subject} ({}) changed at or before the watermark {watermark}: exports with _since after it do not have {they}; a full export does",
-        by_type.join(", ")
-    ))
+/// Returns the notes about changes and deletions at or before the watermark that the lake had.
+fn late_changes(report: &SyncReport) -> Vec<String> {
+    let Some(watermark) = &report.previous_watermark else { return Vec::new() };
+    let (changed, deleted) = (count_by_type(report, |one| one.late_changes), count_by_type(report, |one| one.late_deletions));
+    let sentences = describe_late_changes(&format!("the watermark {watermark}"), &changed, &deleted);
+    sentences.into_iter().map(|sentence| format!("note: {sentence}")).collect()
+}
+
+/// Returns a number of each type that has one.
+fn count_by_type(report: &SyncReport, count: impl Fn(&TypeReport) -> u64) -> TypeCounts {
+    report.types.iter().map(|one| (one.resource_type, count(one))).filter(|(_, count)| *count > 0).collect()
 }
 
 /// Returns the names of the types of which it is not known what the server has deleted. `None` if there are none, or something is missing.
@@ -143,6 +145,11 @@ mod tests {
         assert!(!untrue(&text), "{text}");
         let note = remarks(&report).concat();
         assert!(note.starts_with(&format!("note: 5 resources (Patient 5) changed at or before the watermark {from}: exports")), "{note}");
+        report.types[0].late_deletions = 1;
+        let notes = remarks(&report);
+        let deletion = format!("note: 1 resource was deleted (Patient 1) at or before the watermark {from}: exports with _since");
+        assert!(notes.len() == 2 && notes[1].starts_with(&deletion), "{notes:?}");
+        report.types[0].late_deletions = 0;
         (report.types[0].late_changes, report.types[0].is_whole) = (0, true);
         let text = result(&report, "lake");
         assert!(!untrue(&text) && remarks(&report).is_empty(), "{text}");

@@ -24,6 +24,8 @@ pub(super) struct SupplementLines {
     pub(super) versions: Lines,
     /// The deletions within the window.
     pub(super) deletions: Lines,
+    /// The number of deletions at or before the watermark that the lake had.
+    pub(super) late_deletions: u64,
     /// A remark about versions that are not known.
     pub(super) remark: Option<String>,
 }
@@ -43,8 +45,8 @@ pub(super) async fn end_deletions_task(
     let mut checkpoint = OpenCheckpoint::new(ports.output(), lease);
     let mut counters = Counters::default();
     match found {
-        Ok(SupplementLines { versions, deletions, remark }) => {
-            (record.deletions, record.remark) = (Some(deletions.1), remark);
+        Ok(SupplementLines { versions, deletions, late_deletions, remark }) => {
+            (record.deletions, record.late_deletions, record.remark) = (Some(deletions.1), late_deletions, remark);
             counters.resources = versions.1;
             for (kind, (text, lines)) in [(OutputKind::Output(kind), versions), (OutputKind::Deleted, deletions)] {
                 if lines > 0 {

@@ -107,10 +107,7 @@ fn deletion_works(request: &SyncRequest, records: &[SyncRecord], time: ExportTim
 
 /// Returns true if the lake does not have the deletions of a type up to its watermark.
 fn lacks_deletions(record: &SyncRecord, time: ExportTime) -> bool {
-    let is_before_watermark = |known: Millis| match time.watermark {
-        Watermark::Object(watermark) => known <= watermark,
-        Watermark::Unstated | Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => true,
-    };
+    let is_before_watermark = |known: Millis| time.watermark.object_time().is_none_or(|watermark| known <= watermark);
     record.deletions_known_up_to.is_some_and(|known| known < time.transaction_time && is_before_watermark(known))
 }
 
@@ -121,10 +118,7 @@ fn build_report(lease: &Lease, request: &SyncRequest, records: &[SyncRecord]) ->
         types.entry(record.resource_type).or_insert_with(|| TypeReport::new(record.resource_type)).add(record);
     }
     let time = lease.job.planned.map(|planned| planned.time);
-    let previous = time.and_then(|time| match time.watermark {
-        Watermark::Object(previous) => Some(previous),
-        Watermark::Unstated | Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => None,
-    });
+    let previous = time.and_then(|time| time.watermark.object_time());
     SyncReport {
         origin: request.origin.clone(),
         job: lease.job.id.to_string(),
@@ -140,10 +134,7 @@ fn build_report(lease: &Lease, request: &SyncRequest, records: &[SyncRecord]) ->
 /// goes back.
 fn complete_up_to(time: ExportTime) -> Millis {
     let last = Millis(time.transaction_time.0.saturating_sub(1));
-    match time.watermark {
-        Watermark::Object(before) => last.max(before),
-        Watermark::Unstated | Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => last,
-    }
+    time.watermark.object_time().map_or(last, |before| last.max(before))
 }
 
 /// Names the objects of the lake that the fragments become. Another attempt gives the same names.
@@ -208,11 +199,7 @@ async fn replace_watermark(ports: &impl AllPorts, current: Option<&MetadataObjec
 /// Returns an error if the watermark is not the one that the plan has found.
 fn check_unchanged(current: Option<&MetadataObject>, planned: Watermark, now: Millis) -> Result<(), ExportError> {
     let current = current.map(|current| parse_filled_watermark(current, now)).transpose()?.flatten();
-    let expected = match planned {
-        Watermark::Object(from) => Some(from),
-        Watermark::Unstated | Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => None,
-    };
-    if current == expected {
+    if current == planned.object_time() {
         return Ok(());
     }
     let remedy = "another process has moved the watermark of the lake during the synchronization, so the synchronization did not move it; synchronize again";

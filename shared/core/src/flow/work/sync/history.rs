@@ -73,7 +73,7 @@ async fn read_history<W: AllPorts>(
 ) -> Result<SupplementLines, PageError> {
     let mut history = HistoryReader::resume(pages, fetch, window).await?;
     match history.read(pages).await {
-        Ok(()) => Ok(history.into_lines()),
+        Ok(()) => Ok(history.into_lines(pages.lease.job.planned.and_then(|planned| planned.time.watermark.object_time()))),
         Err(error @ (PageError::TimeUp | PageError::Attempt(_))) => {
             history.record(pages).await?;
             Err(error)
@@ -308,7 +308,11 @@ impl<'f> HistoryReader<'f> {
     }
 
     /// Returns the lines of what the windows may not have.
-    fn into_lines(self) -> SupplementLines {
+    ///
+    /// * `watermark`: that of the lake before the synchronization.
+    fn into_lines(self, watermark: Option<Millis>) -> SupplementLines {
+        // Some servers show what is before the requested time, too. The lake has that.
+        let late_deletions = watermark.map_or(0, |watermark| self.events.deletions_within(self.window.known_up_to, watermark));
         let count = self.progress.unknown_instances;
         let remark = (count > 0).then(|| {
             let changed = counted(count, "resource", "resources");
@@ -316,7 +320,7 @@ impl<'f> HistoryReader<'f> {
                 "{changed} changed during the synchronization, and the server did not show the versions before: the next one fetches these"
             )
         });
-        SupplementLines { remark, ..self.events.into_lines() }
+        SupplementLines { late_deletions, remark, ..self.events.into_lines() }
     }
 }
 

@@ -209,6 +209,13 @@ impl Events {
         self.later.iter().any(is_dropped)
     }
 
+    /// Returns the number of deletions between two moments, including both.
+    pub(super) fn deletions_within(&self, first: Millis, last: Millis) -> u64 {
+        let range = Instant::from_millis(first.0)..=Instant::from_millis(last.0);
+        let is_within = |id: &&String| matches!(self.latest(id), Some(Latest::Deletion(at)) if range.contains(&at));
+        self.newest.keys().filter(is_within).count() as u64
+    }
+
     /// Returns the lines of what the windows may not have.
     pub(super) fn into_lines(self) -> SupplementLines {
         let mut found = SupplementLines::default();
@@ -296,6 +303,15 @@ mod tests {
             found(events(&[("a", "00:30", true), ("a", "00:10", false), ("b", "00:40", false), ("b", "00:30", true)]));
         assert_eq!((versions.len(), deletions.len()), (0, 1));
         assert!(deletions[0].contains("Patient/a") && deletions[0].contains("08:00:30"), "{deletions:?}");
+    }
+
+    #[test]
+    fn deletions_before_and_after_a_range_are_not_within_it() {
+        let events = events(&[("a", "00:50", true), ("b", "00:40", true), ("c", "00:30", false), ("d", "00:10", true)]);
+        let before_end = |seconds: u64| Millis(TO.0 - seconds * 1_000);
+        assert_eq!(events.deletions_within(before_end(45), before_end(20)), 1);
+        assert_eq!(events.deletions_within(before_end(50), before_end(10)), 3);
+        assert_eq!(events.deletions_within(before_end(10), before_end(50)), 0);
     }
 
     #[test]

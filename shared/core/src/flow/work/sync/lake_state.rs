@@ -1,0 +1,131 @@
+//! The state of a lake before a synchronization: up to when it has each type, and the deletions of each.
+
+use std::collections::BTreeSet;
+
+use headrace_fhir::definitions::ResourceType;
+
+use crate::job::ExportError;
+use crate::job::sync::{HistoryWindow, SyncRequest};
+use crate::lake::origin::normalize_base_url;
+use crate::lake::watermark::{LakeFiller, WATERMARK_OBJECT, parse_filled_watermark, parse_filler, parse_zoned_instant};
+use crate::ports::{AllPorts, ResourceSource as _};
+use crate::vocab::clock::Millis;
+use crate::vocab::error::SourceError;
+
+use super::capabilities::OriginCapabilities;
+use super::held_types::HeldTypes;
+
+/// The state of the lake before the synchronization.
+#[derive(Default)]
+pub(super) struct LakeState {
+    /// The moment up to which the lake is complete.
+    pub(super) watermark: Option<Millis>,
+    filler: LakeFiller,
+}
+
+impl LakeState {
+    /// Reads the watermark object of the lake.
+    pub(super) async fn read(ports: &impl AllPorts) -> Result<Self, ExportError> {
+        let Some(object) = ports.source().read_metadata(WATERMARK_OBJECT).await? else { return Ok(Self::default()) };
+        Ok(Self { watermark: parse_filled_watermark(&object, ports.now())?, filler: parse_filler(&object) })
+    }
+
+    /// Returns an error if another server has filled the lake. Another spelling of its base URL is the same server.
+    pub(super) fn check_origin(&self, request: &SyncRequest) -> Result<(), ExportError> {
+        let is_other = |origin: &&String| normalize_base_url(origin) != normalize_base_url(&request.origin);
+        if let Some(origin) = self.filler.origin.as_ref().filter(is_other) {
+            let remedy = format!(
+                "the lake is filled from {origin}, and its watermark is about that server: synchronize with it, or choose another lake"
+            );
+            return Err(misconfigured(remedy));
+        }
+        Ok(())
+    }
+
+    /// Returns an error if the synchronization leaves out types of the lake that the server can search: its watermark would be wrong.
+    pub(super) fn check_types(&self, request: &SyncRequest, capabilities: &OriginCapabilities) -> Result<(), ExportError> {
+        let (Some(types), Some(requested)) = (&self.filler.types, &request.types) else { return Ok(()) };
+        let left_out = types.difference(requested).filter(|kind| capabilities.of_type(**kind).can_search);
+        let left_out: Vec<&str> = left_out.map(|kind| kind.as_str()).collect();
+        if left_out.is_empty() {
+            return Ok(());
+        }
+        Err(misconfigured(format!(
+            "the lake also has {} of an earlier synchronization, and one watermark for all types: request them, too, or choose another lake",
+            left_out.join(", ")
+        )))
+    }
+
+    /// Returns the moment from which the lake may lack changes. `None` for the beginning of time.
+    ///
+    /// A synchronization has moved the watermark to the last moment that it has. Other pipelines may have forgotten changes of that moment.
+    pub(super) fn end(&self) -> Option<Millis> {
+        let has_last_moment = u64::from(self.filler.job.is_some());
+        self.watermark.map(|watermark| Millis(watermark.0.saturating_add(has_last_moment)))
+    }
+
+    /// Returns true if the lake has a type up to its watermark, as an earlier synchronization has recorded.
+    pub(super) fn has_up_to_watermark(&self, kind: ResourceType) -> bool {
+        self.filler.types.as_ref().is_some_and(|types| types.contains(&kind))
+    }
+
+    /// Returns the types that earlier synchronizations have recorded.
+    pub(super) fn recorded_types(&self) -> BTreeSet<ResourceType> {
+        self.filler.types.iter().flatten().chain(self.filler.left_types.keys()).copied().collect()
+    }
+
+    /// Returns the moment up to which the lake has a type that a synchronization leaves out.
+    pub(super) fn left_at(&self, kind: ResourceType) -> Option<String> {
+        let up_to_watermark = || self.watermark.filter(|_| self.has_up_to_watermark(kind)).map(Millis::instant);
+        self.filler.left_types.get(&kind).cloned().or_else(up_to_watermark)
+    }
+
+    /// Returns the moment before which the lake has a type. A type that was left out may lack changes from then on.
+    fn end_of_type(&self, kind: ResourceType) -> Option<Millis> {
+        if let Some(left_at) = self.filler.left_types.get(&kind) {
+            let last = parse_zoned_instant(left_at).and_then(Millis::from_instant)?;
+            return Some(Millis(last.0.saturating_add(1)));
+        }
+        let has_type = self.filler.types.as_ref().is_none_or(|types| types.contains(&kind));
+        self.end().filter(|_| has_type)
+    }
+
+    /// Returns true if a watermark says up to when the lake is complete, of each type of the server.
+    pub(super) fn has_all_types(&self, capabilities: &OriginCapabilities) -> bool {
+        capabilities.0.keys().all(|kind| self.end_of_type(*kind).is_some())
+    }
+
+    /// Returns the moment from which a type is fetched. `None` for the beginning of time.
+    pub(super) fn fetch_from(&self, kind: ResourceType, request: &SyncRequest) -> Option<Millis> {
+        self.end_of_type(kind).filter(|_| !request.is_full)
+    }
+
+    /// Returns the moment up to which the lake has the deletions of a type, if an earlier synchronization did not find all.
+    pub(super) fn recorded_deletions(&self, kind: ResourceType) -> Option<Millis> {
+        let known = self.filler.deletions_known_up_to.get(&kind)?;
+        Some(Millis::from_instant(*known).unwrap_or(Millis(0)))
+    }
+
+    /// Returns the moment up to which the lake has the deletions of a type. A lake without the type has nothing that a deletion could remove.
+    /// If nothing says up to when the resources of the lake are complete, no deletion is known.
+    pub(super) fn deletions_known_up_to(&self, kind: ResourceType, held: &HeldTypes, to: Millis) -> Millis {
+        match self.end_of_type(kind) {
+            Some(end) => self.recorded_deletions(kind).map_or(end, |known| known.min(end)),
+            None if held.may_have(kind) => Millis(0),
+            None => to,
+        }
+    }
+
+    /// Returns the history of a type that shows what the windows do not: from the moment `known` on, up to which the lake has the deletions,
+    /// even if everything is fetched again, and from the moment since which deletions are requested.
+    pub(super) fn history_window(&self, kind: ResourceType, request: &SyncRequest, (known, to): (Millis, Millis)) -> HistoryWindow {
+        let since = request.deletions_since.into_iter().chain([known]).fold(to, Ord::min);
+        HistoryWindow { since, to, known_up_to: known, is_first: self.fetch_from(kind, request).is_none() }
+    }
+}
+
+/// Returns the error for a setting that is wrong.
+pub(super) fn misconfigured(remedy: String) -> ExportError {
+    let cause = remedy.clone().into();
+    SourceError::Misconfigured { remedy, cause }.into()
+}

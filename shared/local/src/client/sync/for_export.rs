@@ -1,0 +1,86 @@
+//! Synchronizations for exports of servers that need not know `$export`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use headrace_core::job::sync::SyncRequest;
+use headrace_core::lake::sync_report::SyncReport;
+use headrace_core::vocab::clock::Millis;
+use headrace_fhir::definitions::ResourceType;
+
+use crate::cli::{ExportArgs, ExportLevel, ExportOptions};
+use crate::client::credential::read_credential;
+use crate::client::progress::print_line;
+
+use super::command::{origin_settings, parse_types, print_remarks, sync_request};
+use super::error::SyncCommandError;
+use super::first_request::check_origin;
+use super::run::{STATE_FOLDER, Sync};
+use super::{HttpOrigin, report};
+
+impl Sync {
+    /// Runs the synchronization for an export of what has changed since a moment, or of everything. A lake that an export has left, because it
+    /// was stopped after the lake was complete, is filled anew if it may have resources that the server has deleted.
+    async fn run_for_export(&self, since: Option<Millis>) -> Result<SyncReport, SyncCommandError> {
+        let report = self.run().await?;
+        let is_continued = report.from.is_some();
+        if since.is_some() || !is_continued || report::types_of_unknown_deletions(&report, true).is_none() {
+            return Ok(report);
+        }
+        if !self.is_quiet {
+            print_line(
+                "note: the resources that a stopped export has left are fetched again, because the server does not say which of them it has \
+                 deleted meanwhile",
+            );
+        }
+        std::fs::remove_dir_all(&self.lake).map_err(|cause| SyncCommandError::Lake { path: self.lake.clone(), cause })?;
+        self.run().await
+    }
+}
+
+/// Fetches the resources that an export needs into a lake. Continues if the lake is that of an interrupted export. Returns the report.
+///
+/// * `since`: the moment after which the export has changes and deletions. `None` if it has everything.
+pub(crate) async fn sync_for_export(
+    args: &ExportArgs,
+    base: &str,
+    lake: &Path,
+    since: Option<Millis>,
+) -> Result<SyncReport, Box<SyncCommandError>> {
+    let run = async {
+        let base = base.trim_end_matches('/').to_owned();
+        let types = types_for_export(&args.options)?;
+        let settings = origin_settings(read_credential(&args.login.credential)?, args.login.token_origins.clone(), &args.searches);
+        let origin = HttpOrigin::new(&base, settings)?;
+        check_origin(&origin).await?;
+        let sync = Sync {
+            origin,
+            request: SyncRequest { deletions_since: since, ..sync_request(base, types, false, &args.searches) },
+            lake: lake.to_owned(),
+            state: lake.join(STATE_FOLDER),
+            deadline_hours: args.searches.sync_deadline_hours,
+            workers: args.searches.requests_at_once,
+            is_quiet: args.quiet,
+        };
+        let report = sync.run_for_export(since).await?;
+        print_remarks(&report, args.quiet);
+        if since.is_some()
+            && let Some(types) = report::types_of_unknown_deletions(&report, true)
+        {
+            print_line(&format!(
+                "attention: it is not known which resources the server has deleted, of {types}: this export of changes has no deletions of \
+                 these types, and only an export of everything shows what is left"
+            ));
+        }
+        Ok(report)
+    };
+    run.await.map_err(Box::new)
+}
+
+/// Returns the types that an export needs. `None` means all: groups and patients can refer to any type.
+fn types_for_export(options: &ExportOptions) -> Result<Option<BTreeSet<ResourceType>>, SyncCommandError> {
+    match (options.level(), &options.types, &options.include_associated_data) {
+        (ExportLevel::System, Some(types), None) => parse_types(types).map(Some),
+        _ => Ok(None),
+    }
+}

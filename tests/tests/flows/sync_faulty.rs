@@ -1,0 +1,80 @@
+//! Synchronizations with servers that are wrong, incomplete or hostile: nothing of them becomes visible.
+
+use headrace_core::job::sync::SyncRequest;
+use headrace_tests::flows::sync::{lake_objects, small_request, watermark};
+use headrace_tests::flows::{Result, run};
+use headrace_tests::standins::fhir_server::{HostileBehavior, ServerBehavior, Totals};
+
+use super::sync::Scenario;
+
+#[test]
+fn totals_that_are_wrong_are_an_error_unless_they_are_ignored() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior { totals: Totals::Estimate, ..ServerBehavior::default() }).await?;
+        let report = scenario.sync(small_request()).await?;
+        assert!(!report.is_complete && report.types.iter().any(|one| one.repeats > 0), "{report:?}");
+        let faults: Vec<_> = report.types.iter().flat_map(|one| one.faults.clone()).collect();
+        assert!(faults.iter().any(|fault| fault.contains("incomplete") && fault.contains("--ignore-totals")), "{faults:?}");
+        assert_eq!((lake_objects(scenario.deployment.lake()).len(), watermark(scenario.deployment.lake())?), (0, None));
+        let report = scenario.sync(SyncRequest { ignores_totals: true, ..small_request() }).await?;
+        assert!(report.is_complete, "{report:?}");
+        scenario.check_equal().await
+    })
+}
+
+#[test]
+fn a_hostile_server_is_refused_by_name_and_nothing_of_it_becomes_visible() -> Result<()> {
+    for (hostile_behavior, words) in [
+        (HostileBehavior::EndlessPages, "more than twice as many resources as it counts"),
+        (HostileBehavior::EndlessRepetition, "bring nothing new"),
+        (HostileBehavior::LoopingLink, "form a circle"),
+        (HostileBehavior::OtherType, "a resource of type Account"),
+        (HostileBehavior::ClimbingId, "an id that FHIR does not allow"),
+        (HostileBehavior::OtherServer, "a server other than that of the base URL"),
+        (HostileBehavior::CutPage, "a page cannot be read"),
+        (HostileBehavior::HtmlPage, "a page cannot be read"),
+    ] {
+        run(async || {
+            let scenario = Scenario::new(ServerBehavior { hostile_behavior: Some(hostile_behavior), ..ServerBehavior::default() }).await?;
+            let report = scenario.sync(small_request()).await?;
+            let faults: Vec<_> = report.types.iter().flat_map(|one| one.faults.clone()).collect();
+            assert!(!report.is_complete && faults.iter().any(|fault| fault.contains(words)), "{hostile_behavior:?}: {faults:?}");
+            assert_eq!((lake_objects(scenario.deployment.lake()).len(), watermark(scenario.deployment.lake())?), (0, None));
+            // The server is mended, and nothing of the failed synchronization is in the way.
+            scenario.server.stop_changes();
+            assert!(scenario.sync(small_request()).await?.is_complete, "{hostile_behavior:?}");
+            scenario.check_equal().await
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn resources_that_the_server_calls_incomplete_are_not_added_and_its_reason_is_reported() -> Result<()> {
+    for severity in ["error", "fatal"] {
+        run(async || {
+            let message = Some((severity, "shard 3 did not answer"));
+            let scenario = Scenario::new(ServerBehavior { message, ..ServerBehavior::default() }).await?;
+            let report = scenario.sync(small_request()).await?;
+            let faults: Vec<_> = report.types.iter().flat_map(|one| one.faults.clone()).collect();
+            assert!(!report.is_complete && faults.iter().all(|fault| fault.contains("shard 3 did not answer")), "{faults:?}");
+            assert_eq!((lake_objects(scenario.deployment.lake()).len(), watermark(scenario.deployment.lake())?), (0, None));
+            scenario.server.stop_changes();
+            assert!(scenario.sync(small_request()).await?.is_complete);
+            scenario.check_equal().await
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_warning_of_the_server_is_a_remark_of_the_report() -> Result<()> {
+    run(async || {
+        let message = Some(("warning", "results may be old"));
+        let scenario = Scenario::new(ServerBehavior { message, ..ServerBehavior::default() }).await?;
+        let report = scenario.sync(small_request()).await?;
+        let remarks: Vec<_> = report.types.iter().filter(|one| one.is_covered).map(|one| one.remark.clone().unwrap_or_default()).collect();
+        assert!(report.is_complete && remarks.iter().all(|remark| remark == "the server warns: results may be old"), "{remarks:?}");
+        scenario.check_equal().await
+    })
+}
