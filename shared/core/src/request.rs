@@ -20,7 +20,7 @@ mod single;
 
 pub use accepted_remarks::{AcceptedRemarks, InvalidRemarkNames};
 pub use associated_data::AssociatedData;
-pub use config_name::{ANONYMIZATION_FOLDER, AnonymizationConfig, ConfigName, KEYS_SUFFIX, MAX_CONFIG_BYTES};
+pub use config_name::{ANONYMIZATION_FOLDER, AnonymizationConfig, ConfigName, EXPORTS_FOLDER, KEYS_SUFFIX, MAX_CONFIG_BYTES};
 pub use encryption_key::{EncryptionKey, InvalidEncryptionKey};
 pub use error::{IgnoredParameter, RequestError};
 pub use export_request::ExportRequest;

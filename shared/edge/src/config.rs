@@ -2,18 +2,17 @@
 
 mod access;
 mod api;
+mod bucket;
 mod reaper;
 mod shared;
 mod sync;
 mod worker;
 
-use std::collections::BTreeSet;
-
-use headrace_core::vocab::ids::is_bucket_name;
 use headrace_core::vocab::setting::Setting;
 
 pub use access::{AccessControl, IdentityProviderSettings, SCOPE_CLAIM, SmartSettings, parse_https_url};
 pub use api::{GroupsConfig, KickoffConfig, MetadataConfig, OutputConfig, StatusConfig, TokenConfig};
+pub use bucket::Bucket;
 pub use reaper::{EncryptedWebhook, ReaperConfig, WatermarkLimit};
 pub use shared::{
     CapabilitySettings, ExportSettings, parse_accepted_remarks, parse_base_url, parse_containers, parse_fhir_version, parse_folder_layouts,
@@ -21,6 +20,8 @@ pub use shared::{
 };
 pub use sync::{OriginConfig, SyncConfig, SyncWorkerConfig};
 pub use worker::WorkerConfig;
+
+use bucket::read_client_buckets;
 
 /// The error for a setting that is missing or invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,57 +70,6 @@ impl SettingSource for Environment {
         #[expect(clippy::disallowed_methods, reason = "settings are read here and nowhere else")]
         std::env::var(setting.as_str()).ok().filter(|value| !value.is_empty())
     }
-}
-
-/// A bucket and the key prefix that limits its use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bucket {
-    /// The bucket's name.
-    pub name: String,
-    /// The key prefix. An empty one means the whole bucket.
-    pub prefix: String,
-}
-
-impl Bucket {
-    /// Reads the settings of the source bucket, which holds the lake. The default prefix is empty.
-    fn read_source(settings: &impl SettingSource) -> Result<Self, ConfigError> {
-        Ok(Self { name: settings.required(Setting::SourceBucket)?, prefix: settings.get(Setting::SourcePrefix).unwrap_or_default() })
-    }
-
-    /// Reads the settings of the destination bucket, which receives exported files. The default prefix is empty.
-    fn read_destination(settings: &impl SettingSource) -> Result<Self, ConfigError> {
-        Ok(Self {
-            name: settings.required(Setting::DestinationBucket)?,
-            prefix: settings.get(Setting::DestinationPrefix).unwrap_or_default(),
-        })
-    }
-
-    /// Reads the settings of the audit bucket, which holds sealed audit files. The default prefix is `audit/`.
-    fn read_audit(settings: &impl SettingSource) -> Result<Self, ConfigError> {
-        Ok(Self {
-            name: settings.required(Setting::AuditBucket)?,
-            prefix: settings.get(Setting::AuditPrefix).unwrap_or_else(|| "audit/".to_owned()),
-        })
-    }
-}
-
-/// Reads a comma-separated list of bucket names. The lake's bucket is rejected: exported files would be read as part of the
-/// lake.
-fn read_client_buckets(settings: &impl SettingSource, lake: &Bucket) -> Result<BTreeSet<String>, ConfigError> {
-    let parse = |name: &str| {
-        let invalid = |problem| Err(ConfigError { setting: Setting::ClientBuckets, problem });
-        match name.trim() {
-            name if !is_bucket_name(name) => {
-                invalid(format!("names `{name}`: a bucket name is 3 to 63 characters of a-z, 0-9, hyphen and dot"))
-            }
-            name if name == lake.name => {
-                invalid(format!("names `{name}`, the bucket of the lake: name only buckets that hold no source data"))
-            }
-            name => Ok(name.to_owned()),
-        }
-    };
-    let list = settings.get(Setting::ClientBuckets);
-    list.iter().flat_map(|list| list.split(',')).map(parse).collect()
 }
 
 /// Settings of a function's logs and metrics.

@@ -366,6 +366,23 @@ fn a_state_folder_that_others_can_read_is_tightened_or_refused() -> Result<()> {
 }
 
 #[test]
+fn a_state_folder_that_exports_of_the_lake_would_read_is_refused_before_anything_is_written() -> Result<()> {
+    let folder = TestFolder::new()?;
+    let (lake, before) = (folder.lake(), names(&folder.lake())?);
+    symlink(&lake, folder.0.path().join("link"))?;
+    for state in [lake.join("state"), lake.clone(), folder.0.path().to_owned(), folder.0.path().join("link/state")] {
+        let text = failed_start(&lake, &state)?;
+        let words = format!("the state folder `{}` and the lake `{}` overlap", state.display(), lake.display());
+        assert!(text.contains(&words) && text.contains("--state"), "{text}");
+    }
+    assert_eq!(names(&lake)?, before);
+    assert!(!folder.0.path().join("jobs.db").exists());
+    // No export reads it: the default of --state, if the server starts in the folder of the lake.
+    assert!(Server::start(&lake, &lake.join(".headrace"), &[])?.base.starts_with("http://"));
+    Ok(())
+}
+
+#[test]
 fn a_damaged_or_later_state_folder_is_refused_with_a_reason() -> Result<()> {
     let folder = TestFolder::new()?;
     let state = folder.0.path().join("state");

@@ -130,3 +130,19 @@ fn an_increment_names_the_types_whose_deletions_are_unknown() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn a_state_folder_that_exports_of_the_lake_would_read_is_refused_before_anything_is_read() -> Result<()> {
+    run(async || {
+        let (server, http, folder) = start(ServerBehavior::default()).await?;
+        for state in ["lake/state", "lake", "."] {
+            let (code, _, stderr) = headrace(folder.path(), &["sync", &http.base, "lake", "--state", state]).await?;
+            let words = format!("the state folder `{state}` and the lake `lake` overlap");
+            assert!(code == Some(1) && stderr.contains(&words) && stderr.contains("--state"), "{stderr}");
+        }
+        assert!(server.queries().is_empty() && !folder.path().join("lake").exists());
+        let (code, _, stderr) = headrace(folder.path(), &["sync", &http.base, "lake", "--state", "lake/.sync"]).await?;
+        assert_eq!(code, Some(0), "{stderr}");
+        Ok(())
+    })
+}

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream};
 use headrace_core::job::file::{Fragment, FragmentName, OutputFile, OutputFileName};
 use headrace_core::job::folder::Folder;
 use headrace_core::ports::{ByteStream, ConfigLookup, DeletedPart, FileAccess, FileRequest, OutputStore, delete_all_parts};
-use headrace_core::request::{ANONYMIZATION_FOLDER, ConfigName, MAX_CONFIG_BYTES};
+use headrace_core::request::{ANONYMIZATION_FOLDER, ConfigName, EXPORTS_FOLDER, MAX_CONFIG_BYTES};
 use headrace_core::vocab::error::{BoxError, SourceError, StoreError};
 use headrace_core::vocab::setting::Setting;
 
@@ -30,10 +30,6 @@ const URL_LIFETIME: Duration = Duration::from_secs(300);
 
 /// The longest file of keys, in bytes: a ciphertext of KMS has at most 6,144.
 const MAX_STORED_KEYS_BYTES: u64 = 8_192;
-
-/// The folder of a destination that holds the folders of jobs. It is apart from the folder of anonymization configurations, so that a
-/// lifecycle rule can expire the former and keep the latter.
-const EXPORTS_FOLDER: &str = "exports";
 
 /// The number of concurrent reads of a fragment.
 const CONCURRENT_READS: usize = 2;

@@ -39,7 +39,7 @@ pub struct KickoffConfig {
 impl KickoffConfig {
     /// Reads and validates the settings of the kickoff function.
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
-        let source = Bucket::read_source(settings)?;
+        let (source, destination) = Bucket::read_source_and_destination(settings)?;
         Ok(Self {
             common: CommonConfig::read(settings)?,
             access: AccessControl::read(settings)?,
@@ -47,7 +47,7 @@ impl KickoffConfig {
             client_buckets: read_client_buckets(settings, &source)?,
             job_secret_key: settings.get(Setting::JobSecretKmsKey),
             source,
-            destination: Bucket::read_destination(settings)?,
+            destination,
             export: ExportSettings::read(settings)?,
             estimate: read_estimate_settings(settings)?,
             events: settings.flag(Setting::Events, false)?,

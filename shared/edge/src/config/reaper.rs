@@ -49,14 +49,14 @@ impl ReaperConfig {
 
     /// Reads and validates the settings of the reaper function.
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
-        let source = Bucket::read_source(settings)?;
+        let (source, destination) = Bucket::read_source_and_destination(settings)?;
         let (mut export, api_url) = (ExportSettings::read(settings)?, shared::read_api_url(settings)?);
         export.base = export.base.or(api_url);
         Ok(Self {
             common: CommonConfig::read(settings)?,
             queue_url: settings.required(Setting::QueueUrl)?,
-            destination: Bucket::read_destination(settings)?,
-            audit: Bucket::read_audit(settings)?,
+            destination,
+            audit: Bucket::read_audit(settings, &source)?,
             client_buckets: read_client_buckets(settings, &source)?,
             job_secret_key: settings.get(Setting::JobSecretKmsKey),
             export,

@@ -140,12 +140,13 @@ impl SyncWorkerConfig {
             let problem = format!("must be empty, because {} signs the requests instead", Setting::OriginDatastore);
             return Err(ConfigError { setting: Setting::OriginSecret, problem });
         }
+        let (source, destination) = Bucket::read_source_and_destination(settings)?;
         Ok(Self {
             common: CommonConfig::read(settings)?,
             queue_url: settings.required(Setting::SyncQueueUrl)?,
             dead_letter_queue_url: settings.required(Setting::DeadLetterQueueUrl)?,
-            source: Bucket::read_source(settings)?,
-            destination: Bucket::read_destination(settings)?,
+            source,
+            destination,
             origin: OriginConfig {
                 url: parse_absolute_url(Setting::OriginUrl, &settings.required(Setting::OriginUrl)?)?,
                 secret,
@@ -201,6 +202,7 @@ mod tests {
             let required =
                 [Setting::Table, Setting::SyncQueueUrl, Setting::DeadLetterQueueUrl, Setting::SourceBucket, Setting::DestinationBucket];
             let mut table: BTreeMap<_, _> = required.map(|setting| (setting, "x")).into();
+            table.insert(Setting::DestinationBucket, "exports");
             table.insert(Setting::OriginUrl, "https://healthlake.eu-west-2.amazonaws.com/datastore/0a/r4");
             table.extend(settings.iter().copied());
             SyncWorkerConfig::read(&Table(table)).map(|config| config.origin.signing_region)

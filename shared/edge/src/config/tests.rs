@@ -184,3 +184,44 @@ fn events_go_to_a_bus_to_a_webhook_or_to_both() {
         assert_eq!(targets(&[on, (Setting::EventBusName, bus)]).unwrap_err().setting, Setting::EventBusName, "{bus}");
     }
 }
+
+#[test]
+fn a_destination_or_audit_files_that_exports_would_read_are_rejected() {
+    let read = |settings: &[(Setting, &'static str)]| {
+        let mut table = complete();
+        table.extend([(Setting::SyncQueueUrl, "s"), (Setting::OriginUrl, "https://fhir.example.org/r4")]);
+        table.extend(settings.iter().copied());
+        let table = Table(table);
+        let reaper = ReaperConfig::read(&table).err();
+        let others = [KickoffConfig::read(&table).err(), WorkerConfig::read(&table).err(), SyncWorkerConfig::read(&table).err()];
+        // Only the reaper knows where the audit files are.
+        if reaper.as_ref().is_none_or(|error| error.setting == Setting::DestinationBucket) {
+            assert!(others.iter().all(|other| *other == reaper), "{others:?}");
+        }
+        reaper.map(|error| (error.setting, error.problem))
+    };
+    let prefixes = |setting, source, own| [(Setting::SourcePrefix, source), (setting, own)];
+    for (source, destination, is_rejected) in [
+        ("", "", true),
+        ("", "fhir/", true),
+        ("lake/", "lake/", true),
+        ("lake", "lake/", true),
+        ("exports/lake/", "", true),
+        ("lake/", "lake/_out/", false),
+        ("", "_out/", false),
+        ("lake/", "", false),
+        ("lake/", "lake2/", false),
+        ("lake/", "fhir/", false),
+    ] {
+        let in_lake = (Setting::DestinationBucket, "lake-1");
+        let error = read(&[&prefixes(Setting::DestinationPrefix, source, destination)[..], &[in_lake]].concat());
+        assert_eq!(error.is_some(), is_rejected, "{source} {destination} {error:?}");
+        assert!(error.is_none_or(|(setting, problem)| setting == Setting::DestinationBucket && problem.contains("`lake-1`")));
+        assert_eq!(read(&prefixes(Setting::DestinationPrefix, source, destination)), None, "another bucket");
+    }
+    for (source, audit, is_rejected) in [("", "", true), ("", "audit/", true), ("audit/", "audit/2026/", true), ("lake/", "", false)] {
+        let in_lake = (Setting::AuditBucket, "lake-1");
+        let error = read(&[&prefixes(Setting::AuditPrefix, source, audit)[..], &[in_lake]].concat());
+        assert_eq!(error.map(|(setting, _)| setting), is_rejected.then_some(Setting::AuditBucket), "{source} {audit}");
+    }
+}

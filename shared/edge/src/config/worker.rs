@@ -35,12 +35,13 @@ pub struct WorkerConfig {
 impl WorkerConfig {
     /// Reads and validates the settings of the chunk-worker function.
     pub fn read(settings: &impl SettingSource) -> Result<Self, ConfigError> {
+        let (source, destination) = Bucket::read_source_and_destination(settings)?;
         Ok(Self {
             common: CommonConfig::read(settings)?,
             queue_url: settings.required(Setting::QueueUrl)?,
             dead_letter_queue_url: settings.required(Setting::DeadLetterQueueUrl)?,
-            source: Bucket::read_source(settings)?,
-            destination: Bucket::read_destination(settings)?,
+            source,
+            destination,
             job_secret_key: settings.get(Setting::JobSecretKmsKey),
             started_workers: read_started_workers(settings)?,
             worker: WorkerSettings {

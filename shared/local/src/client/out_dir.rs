@@ -9,7 +9,7 @@ use headrace_core::vocab::error::SourceError;
 use tempfile::TempDir;
 
 use crate::server::state::LOCK_FILE;
-use crate::stores::directory::{DirectoryLake, resolve_links};
+use crate::stores::directory::{DirectoryLake, overlaps_lake};
 use crate::stores::io_fault::IoFault;
 use crate::stores::private::{create_private_folder, restrict_folder};
 
@@ -74,9 +74,7 @@ impl OutDirError {
 
 /// Checks the source and that the output directory is apart from it. Writes nothing.
 pub(crate) fn check_source(source: &Path, out: &Path) -> Result<(), OutDirError> {
-    let unusable = |cause| OutDirError::from_io(out, cause);
-    let (source_path, out_path) = (resolve_links(source).map_err(unusable)?, resolve_links(out).map_err(unusable)?);
-    if source_path.starts_with(&out_path) || out_path.starts_with(&source_path) {
+    if overlaps_lake(out, source).map_err(|cause| OutDirError::from_io(out, cause))? {
         return Err(OutDirError::Overlap { out: out.to_owned(), source_dir: source.to_owned() });
     }
     let lake = DirectoryLake::open(source);

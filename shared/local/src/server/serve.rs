@@ -13,7 +13,7 @@ use crate::server::http::{self, ConnectionLimits, ServerLimits};
 use crate::server::listen::{listen_on, raise_file_handle_limit};
 use crate::server::service::{ServerAccess, Service, ServiceConfig, StartError};
 use crate::server::signals::stop_signal;
-use crate::server::state::{StateError, StateFolder};
+use crate::server::state::{StateError, StateFolder, check_apart_from_lake};
 use crate::server::webhook_option::{WebhookOptionError, webhook};
 
 /// Failure of `headrace serve`.
@@ -50,6 +50,8 @@ const AFTER_STOP: &str = "files and exports are kept, and unfinished exports res
 
 /// Runs the server until it is interrupted. Prints its base URL once it accepts requests.
 pub async fn serve(args: &ServeArgs) -> Result<(), ServeCommandError> {
+    // Before anything else: the access control writes to the state folder.
+    check_apart_from_lake(&args.state, &args.lake).map_err(StartError::from)?;
     let address = SocketAddr::new(args.listen, args.port);
     let access = resolve_access(args, address).await?;
     let access_text = match &access {

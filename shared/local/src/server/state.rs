@@ -8,6 +8,7 @@ use headrace_aws::{DynamoJobStore, TableSchema};
 use headrace_core::job::ExportError;
 use headrace_core::vocab::error::StoreError;
 
+use crate::stores::directory::mixes_with_lake;
 use crate::stores::embedded::{EmbeddedDynamo, EmbeddedError, TableSpace};
 use crate::stores::io_fault::{IoFault, is_out_of_space};
 use crate::stores::private::{
@@ -85,6 +86,18 @@ pub enum StateError {
          file, or delete `{RUNNING_FILE}` beside it to continue with what is left"
     )]
     WriteAheadLogMissing(PathBuf),
+    /// The folder contains the lake, or exports read it as part of the lake.
+    #[error(
+        "the state folder `{}` and the lake `{}` overlap: exports would read the files of earlier exports as part of the lake. Choose a state \
+         folder outside the lake with --state; nothing was written",
+        state.display(), lake.display()
+    )]
+    OverlapsLake {
+        /// Path of the folder.
+        state: PathBuf,
+        /// Path of the lake.
+        lake: PathBuf,
+    },
     /// No space is left for the state.
     #[error("no space left in `{0}`; free space there and try again")]
     OutOfSpace(PathBuf),
@@ -220,6 +233,14 @@ pub(crate) fn tighten_mode(folder: &Path) -> Result<(), StateError> {
 fn write_format(folder: &Path) -> io::Result<()> {
     let path = folder.join(FORMAT_FILE);
     if path.exists() { Ok(()) } else { create_private_file(&path)?.write_all(format!("{FORMAT}\n").as_bytes()) }
+}
+
+/// Checks that exports of a lake do not read a state folder, and that it does not contain the lake. Writes nothing.
+pub(crate) fn check_apart_from_lake(state: &Path, lake: &Path) -> Result<(), StateError> {
+    if mixes_with_lake(state, lake).map_err(|cause| unusable(state, cause))? {
+        return Err(StateError::OverlapsLake { state: state.to_owned(), lake: lake.to_owned() });
+    }
+    Ok(())
 }
 
 /// Returns true if a directory is a state folder.

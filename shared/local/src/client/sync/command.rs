@@ -10,6 +10,7 @@ use crate::cli::{AuthMethod, OriginOptions, Source, SyncArgs};
 use crate::client::bulk::Credential;
 use crate::client::credential::read_credential;
 use crate::client::progress::print_line;
+use crate::server::state::check_apart_from_lake;
 use crate::stores::deployment;
 use crate::terminal::{print_result, printable_json, shorten};
 
@@ -35,6 +36,8 @@ pub async fn run_sync(args: &SyncArgs) -> Result<SyncStatus, SyncCommandError> {
         Source::Directory(_) => return Err(SyncCommandError::NotServer(shorten(&args.url, 200))),
     };
     let types = args.types.as_deref().map(parse_types).transpose()?;
+    let state = args.state.clone().unwrap_or_else(|| args.lake.join(STATE_FOLDER));
+    check_apart_from_lake(&state, &args.lake)?;
     let credential = match args.signing.auth {
         Some(AuthMethod::Sigv4) => deployment::signature(&base, args.signing.region.clone(), &args.signing.sigv4_service).await?,
         None => read_credential(&args.login.credential)?,
@@ -47,7 +50,7 @@ pub async fn run_sync(args: &SyncArgs) -> Result<SyncStatus, SyncCommandError> {
         origin,
         request: sync_request(origin_name, types, args.full, &args.requests),
         lake: args.lake.clone(),
-        state: args.state.clone().unwrap_or_else(|| args.lake.join(STATE_FOLDER)),
+        state,
         deadline_hours: args.requests.sync_deadline_hours,
         workers: args.requests.requests_at_once,
         is_quiet: args.quiet,

@@ -6,11 +6,12 @@ mod keys_files;
 mod lake;
 mod lake_writer;
 mod output;
+mod overlap;
 mod verified_files;
 
 pub use audit::DirectoryAudit;
 pub(crate) use blocking_call::{CALL_TIME_LIMIT, CallWatch};
 pub use lake::DirectoryLake;
 pub use lake_writer::DirectoryLakeWriter;
-pub(crate) use output::resolve_links;
 pub use output::{DirectoryFileWriter, DirectoryOutputStore, GivenConfiguration};
+pub(crate) use overlap::{mixes_with_lake, overlaps_lake, resolve_links};

@@ -26,6 +26,7 @@ use crate::stores::regular_file::{is_not_regular, open_regular_file};
 use super::blocking_call::{BlockingCall, in_place};
 use super::keys_files::{read_keys, unusable_keys_files};
 use super::lake::read_file;
+use super::overlap::overlaps_lake;
 use super::verified_files::VerifiedFiles;
 
 /// Name of the store in errors.
@@ -143,24 +144,9 @@ impl DirectoryOutputStore {
             return Ok(Some("it must be an absolute path without `..`"));
         }
         let Some(lake) = &self.lake else { return Ok(None) };
-        let (destination, lake) = (resolve_links(destination)?, resolve_links(lake)?);
         // Both directions overlap: a container in the destination may have the name of the lake's folder.
-        let is_overlapping = destination.starts_with(&lake) || lake.starts_with(&destination);
-        Ok(is_overlapping.then_some("it must not contain the lake or be in it; choose another directory"))
+        Ok(overlaps_lake(destination, lake)?.then_some("it must not contain the lake or be in it; choose another directory"))
     }
-}
-
-/// Resolves symbolic links in the part of a path that exists.
-pub(crate) fn resolve_links(path: &Path) -> io::Result<PathBuf> {
-    let path = std::path::absolute(path)?;
-    for ancestor in path.ancestors() {
-        match ancestor.canonicalize() {
-            Ok(real) => return Ok(path.strip_prefix(ancestor).map_or_else(|_| real.clone(), |rest| real.join(rest))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(path)
 }
 
 /// Checks that files can be written in a directory. Creates it if it does not exist.
