@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use headrace_core::job::JobState;
+use headrace_core::lake::sync_report::{SYNC_REPORT_OBJECT, SyncReport};
 use headrace_core::lake::watermark::WATERMARK_OBJECT;
 use headrace_core::ports::{Clock as _, JobStore as _};
 use headrace_core::vocab::clock::Millis;
@@ -67,6 +68,23 @@ fn the_lake_in_s3_equals_the_server_after_each_synchronization() -> Result<()> {
         check_equal(&deployment, &sync).await?;
         // Nothing of it is left in the destination of exports.
         assert_eq!(deployment.output_files().await?.into_keys().collect::<Vec<_>>(), Vec::<String>::new());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_lake_of_another_server_is_refused_also_if_its_watermark_is_lost() -> Result<()> {
+    run(async || {
+        let (deployment, clock, sync) = start().await?;
+        let first = sync.run().await?;
+        let other = SyncReport { origin: "https://other.example.org/r4".to_owned(), ..first };
+        deployment.set_lake_object(SYNC_REPORT_OBJECT, Some(serde_json::to_vec(&other)?.into())).await?;
+        deployment.set_lake_object(WATERMARK_OBJECT, None).await?;
+        let before = deployment.lake_objects().await?;
+        clock.advance(HOUR);
+        let error = sync.run().await.unwrap_err().to_string();
+        assert!(error.contains("the lake is filled from https://other.example.org/r4"), "{error}");
+        assert_eq!(deployment.lake_objects().await?, before);
         Ok(())
     })
 }

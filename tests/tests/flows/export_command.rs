@@ -333,6 +333,20 @@ fn the_state_of_a_killed_export_is_removed_by_the_next() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_file_in_place_of_the_folder_of_the_watermark_fails_the_export_by_name() -> Result<()> {
+    let folder = TestFolder::new()?;
+    folder.write("_headrace", b"x")?;
+    for rule in ["auto", "object", "now", "arrival", "PT15M"] {
+        let output = headrace(&["export", "--lake-watermark", rule]).arg(folder.lake()).arg(folder.out()).output()?;
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{rule}: {text}");
+        assert!(text.contains("_headrace/watermark.json` cannot be read") && text.contains("move that file away"), "{rule}: {text}");
+        assert!(!folder.out().join("manifest.json").exists());
+    }
+    Ok(())
+}
+
 /// Starts a server that must fail, and returns its error output.
 fn failed_start(lake: &Path, state: &Path) -> Result<String> {
     let output = headrace(&["serve", "--port", "0", "--state"]).arg(state).arg(lake).output()?;

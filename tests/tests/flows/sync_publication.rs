@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use headrace_core::flow::export_time::determine_export_time;
 use headrace_core::job::sync::SyncRequest;
+use headrace_core::lake::watermark::publishing_watermark;
 use headrace_core::ports::Clock as _;
 use headrace_core::vocab::ids::JobId;
 use headrace_core::vocab::lake_settings::LakeWatermark;
 use headrace_fhir::definitions::ResourceType;
 use headrace_local::stores::directory::DirectoryLake;
 use headrace_tests::flows::sync::{lake_objects, small_request, watermark};
-use headrace_tests::flows::{Fault, FaultInjector, Result, run};
+use headrace_tests::flows::{DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, Result, ServiceProcess, run};
 use headrace_tests::standins::fhir_server::ServerBehavior;
 use serde_json::Value;
 
@@ -122,6 +123,35 @@ fn an_export_of_a_part_is_refused_by_name_and_the_check_reports_it() -> Result<(
         check_reported(&scenario).await?;
         continue_to_end(&scenario, &job).await
     })
+}
+
+#[test]
+fn an_export_that_lists_while_a_first_synchronization_publishes_fails_by_name() -> Result<()> {
+    for rule in rules().into_iter().filter(|rule| *rule != LakeWatermark::Object) {
+        run(async || {
+            let deployment = LocalDeployment::with_files(&[("README", b"x")]).await?;
+            let (lake, mut publishes) = (deployment.lake().to_owned(), true);
+            // The kick-off and the plan take the time before the mark is set.
+            let faults = FaultInjector::new(move |call| {
+                if call.name == "source.list" && std::mem::take(&mut publishes) {
+                    let mark = publishing_watermark(None, "https://fhir.example.org", "a").unwrap();
+                    fs::create_dir_all(lake.join("_headrace")).unwrap();
+                    fs::write(lake.join("_headrace/watermark.json"), mark).unwrap();
+                    fs::write(lake.join("Patient.ndjson"), "{\"resourceType\":\"Patient\",\"id\":\"a\"}\n").unwrap();
+                }
+                Fault::None
+            });
+            let mut settings = DeploymentSettings::default();
+            settings.worker.lake.watermark = rule;
+            let service = ServiceProcess::start_with_faults(&deployment, &ManualClock::default(), settings, faults);
+            let status = service.kick_off("").await?;
+            let ended = service.run_until_done(&status).await?;
+            let (_, _, text) = ended.outcome()?;
+            assert!(ended.status == 500 && text.contains(UNFINISHED) && text.contains("headrace sync"), "{rule:?}: {text}");
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 #[test]

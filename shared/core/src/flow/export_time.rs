@@ -28,6 +28,15 @@ pub async fn determine_export_time(source: &impl ResourceSource, setting: LakeWa
     Ok(ExportTime::new(now, watermark))
 }
 
+/// Checks a lake again after it was listed: an export must not have a part of a first synchronization that has begun to publish since its
+/// time was taken. Where the time is that of a watermark, the first synchronization had ended before.
+pub(super) async fn check_listed(source: &impl ResourceSource, watermark: Watermark) -> Result<(), SourceError> {
+    match watermark {
+        Watermark::Unstated | Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => check_complete(source).await,
+        Watermark::Object(_) => Ok(()),
+    }
+}
+
 /// Returns an error if the first synchronization of the lake is not complete. Whatever the setting promises about the lake, it has a part
 /// then. Any other content of the watermark object is left to the rules that use it.
 async fn check_complete(source: &impl ResourceSource) -> Result<(), SourceError> {

@@ -1,5 +1,23 @@
 //! The base URL of the FHIR server that fills a lake.
 
+use super::sync_report::{SYNC_REPORT_OBJECT, SyncReport};
+use super::watermark::parse_filler;
+use crate::ports::{MetadataObject, ResourceSource};
+use crate::vocab::error::SourceError;
+
+/// Returns the base URL of the server that has filled a lake with this watermark object. `None` if no synchronization has.
+///
+/// The watermark names it. If the watermark was removed or replaced by another program, the report of the last run does.
+pub async fn recorded_origin(source: &impl ResourceSource, watermark: Option<&MetadataObject>) -> Result<Option<String>, SourceError> {
+    if let Some(origin) = watermark.and_then(|object| parse_filler(object).origin) {
+        return Ok(Some(origin));
+    }
+    let report = source.read_metadata(SYNC_REPORT_OBJECT).await?;
+    let report = report.and_then(|object| serde_json::from_slice::<SyncReport>(&object.bytes).ok());
+    // A first run that was incomplete has added nothing.
+    Ok(report.filter(|report| report.is_complete || report.from.is_some()).map(|report| report.origin))
+}
+
 /// Returns a base URL in the form in which it is compared: scheme and host in lower case, without the port of the scheme and without a
 /// slash at the end. The path stays, because a server may tell apart upper and lower case there.
 pub fn normalize_base_url(base: &str) -> String {

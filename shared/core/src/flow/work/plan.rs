@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use headrace_fhir::definitions::TypeSet;
 
-use crate::flow::export_time::{arrived_after, determine_export_time};
+use crate::flow::export_time::{arrived_after, check_listed, determine_export_time};
 use crate::flow::resolve_patients::{Catalogue, PatientResolver};
 use crate::job::task::{Encoding, Lease, PlanProgress, TaskCompletion, TaskUpdate, Work};
 use crate::job::{ExportError, ExportTime, FIRST_READ_TASK, Planned};
@@ -38,6 +38,7 @@ pub(super) async fn run_plan_task(
     let Some(listed) = list_lake(ports, lease, settings, (time, stop_at)).await? else {
         return yield_task(ports, lease, settings).await;
     };
+    check_listed(ports.source(), time.watermark).await?;
     if let Some(problem) = manifest_problem(&lease.job, settings.lake.versions, listed.bytes) {
         return fail_too_large_job(ports, &lease.job, problem).await;
     }

@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use headrace_core::job::ExportError;
-use headrace_core::lake::origin::normalize_base_url;
-use headrace_core::lake::sync_report::{SYNC_REPORT_OBJECT, SyncReport};
-use headrace_core::lake::watermark::{WATERMARK_OBJECT, parse_filler};
+use headrace_core::lake::origin::{normalize_base_url, recorded_origin};
+use headrace_core::lake::watermark::WATERMARK_OBJECT;
 use headrace_core::ports::ResourceSource as _;
 use headrace_lake::writing::{SyncLock, check_outside_of_lakes};
 
@@ -17,25 +16,13 @@ use crate::stores::directory::DirectoryLake;
 pub(super) async fn check_lake(lake: &Path, base: &str) -> Result<String, SyncCommandError> {
     check_outside_of_lakes(lake)?;
     let requested = normalize_base_url(base);
-    let name = match recorded_origin(&DirectoryLake::open(lake)).await? {
+    let source = DirectoryLake::open(lake);
+    let watermark = source.read_metadata(WATERMARK_OBJECT).await.map_err(ExportError::from)?;
+    let name = match recorded_origin(&source, watermark.as_ref()).await.map_err(ExportError::from)? {
         Some(recorded) if normalize_base_url(&recorded) == requested => recorded,
         Some(filled_from) => return Err(SyncCommandError::OtherOrigin { lake: lake.to_owned(), filled_from, requested }),
         None => requested,
     };
     SyncLock::check(lake)?;
     Ok(name)
-}
-
-/// Returns the base URL of the server that has filled a lake. `None` if no synchronization has.
-///
-/// The watermark names it. If the watermark was removed or replaced by another program, the report of the last run does.
-async fn recorded_origin(lake: &DirectoryLake) -> Result<Option<String>, SyncCommandError> {
-    let watermark = lake.read_metadata(WATERMARK_OBJECT).await.map_err(ExportError::from)?;
-    if let Some(origin) = watermark.and_then(|object| parse_filler(&object).origin) {
-        return Ok(Some(origin));
-    }
-    let report = lake.read_metadata(SYNC_REPORT_OBJECT).await.map_err(ExportError::from)?;
-    let report = report.and_then(|object| serde_json::from_slice::<SyncReport>(&object.bytes).ok());
-    // A first run that was incomplete has added nothing.
-    Ok(report.filter(|report| report.is_complete || report.from.is_some()).map(|report| report.origin))
 }

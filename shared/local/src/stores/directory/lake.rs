@@ -252,12 +252,13 @@ fn since_epoch(metadata: &Metadata) -> Duration {
     metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default()
 }
 
-/// Reads a small file below `root`. Returns `None` if it does not exist. A link without a target is an error: the file exists, and cannot
-/// be read.
+/// Reads a small file below `root`. Returns `None` if it does not exist. A link without a target is an error, and a file in place of one of
+/// its folders, too: something has the name, and cannot be read.
 fn read_small_file(root: &Path, path: &Path) -> io::Result<Option<MetadataObject>> {
     let metadata = match std::fs::metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+        // That the root is not a folder is found by the check of the lake.
+        Err(error) if error.kind() == io::ErrorKind::NotFound || (error.kind() == io::ErrorKind::NotADirectory && !root.is_dir()) => {
             let mut below = path.ancestors().take_while(|ancestor| *ancestor != root);
             // Only the part of the path that does not exist can be such a link.
             return if below.any(|ancestor| ancestor.is_symlink() && !ancestor.exists()) { Err(error) } else { Ok(None) };
@@ -302,7 +303,10 @@ impl ResourceSource for DirectoryLake {
     async fn read_metadata(&self, object: &str) -> Result<Option<MetadataObject>, SourceError> {
         let path = self.root.join(object);
         in_place(&BlockingCall::Lake(object.into()), || read_small_file(&self.root, &path)).map_err(|error| {
-            let remedy = format!("the file `{}` cannot be read: it must be a file that this program may read", path.display());
+            let has_no_folder = error.kind() == io::ErrorKind::NotADirectory;
+            let in_place_of_folder = "a file is in place of its folder; move that file away";
+            let rule = if has_no_folder { in_place_of_folder } else { "it must be a file that this program may read" };
+            let remedy = format!("the file `{}` cannot be read: {rule}", path.display());
             SourceError::Misconfigured { remedy, cause: error.into() }
         })
     }

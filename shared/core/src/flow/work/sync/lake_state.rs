@@ -6,7 +6,7 @@ use headrace_fhir::definitions::ResourceType;
 
 use crate::job::ExportError;
 use crate::job::sync::{HistoryWindow, SyncRequest};
-use crate::lake::origin::normalize_base_url;
+use crate::lake::origin::{normalize_base_url, recorded_origin};
 use crate::lake::watermark::{LakeFiller, WATERMARK_OBJECT, parse_filled_watermark, parse_filler, parse_zoned_instant};
 use crate::ports::{AllPorts, ResourceSource as _};
 use crate::vocab::clock::Millis;
@@ -20,20 +20,24 @@ use super::held_types::HeldTypes;
 pub(super) struct LakeState {
     /// The moment up to which the lake is complete.
     pub(super) watermark: Option<Millis>,
+    /// The base URL of the server that has filled the lake.
+    origin: Option<String>,
     filler: LakeFiller,
 }
 
 impl LakeState {
-    /// Reads the watermark object of the lake.
+    /// Reads the watermark object of the lake, and the server that has filled it.
     pub(super) async fn read(ports: &impl AllPorts) -> Result<Self, ExportError> {
-        let Some(object) = ports.source().read_metadata(WATERMARK_OBJECT).await? else { return Ok(Self::default()) };
-        Ok(Self { watermark: parse_filled_watermark(&object, ports.now())?, filler: parse_filler(&object) })
+        let object = ports.source().read_metadata(WATERMARK_OBJECT).await?;
+        let origin = recorded_origin(ports.source(), object.as_ref()).await?;
+        let Some(object) = object else { return Ok(Self { origin, ..Self::default() }) };
+        Ok(Self { watermark: parse_filled_watermark(&object, ports.now())?, origin, filler: parse_filler(&object) })
     }
 
     /// Returns an error if another server has filled the lake. Another spelling of its base URL is the same server.
     pub(super) fn check_origin(&self, request: &SyncRequest) -> Result<(), ExportError> {
         let is_other = |origin: &&String| normalize_base_url(origin) != normalize_base_url(&request.origin);
-        if let Some(origin) = self.filler.origin.as_ref().filter(is_other) {
+        if let Some(origin) = self.origin.as_ref().filter(is_other) {
             let remedy = format!(
                 "the lake is filled from {origin}, and its watermark is about that server: synchronize with it, or choose another lake"
             );
