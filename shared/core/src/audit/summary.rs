@@ -154,7 +154,7 @@ impl ExportSummary {
         }
     }
 
-    /// Summarizes a rejected request. It is untrusted input, so only known parameters, types and valid containers are kept.
+    /// Summarizes a rejected request. It is untrusted input, so only known parameters and types are kept.
     pub fn from_rejected(level: &Level, parameters: &[(String, String)]) -> Self {
         let known = || parameters.iter().filter_map(|(name, value)| Some((Parameter::parse(name)?, value)));
         let types = known().filter(|(parameter, _)| *parameter == Parameter::Type);
@@ -162,7 +162,7 @@ impl ExportSummary {
             level: level.into(),
             types: types.flat_map(|(_, value)| value.split(',')).filter_map(ResourceType::parse).collect(),
             parameters: known().map(|(parameter, _)| parameter).collect(),
-            container: known().find(|(parameter, _)| *parameter == Parameter::Container).and_then(|(_, name)| Container::parse(name)),
+            container: None,
             configuration: None,
         }
     }

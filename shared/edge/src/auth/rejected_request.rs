@@ -1,18 +1,16 @@
-//! Describes a rejected request in its audit record, without patient data.
+//! Describes a rejected request in its audit record, without text of its sender.
 
 use std::collections::BTreeSet;
 
 use headrace_core::audit::{AuditAction, AuditRecord, ConfigurationSummary, ExportSummary};
 use headrace_core::job::ExportError;
-use headrace_core::request::is_resource_id;
-use headrace_core::vocab::level::Level;
 use headrace_core::vocab::outcome::IssueCode;
-use lambda_http::{Request, RequestExt as _};
+use lambda_http::Request;
 
 use crate::request;
 
-/// Fills the audit record of a rejected request. The job and file ids that a client asks for reveal attempts to find the
-/// exports of others.
+/// Fills the audit record of a rejected request. The ids of exports and the names of files that a client asks for reveal attempts to find the
+/// exports of others, and their form has no place for a text. The id of a group or patient could be any text, so it is not recorded.
 pub(super) fn describe_rejected_request(record: &mut AuditRecord, request: &Request, error: &ExportError) {
     record.issue = Some(issue_code(error));
     match record.action {
@@ -23,15 +21,7 @@ pub(super) fn describe_rejected_request(record: &mut AuditRecord, request: &Requ
                     configuration: rejected_configuration(error),
                     ..ExportSummary::from_rejected(&path.level, &parameters)
                 });
-                record.group = match path.level {
-                    Level::Group(id) => Some(id).filter(|id| is_resource_id(id)),
-                    Level::System | Level::AllPatients | Level::OnePatient(_) => None,
-                };
             }
-        }
-        AuditAction::Groups => {
-            let id = request.path_parameters_ref().and_then(|parameters| parameters.first("id")).map(str::to_owned);
-            record.group = id.filter(|id| is_resource_id(id));
         }
         AuditAction::Poll | AuditAction::Cancel => record.job = request::job_id(request).ok(),
         AuditAction::Download => {
@@ -41,6 +31,7 @@ pub(super) fn describe_rejected_request(record: &mut AuditRecord, request: &Requ
         AuditAction::Token
         | AuditAction::Estimate
         | AuditAction::List
+        | AuditAction::Groups
         | AuditAction::Start
         | AuditAction::Complete
         | AuditAction::Fail
