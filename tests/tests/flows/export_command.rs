@@ -409,6 +409,12 @@ fn a_damaged_or_later_state_folder_is_refused_with_a_reason() -> Result<()> {
     fs::write(state.join("format"), "2\n")?;
     let text = failed_start(&folder.lake(), &state)?;
     assert!(text.contains("format 2") && text.contains("version"), "{text}");
+    let garbage = folder.0.path().join("garbage/jobs.db");
+    fs::create_dir(folder.0.path().join("garbage"))?;
+    fs::write(&garbage, "garbage ".repeat(1_000))?;
+    let text = failed_start(&folder.lake(), &folder.0.path().join("garbage"))?;
+    let named = format!("`{}` is not a job table of Headrace", garbage.display());
+    assert!(text.contains(&named) && text.contains("move it away") && !text.contains("encryption"), "{text}");
     let output = headrace(&["audit", "verify"]).arg(&state).output()?;
     assert!(stderr(&output).contains("is a state folder") && stderr(&output).contains("--state"), "{}", stderr(&output));
     Ok(())

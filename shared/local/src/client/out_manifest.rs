@@ -18,8 +18,9 @@ pub(crate) const FORMAT: &str = "headrace export 1";
 #[serde(rename_all = "camelCase")]
 pub(crate) struct OutManifest {
     format: &'static str,
-    /// The directory or the base URL that was exported.
-    source: String,
+    /// The directory or the base URL that was exported. `None` if this machine has de-identified: a path can name a clinic or a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
     pub(crate) transaction_time: String,
     /// The kick-off.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +62,7 @@ impl OutManifest {
         let output = list(FileList::Output);
         Self {
             format: FORMAT,
-            source,
+            source: Some(source),
             transaction_time: manifest.transaction_time.clone(),
             request: manifest.request.clone(),
             requires_access_token: false,

@@ -112,6 +112,7 @@ impl Run<'_> {
         let mut written = OutManifest::new(self.source.to_owned(), &manifest, &files, deletions, &outcomes);
         if let Some(server) = &self.own_server {
             written.request = written.request.map(|request| server.request_of_user(&request));
+            written.source = written.source.filter(|_| manifest.configuration_digest().is_none());
         }
         self.write_manifest(&written)?;
         self.delete_on_server(client, status_url).await;

@@ -44,13 +44,16 @@ pub(crate) use space::{TableFault, TableSpace};
 /// The remedy if SQLite cannot open a file.
 const OPEN_HINT: &str = ": check its permissions, and whether the process may open more files (`ulimit -n`)";
 
+/// Words in the errors of the engine and of SQLite about a file that is not a database.
+const NOT_DATABASE: [&str; 3] = ["not a valid SQLite database", "file is not a database", "database disk image is malformed"];
+
 /// Failure of the embedded DynamoDB.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
     /// The path of the database is not UTF-8, which the engine requires.
     #[error("the path of the job table is not UTF-8: {0:?}")]
     PathNotUtf8(PathBuf),
-    /// The file cannot be opened: its folder does not exist, it is not a database, or another program has locked it.
+    /// The file cannot be opened: its folder does not exist, or another program has locked it.
     #[error("the job table {path:?} cannot be opened{hint}")]
     Open {
         /// Path of the file.
@@ -61,6 +64,13 @@ pub enum EmbeddedError {
         #[source]
         cause: Box<DynoxideError>,
     },
+    /// The file is not a database. The engine's own text is about an encryption that job tables do not have.
+    #[error(
+        "`{}` is not a job table of Headrace, or is damaged: restore it from a backup, or move it away. Without it, the next start begins with an \
+         empty table, which has no earlier exports, registrations and schedules",
+        .0.display()
+    )]
+    NotTable(PathBuf),
     /// The file that keeps other processes away cannot be created or opened.
     #[error("the lock of the job table {path:?} cannot be opened")]
     Lock {
@@ -91,7 +101,7 @@ impl EmbeddedDynamo {
     ///
     /// # Errors
     ///
-    /// [`EmbeddedError::PathNotUtf8`], [`EmbeddedError::Lock`] and [`EmbeddedError::Open`], with the path.
+    /// [`EmbeddedError::PathNotUtf8`], [`EmbeddedError::Lock`], [`EmbeddedError::NotTable`] and [`EmbeddedError::Open`], with the path.
     pub fn open(path: &Path) -> Result<Self, EmbeddedError> {
         let folder = path.parent().unwrap_or(path);
         Self::open_with_space(path, TableSpace::new(folder, None))
@@ -107,8 +117,12 @@ impl EmbeddedDynamo {
     fn open_with_lock(path: &Path, space: TableSpace, lock: ProcessLock) -> Result<Self, EmbeddedError> {
         let text = path.to_str().ok_or_else(|| EmbeddedError::PathNotUtf8(path.to_owned()))?;
         let engine = Engine::open(text, space, lock).map_err(|cause| {
+            let text = cause.to_string();
+            if NOT_DATABASE.iter().any(|words| text.contains(words)) {
+                return EmbeddedError::NotTable(path.to_owned());
+            }
             // SQLite has one error for all reasons.
-            let is_unopenable = cause.to_string().contains("unable to open database file");
+            let is_unopenable = text.contains("unable to open database file");
             let hint = if is_unopenable { OPEN_HINT } else { "" };
             EmbeddedError::Open { path: path.to_owned(), hint, cause: Box::new(cause) }
         })?;

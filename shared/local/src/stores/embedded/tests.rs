@@ -372,3 +372,13 @@ fn a_table_that_cannot_be_opened_says_what_to_check() {
     assert!(matches!(error, EmbeddedError::Open { .. }), "{error:?}");
     assert!(error.to_string().contains("permissions") && error.to_string().contains("ulimit -n"), "{error}");
 }
+
+#[test]
+fn a_file_that_is_not_a_table_is_named_without_the_words_of_the_engine() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("jobs.db");
+    std::fs::write(&table, "garbage ".repeat(1_000)).unwrap();
+    let error = EmbeddedDynamo::open(&table).map(drop).unwrap_err();
+    assert!(matches!(&error, EmbeddedError::NotTable(path) if *path == table), "{error:?}");
+    assert_eq!(std::fs::read_to_string(&table).unwrap(), "garbage ".repeat(1_000));
+}
