@@ -278,7 +278,6 @@ fn token_requests_and_the_use_of_tokens_are_recorded_with_the_client_id() -> Res
     })
 }
 
-// Holds: SEC-A16
 #[test]
 fn no_text_of_a_rejected_request_is_recorded() -> Result<()> {
     /// Sends requests of a stranger and of a client, and checks the records.

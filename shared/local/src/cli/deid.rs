@@ -80,7 +80,7 @@ pub struct DeidKeygenArgs {
 #[derive(Clone, Debug, Args)]
 pub struct DeidKeysOptions {
     /// The file with the keys of the de-identification, see headrace deid keygen; - reads standard input. Needed so that
-    /// several exports have the same pseudonyms, unless HEADRACE_DEID_KEYS holds the keys
+    /// several exports have the same pseudonyms. Takes precedence over HEADRACE_DEID_KEYS, a variable with the keys as JSON
     #[arg(long = "deid-keys", value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// The keys themselves, as JSON. From the environment only: other users can see command lines
