@@ -40,8 +40,8 @@ impl Bucket {
         Ok((source, destination))
     }
 
-    /// Reads the settings of the audit bucket, which holds sealed audit files. The default prefix is `audit/`. Rejects one whose files are read
-    /// as part of the lake.
+    /// Reads the settings of the audit bucket, which holds sealed audit files. The default prefix is `audit/`. Rejects one whose files are
+    /// read as part of the lake.
     pub(super) fn read_audit(settings: &impl SettingSource, lake: &Self) -> Result<Self, ConfigError> {
         let audit = Self {
             name: settings.required(Setting::AuditBucket)?,
@@ -51,8 +51,8 @@ impl Bucket {
         Ok(audit)
     }
 
-    /// Checks that objects below a prefix of a bucket are not read as part of this lake, and that the lake is not below it. `setting` names the
-    /// bucket.
+    /// Checks that objects below a prefix of a bucket are not read as part of this lake, and that the lake is not below it. `setting` names
+    /// the bucket.
     fn check_apart(&self, bucket: &str, prefix: &str, setting: Setting) -> Result<(), ConfigError> {
         let lake = folder(&self.prefix);
         let is_mixed = match prefix.strip_prefix(&lake) {

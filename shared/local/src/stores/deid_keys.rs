@@ -88,3 +88,19 @@ pub(crate) fn generate_deid_keys(out: &Path) -> Result<(), DeidKeysFileError> {
     };
     write().map_err(|cause| DeidKeysFileError::Write { path: out.to_owned(), cause })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_takes_precedence_over_the_environment() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("study.keys");
+        generate_deid_keys(&path).unwrap();
+        let of_file = std::fs::read_to_string(&path).unwrap();
+        let of_environment = DeidKeys::from_random(&[1; RANDOM_KEY_BYTES]).to_json();
+        let read = |file| read_deid_keys(file, Some(&of_environment)).unwrap().unwrap().to_json();
+        assert_eq!((read(Some(path.as_path())), read(None)), (of_file.trim_end().to_owned(), of_environment.clone()));
+    }
+}
