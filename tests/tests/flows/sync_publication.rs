@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use headrace_core::flow::export_time::determine_export_time;
 use headrace_core::job::sync::SyncRequest;
-use headrace_core::lake::watermark::publishing_watermark;
+use headrace_core::lake::watermark::{LakeFiller, filler_watermark, publishing_watermark};
 use headrace_core::ports::Clock as _;
 use headrace_core::vocab::ids::JobId;
 use headrace_core::vocab::lake_settings::LakeWatermark;
@@ -125,32 +125,41 @@ fn an_export_of_a_part_is_refused_by_name_and_the_check_reports_it() -> Result<(
     })
 }
 
+/// Exports a lake in which this watermark object and a resource appear when it is listed. Returns the error of the export.
+async fn export_while_published(rule: LakeWatermark, object: Vec<u8>) -> Result<String> {
+    let deployment = LocalDeployment::with_files(&[("README", b"x")]).await?;
+    let (lake, mut object) = (deployment.lake().to_owned(), Some(object));
+    let faults = FaultInjector::new(move |call| {
+        let appears = if call.name == "source.list" { object.take() } else { None };
+        let write = |object: Vec<u8>| -> std::io::Result<()> {
+            fs::create_dir_all(lake.join("_headrace"))?;
+            fs::write(lake.join("_headrace/watermark.json"), object)?;
+            fs::write(lake.join("Patient.ndjson"), "{\"resourceType\":\"Patient\",\"id\":\"a\"}\n")
+        };
+        if appears.map_or(Ok(()), write).is_ok() { Fault::None } else { Fault::FailForGood }
+    });
+    let mut settings = DeploymentSettings::default();
+    settings.worker.lake.watermark = rule;
+    let service = ServiceProcess::start_with_faults(&deployment, &ManualClock::default(), settings, faults);
+    // The kick-off and the plan take the time before the object appears.
+    let status = service.kick_off("").await?;
+    let ended = service.run_until_done(&status).await?;
+    assert_eq!(ended.status, 500, "{rule:?}");
+    Ok(ended.outcome()?.2)
+}
+
 #[test]
 fn an_export_that_lists_while_a_first_synchronization_publishes_fails_by_name() -> Result<()> {
     for rule in rules().into_iter().filter(|rule| *rule != LakeWatermark::Object) {
-        run(async || {
-            let deployment = LocalDeployment::with_files(&[("README", b"x")]).await?;
-            let (lake, mut publishes) = (deployment.lake().to_owned(), true);
-            // The kick-off and the plan take the time before the mark is set.
-            let faults = FaultInjector::new(move |call| {
-                if call.name == "source.list" && std::mem::take(&mut publishes) {
-                    let mark = publishing_watermark(None, "https://fhir.example.org", "a").unwrap();
-                    fs::create_dir_all(lake.join("_headrace")).unwrap();
-                    fs::write(lake.join("_headrace/watermark.json"), mark).unwrap();
-                    fs::write(lake.join("Patient.ndjson"), "{\"resourceType\":\"Patient\",\"id\":\"a\"}\n").unwrap();
-                }
-                Fault::None
-            });
-            let mut settings = DeploymentSettings::default();
-            settings.worker.lake.watermark = rule;
-            let service = ServiceProcess::start_with_faults(&deployment, &ManualClock::default(), settings, faults);
-            let status = service.kick_off("").await?;
-            let ended = service.run_until_done(&status).await?;
-            let (_, _, text) = ended.outcome()?;
-            assert!(ended.status == 500 && text.contains(UNFINISHED) && text.contains("headrace sync"), "{rule:?}: {text}");
-            Ok(())
-        })?;
+        let mark = publishing_watermark(None, "https://fhir.example.org", "a")?;
+        let text = run(async || export_while_published(rule, mark.clone()).await)?;
+        assert!(text.contains(UNFINISHED) && text.contains("headrace sync"), "{rule:?}: {text}");
     }
+    // The synchronization begins and ends while the lake is listed.
+    let filler = LakeFiller { job: Some("a".to_owned()), ..LakeFiller::default() };
+    let published = filler_watermark(ManualClock::default().now(), &filler, "unknown");
+    let text = run(async || export_while_published(LakeWatermark::Auto, published.clone()).await)?;
+    assert!(text.contains("was published while the lake was listed") && text.contains("export again"), "{text}");
     Ok(())
 }
 

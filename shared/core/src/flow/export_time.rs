@@ -5,7 +5,7 @@ use std::time::Duration;
 use headrace_fhir::instant::Instant;
 
 use crate::job::{ExportTime, Watermark};
-use crate::lake::watermark::{WATERMARK_OBJECT, check_publication, parse_watermark, unusable_watermark};
+use crate::lake::watermark::{WATERMARK_OBJECT, check_publication, check_unpublished, parse_watermark, unusable_watermark};
 use crate::ports::ResourceSource;
 use crate::vocab::clock::Millis;
 use crate::vocab::error::SourceError;
@@ -32,7 +32,12 @@ pub async fn determine_export_time(source: &impl ResourceSource, setting: LakeWa
 /// time was taken. Where the time is that of a watermark, the first synchronization had ended before.
 pub(super) async fn check_listed(source: &impl ResourceSource, watermark: Watermark) -> Result<(), SourceError> {
     match watermark {
-        Watermark::Unstated | Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => check_complete(source).await,
+        Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => check_complete(source).await,
+        // The lake had no watermark object.
+        Watermark::Unstated => {
+            let object = source.read_metadata(WATERMARK_OBJECT).await?;
+            object.map_or(Ok(()), |object| check_publication(&object).and_then(|()| check_unpublished(&object)))
+        }
         Watermark::Object(_) => Ok(()),
     }
 }

@@ -111,6 +111,17 @@ pub fn check_publication(object: &MetadataObject) -> Result<(), SourceError> {
     Err(SourceError::Misconfigured { remedy, cause: problem.into() })
 }
 
+/// Returns an error if a synchronization has written the watermark object of a lake that had none when its listing began: the listing may
+/// have a part of what the synchronization has published.
+pub fn check_unpublished(object: &MetadataObject) -> Result<(), SourceError> {
+    if parse_filler(object).job.is_none() {
+        return Ok(());
+    }
+    let problem = "the first synchronization of the lake was published while the lake was listed";
+    let remedy = format!("{problem}, so the listing may have a part of its resources: export again");
+    Err(SourceError::Misconfigured { remedy, cause: problem.into() })
+}
+
 /// Returns the error for a watermark object that is missing or wrong. It tells how to write one.
 pub fn unusable_watermark(problem: &str) -> SourceError {
     let setting = Setting::LakeWatermark;

@@ -100,7 +100,7 @@ mod tests {
         generate_deid_keys(&path).unwrap();
         let of_file = std::fs::read_to_string(&path).unwrap();
         let of_environment = DeidKeys::from_random(&[1; RANDOM_KEY_BYTES]).to_json();
-        let read = |file| read_deid_keys(file, Some(&of_environment)).unwrap().unwrap().to_json();
+        let read = |file| read_deid_keys(file, Some(of_environment.as_str())).unwrap().unwrap().to_json();
         assert_eq!((read(Some(path.as_path())), read(None)), (of_file.trim_end().to_owned(), of_environment.clone()));
     }
 }
