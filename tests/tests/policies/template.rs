@@ -127,12 +127,6 @@ impl Template {
                 let results = results.collect::<Result<Vec<bool>>>()?;
                 Ok(Some(Value::Bool(if name == "Fn::And" { results.into_iter().all(|holds| holds) } else { results.contains(&true) })))
             }
-            "Fn::Contains" | "Fn::EachMemberEquals" => {
-                let (list, text) = (self.resolve(&argument[0])?, self.resolve(&argument[1])?.ok_or_else(wrong)?);
-                let list = list.as_ref().and_then(Value::as_array).ok_or_else(wrong)?;
-                let holds = if name == "Fn::Contains" { list.contains(&text) } else { list.iter().all(|item| *item == text) };
-                Ok(Some(Value::Bool(holds)))
-            }
             "Fn::Join" => {
                 let parts = self.resolve(&argument[1])?.ok_or_else(wrong)?;
                 let parts: Vec<&str> = parts.as_array().ok_or_else(wrong)?.iter().filter_map(Value::as_str).collect();
