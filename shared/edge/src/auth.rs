@@ -93,11 +93,12 @@ impl<J: AccessStore + AuditTrail, C: Clock> Authenticator<J, C> {
                 let token = self.token(request, TokenIssuer::ThisServer)?;
                 let base = base_url(request, settings.base.as_deref())?;
                 let verified = smart::verify(token, &base, (keys, signatures, &self.store), (settings.version, self.clock.now())).await?;
-                let (caller, scopes) = verified.map_err(|invalid| reject_token(request, &invalid))?;
+                let (caller, scopes, binding) = verified.map_err(|invalid| reject_token(request, &invalid))?;
                 let permissions = self.permissions(&caller, scopes).await?;
-                // The tokens of a removed client stay valid until they expire, so its registration is checked as well.
-                if permissions.client.is_none() {
-                    return Err(reject_token(request, &InvalidToken::UnregisteredClient).into());
+                // A signature stays valid when the client is removed, is registered again, or gets other keys.
+                let is_current = permissions.client.as_ref().is_some_and(|client| client.token_binding() == binding);
+                if !is_current {
+                    return Err(reject_token(request, &InvalidToken::EndedRegistration).into());
                 }
                 (caller, permissions)
             }
@@ -128,12 +129,12 @@ impl<J: AccessStore + AuditTrail, C: Clock> Authenticator<J, C> {
     ///
     /// Reads the registration at every request, so that disabling a client takes effect at its next request.
     async fn permissions(&self, caller: &Caller, scopes: Scopes) -> Result<Permissions, ExportError> {
-        let Some(client) = self.store.client(caller).await? else { return Ok(Permissions { scopes, client: None }) };
+        let Some(client) = self.store.client(caller).await? else { return Ok(Permissions { scopes, ..Permissions::default() }) };
         if client.is_disabled {
             let text = "this client is disabled: ask the operator of this server to enable it";
             return Err(RequestError::new(401, IssueCode::Login, "Authorization", text).into());
         }
-        Ok(Permissions { scopes: scopes.intersection(&client.scopes), client: Some(client) })
+        Ok(Permissions { scopes: scopes.intersection(&client.scopes), client: Some(client), ..Permissions::default() })
     }
 
     /// Creates the response to an error. Records a rejected request (4XX) with its principal, if that is known.

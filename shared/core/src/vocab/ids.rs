@@ -107,6 +107,11 @@ impl Caller {
     }
 }
 
+/// The random id of a registration. A client that is registered again under the id of a removed one has another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RegistrationId(pub String);
+
 /// A position in the list of a caller's jobs: the page that follows starts after this job. A cursor from another caller is
 /// harmless, because the list is always read with the identity of the current caller.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -145,7 +145,7 @@ fn permissions(scopes: &str, groups: Option<&[&str]>) -> Permissions {
         groups: groups.map(|groups| groups.iter().map(ToString::to_string).collect()),
         ..Client::new(Caller("c".into()), ClientKeys::External, Scopes::Everything, Millis(0))
     };
-    Permissions { scopes: Scopes::parse(scopes, FhirVersion::R4).0, client: Some(client) }
+    Permissions { scopes: Scopes::parse(scopes, FhirVersion::R4).0, client: Some(client), ..Permissions::default() }
 }
 
 // Holds: K7

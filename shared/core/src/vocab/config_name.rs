@@ -1,16 +1,11 @@
-//! The anonymization configuration that a request names.
+//! Names of anonymization configurations, and entity tags of their files.
 
 use serde::{Deserialize, Serialize};
 
-use super::ResolvedConfiguration;
-use crate::vocab::config_digest::ConfigDigest;
 use crate::vocab::text::stored_as_text;
 
 /// The folder of a destination that holds the configurations for exports to it.
 pub const ANONYMIZATION_FOLDER: &str = "anonymization";
-
-/// The maximum size of a configuration, in bytes.
-pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// The suffix of the file with the keys of a configuration, which is beside it.
 pub const KEYS_SUFFIX: &str = ".keys";
@@ -18,7 +13,7 @@ pub const KEYS_SUFFIX: &str = ".keys";
 /// The name of an anonymization configuration: a path below [`ANONYMIZATION_FOLDER`] of at most 256 characters. Its segments
 /// consist of letters, digits, spaces, `-`, `_` and `.`. No segment consists of dots and spaces only. It does not end with
 /// [`KEYS_SUFFIX`], so that no request can name a file of keys.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ConfigName(String);
 
@@ -44,35 +39,12 @@ impl ConfigName {
 
 stored_as_text!(ConfigName, Self::parse, "not a configuration name");
 
-/// The anonymization configuration of a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AnonymizationConfig {
-    /// The name (`_anonymizationConfig`).
-    pub name: ConfigName,
-    /// The entity tag that the file must have, in quotes (`_anonymizationConfigEtag`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub etag: Option<String>,
-    /// The results of the kick-off's check of the file. `None` before it is read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub resolved: Option<ResolvedConfiguration>,
-}
-
-impl AnonymizationConfig {
-    /// Creates the configuration of a request, not read yet.
-    pub fn new(name: ConfigName, etag: Option<String>) -> Self {
-        Self { name, etag, resolved: None }
-    }
-
-    /// Returns the digest of the file and its keys, as they were at the kick-off.
-    pub fn content(&self) -> Option<&ConfigDigest> {
-        self.resolved.as_ref()?.content.as_ref()
-    }
-
-    /// Adds the results of the checks at the kick-off.
-    #[must_use]
-    pub fn with_resolved(self, resolved: ResolvedConfiguration) -> Self {
-        Self { resolved: Some(resolved), ..self }
-    }
+/// Parses an entity tag and returns it in quotes (RFC 9110, section 8.8.3). Weak tags are rejected, because they do not guarantee equal
+/// content.
+pub fn parse_etag(text: &str) -> Option<String> {
+    let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+    let is_allowed = |byte: u8| byte.is_ascii_graphic() && byte != b'"';
+    ((1..=128).contains(&bare.len()) && bare.bytes().all(is_allowed)).then(|| format!("\"{bare}\""))
 }
 
 #[cfg(test)]
