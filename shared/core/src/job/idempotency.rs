@@ -128,6 +128,9 @@ mod tests {
         assert_ne!(one.digest, parse("nk", "an", &[b"ab", b"c"]).digest);
         assert_eq!(one.digest, parse("k", "ann", &[]).digest);
         assert_ne!(one.fingerprint, parse("k", "ann", &[b"a", b"bc"]).fingerprint);
+        let registered = |id: &str| one.clone().for_registration(Some(&RegistrationId(id.to_owned()))).digest;
+        assert!(registered("1") != one.digest && registered("1") != registered("2"));
+        assert_eq!(one.clone().for_registration(None), one, "keys of clients that were registered earlier stay as they are");
         assert!(!format!("{:?}", parse("secret-key", "ann", &[])).contains("secret"));
     }
 }

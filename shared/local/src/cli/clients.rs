@@ -284,7 +284,8 @@ fn parse_group_id(text: &str) -> Result<String, String> {
 
 /// Parses an anonymization configuration from a command-line value: its name, and its entity tag if that is fixed.
 fn parse_fixed_configuration(text: &str) -> Result<FixedConfiguration, String> {
-    let rule = "write NAME or NAME=ETAG: the path of a file below `anonymization` in the destination, of letters, digits, spaces, -, _ and .";
+    let rule =
+        "write NAME or NAME=ETAG: the path of a file below `anonymization` in the destination, of letters, digits, spaces, -, _ and .";
     FixedConfiguration::parse(text).ok_or_else(|| rule.to_owned())
 }
 
