@@ -410,7 +410,7 @@ fn a_schedule_of_a_client_with_fixed_configurations_may_select_but_needs_one_of_
         let id = ann("").id.0;
         let mut selecting = of_client("selecting", &id, start())?;
         selecting.definition.is_incremental = false;
-        let parameters = [("_anonymizationConfig", "study.json"), ("_typeFilter", "Patient?_lastUpdated=ge2020-01-01")];
+        let parameters = [("_anonymizationConfig", "study.json"), ("_typeFilter", "Patient?family=Fam1")];
         selecting.definition.parameters.extend(parameters.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let setup = Setup::new(aws().await?, DeploymentSettings::default(), &[of_client("clear", &id, start())?, selecting]).await?;
         setup.deployment.put_anonymization_config("study.json", include_str!("../../samples/anonymization/study.json")).await?;
