@@ -98,6 +98,10 @@ impl Caller {
     /// The caller of every request if access control is off.
     pub const LOCAL: &'static str = "local";
 
+    /// The id of the registration for all callers that another system authenticates and that have none of their own. It is not the name of
+    /// such a caller, which is an ARN or has an issuer.
+    pub const UNREGISTERED: &'static str = "*";
+
     /// The owner of synchronizations of the lake. Names of clients have no space, so that it is nobody's.
     pub const SYNC: &'static str = "headrace sync";
 

@@ -95,7 +95,8 @@ pub struct RegistryLocation {
 /// Arguments of `headrace clients add`.
 #[derive(Debug, Args)]
 pub struct AddClientArgs {
-    /// The client_id. With --external-identity, the external name of the client: an ARN, or issuer#subject [default: random]
+    /// The client_id. With --external-identity, the external name of the client: an ARN, or issuer#subject, or `*` for all callers that
+    /// have no registration of their own [default: random]
     #[arg(value_parser = parse_client_id)]
     pub id: Option<Caller>,
     /// The scopes that the client may be granted: SMART system scopes, separated by spaces
