@@ -131,8 +131,9 @@ pub(super) async fn prepare(
         Some(header) => {
             let patients = patients.join("\n");
             let fingerprinted = [kick_off.request_url.as_bytes(), request, patients.as_bytes()];
-            let key = IdempotencyKey::parse(header, &kick_off.principal.caller, &fingerprinted)?;
-            Ok(Some(key.for_registration(kick_off.principal.permissions.registration_id())))
+            let registration = kick_off.principal.permissions.registration_id();
+            let key = IdempotencyKey::parse(header, &kick_off.principal.caller, &fingerprinted);
+            key.map(|key| Some(key.for_registration(registration)))
         }
         None => Ok(None),
     };
