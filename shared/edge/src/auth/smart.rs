@@ -29,7 +29,7 @@ pub struct AccessTokenClaims {
     pub aud: String,
     /// The granted scopes.
     pub scope: String,
-    /// The client's registration. Tokens of clients that were registered by an earlier version do not have the claim.
+    /// The client's registration. It is empty if an earlier version has registered the client, and missing if one has issued the token.
     #[serde(default)]
     pub registration: TokenBinding,
     /// The time of issue, in seconds.
