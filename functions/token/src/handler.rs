@@ -105,7 +105,7 @@ impl<J: AccessStore + AuditTrail, S: TokenSigner, C: Clock> TokenHandler<J, S, C
         let no_scope = "none of the requested scopes can be granted: ask for system scopes that read and that the client is registered for";
         let granted = Scopes::grant(scope, &client.scopes, settings.version).ok_or(TokenError::InvalidScope(no_scope))?;
         let GrantedScopes { text: scope, .. } = granted;
-        let subject = TokenSubject { client: &client.id, scope: &scope, base: &base };
+        let subject = TokenSubject { client: &client.id, registration: client.token_binding(), scope: &scope, base: &base };
         let too_long = "the scopes are too many for one token: ask for fewer, or for system/*.rs";
         let token = self.issuer.issue(&self.store, &subject, now).await?.ok_or(TokenError::InvalidScope(too_long))?;
         // Last, after every check that can fail: a client may retry with the same assertion after an error.
@@ -123,7 +123,7 @@ fn has_basic_credentials(request: &Request) -> bool {
 
 /// Returns the authenticated client as the principal of audit records.
 fn principal(request: &Request, client: Client) -> Principal {
-    let permissions = Permissions { scopes: client.scopes.clone(), client: Some(client.clone()) };
+    let permissions = Permissions { scopes: client.scopes.clone(), client: Some(client.clone()), ..Permissions::default() };
     Principal { caller: client.id, is_authenticated: true, permissions, origin: origin(request) }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use headrace_core::access::TokenKey;
+use headrace_core::access::{TokenBinding, TokenKey};
 use headrace_core::ports::{AccessStore, TokenSigner};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
@@ -34,6 +34,8 @@ pub(crate) struct TokenIssuer<S> {
 pub(crate) struct TokenSubject<'a> {
     /// The client.
     pub(crate) client: &'a Caller,
+    /// The client's registration.
+    pub(crate) registration: TokenBinding,
     /// The granted scopes.
     pub(crate) scope: &'a str,
     /// The FHIR base URL: issuer and audience of the token.
@@ -61,6 +63,7 @@ impl<S: TokenSigner> TokenIssuer<S> {
             client_id: subject.client.0.clone(),
             aud: subject.base.to_owned(),
             scope: subject.scope.to_owned(),
+            registration: subject.registration.clone(),
             iat: seconds,
             exp: seconds + LIFETIME.as_secs(),
             jti: random_id()?,

@@ -1,12 +1,14 @@
 //! Access control: registered clients, their keys and scopes, and the principals that send requests.
 
 mod client;
+mod fixed_configurations;
 mod key;
 mod permissions;
 mod principal;
 mod scope;
 
-pub use client::{Client, ClientKeys, ClientPage, InvalidClientId, check_client_id};
+pub use client::{Client, ClientKeys, ClientPage, InvalidClientId, TokenBinding, check_client_id};
+pub use fixed_configurations::{FixedConfiguration, FixedConfigurations};
 pub use key::{PublicKey, SigningAlgorithm, TokenKey};
 pub use permissions::Permissions;
 pub use principal::{Actor, Agent, Origin, Principal};

@@ -15,7 +15,7 @@ use crate::audit::SummaryLevel;
 use crate::job::{FailureReason, Job, JobState};
 use crate::vocab::clock::Millis;
 use crate::vocab::container::Container;
-use crate::vocab::ids::{Caller, JobId};
+use crate::vocab::ids::{Caller, JobId, RegistrationId};
 use crate::vocab::schedule_key::ScheduleKey;
 use crate::vocab::text::stored_as_text;
 
@@ -32,6 +32,9 @@ pub struct ExportEvent {
     pub job: JobId,
     /// The owner of the export.
     pub owner: Caller,
+    /// The owner's registration when the export was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_registration: Option<RegistrationId>,
     /// The schedule that has started the export.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleKey>,
@@ -151,6 +154,7 @@ impl ExportEvent {
             at: earlier.into_iter().flatten().fold(at, Millis::max),
             job: job.id.clone(),
             owner: job.owner.clone(),
+            owner_registration: job.owner_registration.clone(),
             schedule: job.schedule.clone(),
             level: (&job.request.level).into(),
             types: job.request.types.clone().unwrap_or_default(),

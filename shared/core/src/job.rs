@@ -40,7 +40,7 @@ use crate::access::Principal;
 use crate::job::folder::Folder;
 use crate::request::ExportRequest;
 use crate::vocab::clock::Millis;
-use crate::vocab::ids::{Caller, JobId};
+use crate::vocab::ids::{Caller, JobId, RegistrationId};
 use crate::vocab::schedule_key::ScheduleKey;
 
 /// The first task number of round 1. Tasks of round `r` are numbered from `r` times this number; those of round 0 from 0.
@@ -144,6 +144,8 @@ pub struct Job {
     pub id: JobId,
     /// The caller that started the job.
     pub owner: Caller,
+    /// The owner's registration when the job was recorded. A client that is registered later under the same name is not the owner.
+    pub owner_registration: Option<RegistrationId>,
     /// The state.
     pub state: JobState,
     /// The request.
@@ -199,6 +201,7 @@ impl Job {
         Self {
             id,
             owner,
+            owner_registration: None,
             state: JobState::Accepted,
             request,
             request_url: String::new(),
@@ -309,7 +312,9 @@ impl Job {
             JobState::Complete | JobState::Failed => self.expires_at().is_some_and(|expiry| expiry <= now),
             JobState::Queued | JobState::Accepted | JobState::Running => false,
         };
-        self.owner == principal.caller && self.request.is_covered_by(&principal.permissions) && !is_gone
+        let permissions = &principal.permissions;
+        let is_owned = self.owner == principal.caller && self.owner_registration.as_ref() == permissions.registration_id();
+        is_owned && self.request.is_covered_by(permissions) && !is_gone
     }
 }
 

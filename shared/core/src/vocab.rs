@@ -5,6 +5,7 @@
 pub mod back_off;
 pub mod clock;
 pub mod config_digest;
+pub mod config_name;
 pub mod container;
 pub mod error;
 pub mod ids;

@@ -11,7 +11,7 @@ mod verified_signatures;
 
 use std::net::IpAddr;
 
-use headrace_core::access::{Agent, Origin, Permissions, Principal, Scopes};
+use headrace_core::access::{Agent, Client, Origin, Permissions, Principal, Scopes};
 use headrace_core::audit::{AuditAction, AuditOutcome, AuditRecord};
 use headrace_core::job::ExportError;
 use headrace_core::ports::{AccessStore, AuditTrail, Clock};
@@ -86,18 +86,19 @@ impl<J: AccessStore + AuditTrail, C: Clock> Authenticator<J, C> {
             // API Gateway has verified the signature. IAM has no scopes: the client's registration alone limits the caller.
             Mode::AwsIam => {
                 let caller = iam::verified_caller(request)?;
-                let permissions = self.permissions(&caller, Scopes::Everything).await?;
+                let permissions = self.external_permissions(&caller, Scopes::Everything).await?;
                 (caller, permissions)
             }
             Mode::Smart(settings, keys, signatures) => {
                 let token = self.token(request, TokenIssuer::ThisServer)?;
                 let base = base_url(request, settings.base.as_deref())?;
                 let verified = smart::verify(token, &base, (keys, signatures, &self.store), (settings.version, self.clock.now())).await?;
-                let (caller, scopes) = verified.map_err(|invalid| reject_token(request, &invalid))?;
-                let permissions = self.permissions(&caller, scopes).await?;
-                // The tokens of a removed client stay valid until they expire, so its registration is checked as well.
-                if permissions.client.is_none() {
-                    return Err(reject_token(request, &InvalidToken::UnregisteredClient).into());
+                let (caller, scopes, binding) = verified.map_err(|invalid| reject_token(request, &invalid))?;
+                let permissions = limited_permissions(scopes, self.store.client(&caller).await?)?;
+                // A signature stays valid when the client is removed, is registered again, or gets other keys.
+                let is_current = permissions.client.as_ref().is_some_and(|client| client.token_binding() == binding);
+                if !is_current {
+                    return Err(reject_token(request, &InvalidToken::EndedRegistration).into());
                 }
                 (caller, permissions)
             }
@@ -109,7 +110,7 @@ impl<J: AccessStore + AuditTrail, C: Clock> Authenticator<J, C> {
                         StoreError::NotApplied { store: "the identity provider", cause: error.into() }.into()
                     }
                 })?;
-                let permissions = self.permissions(&caller, scopes).await?;
+                let permissions = self.external_permissions(&caller, scopes).await?;
                 (caller, permissions)
             }
         };
@@ -124,16 +125,14 @@ impl<J: AccessStore + AuditTrail, C: Clock> Authenticator<J, C> {
         text.ok_or_else(|| reject_token(request, &InvalidToken::NotSingleText))
     }
 
-    /// Returns the permissions of a caller: the scopes of the credential, limited to those of the client's registration.
-    ///
-    /// Reads the registration at every request, so that disabling a client takes effect at its next request.
-    async fn permissions(&self, caller: &Caller, scopes: Scopes) -> Result<Permissions, ExportError> {
-        let Some(client) = self.store.client(caller).await? else { return Ok(Permissions { scopes, client: None }) };
-        if client.is_disabled {
-            let text = "this client is disabled: ask the operator of this server to enable it";
-            return Err(RequestError::new(401, IssueCode::Login, "Authorization", text).into());
-        }
-        Ok(Permissions { scopes: scopes.intersection(&client.scopes), client: Some(client) })
+    /// Returns the permissions of a caller that another system has authenticated. The registration of unregistered callers limits a caller that
+    /// has none of its own.
+    async fn external_permissions(&self, caller: &Caller, scopes: Scopes) -> Result<Permissions, ExportError> {
+        let client = match self.store.client(caller).await? {
+            Some(client) => Some(client),
+            None => self.store.client(&Caller(Caller::UNREGISTERED.to_owned())).await?,
+        };
+        Ok(limited_permissions(scopes, client)?)
     }
 
     /// Creates the response to an error. Records a rejected request (4XX) with its principal, if that is known.
@@ -233,6 +232,18 @@ impl<J: AccessStore + AuditTrail, C: Clock> Authenticator<J, C> {
     fn new_record(&self, action: AuditAction, agent: Agent, outcome: AuditOutcome) -> Result<AuditRecord, StoreError> {
         Ok(AuditRecord::new(random_id()?, self.clock.now(), action, agent, outcome))
     }
+}
+
+/// Returns the permissions of a caller: the scopes of the credential, limited to those of the registration if there is one.
+///
+/// The registration is read at every request, so that disabling a client takes effect at its next request.
+fn limited_permissions(scopes: Scopes, client: Option<Client>) -> Result<Permissions, RequestError> {
+    let Some(client) = client else { return Ok(Permissions { scopes, ..Permissions::default() }) };
+    if client.is_disabled {
+        let text = "this client is disabled: ask the operator of this server to enable it";
+        return Err(RequestError::new(401, IssueCode::Login, "Authorization", text));
+    }
+    Ok(Permissions { scopes: scopes.intersection(&client.scopes), client: Some(client), ..Permissions::default() })
 }
 
 /// Logs why a token is invalid. Returns the error for the client, which says less.

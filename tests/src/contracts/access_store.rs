@@ -1,9 +1,9 @@
 //! Contract of `AccessStore`: client registrations. Flow tests cover what token requests store.
 
-use headrace_core::access::{Client, ClientKeys, Scopes};
+use headrace_core::access::{Client, ClientKeys, FixedConfiguration, Scopes};
 use headrace_core::ports::AccessStore;
 use headrace_core::vocab::clock::Millis;
-use headrace_core::vocab::ids::Caller;
+use headrace_core::vocab::ids::{Caller, RegistrationId};
 
 use super::CaseResult;
 
@@ -33,6 +33,9 @@ fn client(id: &str, at: u64) -> Client {
     Client {
         name: Some("The \"laboratory\"".to_owned()),
         groups: Some(["g-1".to_owned(), "g-2".to_owned()].into()),
+        registration_id: Some(RegistrationId("7".repeat(32))),
+        key_changes: 2,
+        anonymization_configs: Some(["a b/study.json", "other.json=x"].into_iter().filter_map(FixedConfiguration::parse).collect()),
         max_exports: Some(3),
         ..Client::new(Caller(id.to_owned()), keys, scopes, Millis(at))
     }

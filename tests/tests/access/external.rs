@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use headrace_core::access::{ClientKeys, Scopes};
+use headrace_core::access::{Client, ClientKeys, FixedConfiguration, Scopes};
 use headrace_core::vocab::ids::Caller;
 use headrace_edge::config::IdentityProviderSettings;
 use headrace_fhir::definitions::FhirVersion;
@@ -160,6 +160,32 @@ fn a_registration_restricts_a_caller_of_an_identity_provider() -> Result<()> {
         registration.is_disabled = true;
         service.put_client(&registration).await?;
         assert_eq!(service.send(&kick_off).await?.status, 401);
+        Ok(())
+    })
+}
+
+/// Checks that an operator can restrict everybody whom the identity provider lets in, without knowing their names.
+#[test]
+fn the_registration_of_unregistered_callers_restricts_those_without_their_own() -> Result<()> {
+    run(async || {
+        let provider = SmartClient::new_es384("provider")?;
+        let server = KeyServer::start(provider.jwks()?).await?;
+        let service = start_service(&server, "scope").await?;
+        let token = provider.sign(&provider.assertion_header(), &claims(&service))?;
+        let kick_off = TestRequest::new("GET", "/$export?_type=Patient").with_bearer_token(&token);
+        let mut everybody = service.registration(&provider, "system/*.rs")?;
+        (everybody.id, everybody.keys) = (Caller("*".to_owned()), ClientKeys::External);
+        everybody.anonymization_configs = Some(FixedConfiguration::parse("study.json").into_iter().collect());
+        service.put_client(&everybody).await?;
+        let response = service.send(&kick_off).await?;
+        assert_eq!(response.status, 403);
+        assert!(response.outcome()?.2.contains("study.json"), "{response:?}");
+        everybody.is_disabled = true;
+        service.put_client(&everybody).await?;
+        assert_eq!(service.send(&kick_off).await?.status, 401);
+        let own = Client { id: Caller(format!("{ISSUER}#svc-7")), is_disabled: false, anonymization_configs: None, ..everybody };
+        service.put_client(&own).await?;
+        assert_eq!(service.send(&kick_off).await?.status, 202, "a registration of its own comes first");
         Ok(())
     })
 }

@@ -3,6 +3,7 @@
 mod assertions;
 mod discovery;
 mod external;
+mod fixed_configurations;
 mod key_server;
 mod key_sets;
 mod records;

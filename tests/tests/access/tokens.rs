@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use headrace_core::access::TokenKey;
+use headrace_core::access::{Client, ClientKeys, TokenKey};
 use headrace_core::ports::{AccessStore as _, TokenSigner as _};
 use headrace_core::vocab::clock::Millis;
-use headrace_core::vocab::ids::Caller;
+use headrace_core::vocab::ids::{Caller, RegistrationId};
 use headrace_edge::jose::{key_id, to_pem};
 use headrace_local::stores::signer::FileSigner;
 use headrace_tests::flows::{
@@ -280,6 +280,84 @@ fn the_token_of_a_disabled_or_removed_client_is_rejected_at_the_next_request() -
         let key = |text: &str| aws_sdk_dynamodb::types::AttributeValue::S(text.to_owned());
         item.key("pk", key("CLIENTS")).key("sk", key("removed")).send().await?;
         assert_eq!(send(&service, "/_operations/export", &token).await?.status, 401);
+        Ok(())
+    })
+}
+
+/// Registers a client as `headrace clients add` does, after its registration was removed if there is one.
+async fn register_again<S: Deployment>(service: &ServiceProcess<S>, client: &SmartClient, id: &str) -> Result<()> {
+    let store = service.deployment.job_store();
+    if let Some(registered) = store.client(&Caller(client.id.clone())).await? {
+        assert!(store.remove_client(&registered.id, registered.changed_at).await?);
+    }
+    let registration = service.registration(client, "system/*.rs")?;
+    service.put_client(&Client { registration_id: Some(RegistrationId(id.to_owned())), ..registration }).await
+}
+
+/// Checks that nothing of a removed client belongs to the one that gets its id.
+async fn check_registration_again<S: Deployment>(deployment: &S) -> Result<()> {
+    let service = ServiceProcess::start(deployment, &ManualClock::default(), seed::settings().with_smart_access()?);
+    // The name is the same, the key is another one.
+    let (before, after) = (SmartClient::new_es384("lab")?, SmartClient::new_es384("lab")?);
+    register_again(&service, &before, "1").await?;
+    let old = service.token(&before, "system/Patient.read").await?;
+    let with_key = |token: &str| {
+        let mut request = TestRequest::new("GET", "/$export?_type=Patient").with_bearer_token(token);
+        request.headers.push(("idempotency-key", "same".to_owned()));
+        request
+    };
+    let accepted = service.send(&with_key(&old)).await?;
+    let url = accepted.header("content-location").ok_or("no status URL")?;
+    let status = url.get(url.find("/_operations").ok_or("no path")?..).ok_or("no path")?.to_owned();
+    service.set_client(&before, "system/Patient.read");
+    let export = service.complete(&status).await?;
+    let file = export.manifest.output.first().ok_or("no file")?.url.clone();
+    let file = file.get(file.find("/_operations").ok_or("no path")?..).ok_or("no path")?;
+
+    register_again(&service, &after, "2").await?;
+    for target in [status.as_str(), file, "/_operations/export", "/$export?_type=Patient"] {
+        assert_eq!(send(&service, target, &old).await?.status, 401, "{target}: the token ended with the registration");
+    }
+    let new = service.token(&after, "system/*.rs").await?;
+    for (method, target) in [("GET", status.as_str()), ("GET", file), ("DELETE", status.as_str())] {
+        let response = service.send(&TestRequest::new(method, target).with_bearer_token(&new)).await?;
+        assert_eq!(response.status, 404, "{method} {target}");
+    }
+    let list = send(&service, "/_operations/export", &new).await?.json()?;
+    assert!(list.get("entry").and_then(Value::as_array).is_none_or(Vec::is_empty), "{list}");
+    let again = service.send(&with_key(&new)).await?;
+    assert!(again.status == 202 && again.header("content-location") != Some(url), "{again:?}");
+    Ok(())
+}
+
+// Holds: SEC-A13, SEC-A16
+#[test]
+fn a_client_that_is_registered_again_gets_no_export_and_no_token_of_the_one_before() -> Result<()> {
+    run(async || {
+        check_registration_again(&seed::aws_deployment().await?).await?;
+        let lake = seed::lake_objects();
+        let files: Vec<(&str, &[u8])> = lake.iter().map(|(object, bytes)| (*object, bytes.as_slice())).collect();
+        check_registration_again(&LocalDeployment::with_files(&files).await?).await
+    })
+}
+
+// Holds: SEC-A13
+#[test]
+fn new_keys_end_the_tokens_of_the_old_ones_and_leave_the_exports() -> Result<()> {
+    run(async || {
+        let (client, next) = (SmartClient::new_es384("ehr")?, SmartClient::new_es384("ehr")?);
+        let service = start_service(&[&client]).await?;
+        let old = service.token(&client, "system/Patient.read").await?;
+        let status = kick_off(&service, &old).await?;
+        let store = service.deployment.job_store();
+        let mut registration = store.client(&Caller(client.id.clone())).await?.ok_or("not registered")?;
+        let seen = registration.changed_at;
+        registration.replace_keys(ClientKeys::Jwks(next.jwks()?));
+        registration.changed_at = Millis(seen.0 + 1);
+        assert!(store.put_client(&registration, Some(seen)).await?);
+        assert_eq!(send(&service, &status, &old).await?.status, 401);
+        let new = service.token(&next, "system/Patient.read").await?;
+        assert_eq!(send(&service, &status, &new).await?.status, 202);
         Ok(())
     })
 }

@@ -109,9 +109,46 @@ fn a_client_is_added_shown_disabled_rotated_and_removed() -> Result<()> {
     assert_eq!(rotated["keys"]["jwks"].as_str().ok_or("no keys")?, std::fs::read_to_string(&second)?);
     assert!(rotated["changed_at"].as_u64() > lab["changed_at"].as_u64());
     assert_eq!((&rotated["created_at"], &rotated["scopes"]), (&lab["created_at"], &lab["scopes"]));
+    assert_eq!((&rotated["key_changes"], &rotated["registration_id"]), (&1.into(), &lab["registration_id"]));
     cli.run(&["remove", "lab"])??;
     assert!(cli.run(&["show", "lab"])?.unwrap_err().contains("no client `lab` is registered"));
     assert_eq!(cli.list()?.len(), 1);
+    cli.run(&add)??;
+    let again = cli.show("lab")?["registration_id"].clone();
+    assert!(
+        again.as_str().is_some_and(|id| id.len() == 32) && again != lab["registration_id"],
+        "a client with the same name is another one"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_configurations_of_a_client_are_fixed_shown_and_removed() -> Result<()> {
+    let cli = ClientsCli::new()?;
+    let add = ["add", "lab", "--scope", "system/*.rs", "--external-identity", "--anonymization-config", "study.json"];
+    let added = cli.run(&[&add[..], &["--anonymization-config", "b/other.json=x1"]].concat())??;
+    assert!(added.contains("only with b/other.json=\"x1\", study.json") && added.contains("_anonymizationConfig"), "{added}");
+    assert_eq!(cli.show("lab")?["anonymization_configs"], serde_json::json!({ "b/other.json": "\"x1\"", "study.json": null }));
+    for arguments in [&["list"][..], &["show", "lab"]] {
+        let shown = cli.run(arguments)??;
+        assert!(shown.contains("only with b/other.json=\"x1\", study.json"), "{shown}");
+    }
+    let changed = cli.run(&["change", "lab", "--anonymization-config", "new.json"])??;
+    assert!(changed.contains("only with new.json"), "{changed}");
+    assert_eq!(cli.list()?[0]["anonymization_configs"], serde_json::json!({ "new.json": null }));
+    let freed = cli.run(&["change", "lab", "--any-data"])??;
+    assert!(freed.contains("any data"), "{freed}");
+    assert_eq!(cli.show("lab")?["anonymization_configs"], Value::Null);
+    for (arguments, words) in [
+        (&["change", "lab"][..], "--any-data"),
+        (&["change", "lab", "--any-data", "--anonymization-config", "a.json"], "cannot be used with"),
+        (&["change", "lab", "--anonymization-config", "study.json.keys"], "NAME=ETAG"),
+        (&["change", "lab", "--anonymization-config", "study.json="], "NAME=ETAG"),
+        (&["change", "unknown", "--any-data"], "no client `unknown` is registered"),
+    ] {
+        let error = cli.run(arguments)?.unwrap_err();
+        assert!(error.contains(words), "{arguments:?}: {error}");
+    }
     Ok(())
 }
 

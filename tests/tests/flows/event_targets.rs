@@ -14,7 +14,7 @@ use headrace_core::flow::upkeep::deliver_events::DeliveredEvents;
 use headrace_core::ports::{AccessStore as _, Clock as _, EventOutbox as _, ScheduleStore as _};
 use headrace_core::schedule::{Schedule, ScheduleDefinition, ScheduleState, Timing};
 use headrace_core::vocab::clock::Millis;
-use headrace_core::vocab::ids::Caller;
+use headrace_core::vocab::ids::{Caller, RegistrationId};
 use headrace_core::vocab::level::Level;
 use headrace_core::vocab::schedule_key::{ScheduleKey, ScheduleName};
 use headrace_core::vocab::webhook::RegisteredWebhook;
@@ -137,6 +137,27 @@ fn the_events_of_a_removed_webhook_are_dropped() -> Result<()> {
         service.put_client(&registration).await?;
         assert_eq!(service.deliver_events(registered_only()).await?, DeliveredEvents::default());
         assert_eq!((deployment.job_store().pending_events(10).await?, receiver.received().len()), (Vec::new(), 0));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_client_that_is_registered_again_gets_no_events_of_the_client_before() -> Result<()> {
+    run(async || {
+        let (deployment, service) = start(DeploymentSettings::default().with_smart_access()?).await?;
+        let receiver = Receiver::start().await?;
+        let lab = SmartClient::new_es384("lab")?;
+        let webhook = Some(webhook(&deployment, &receiver, "/lab").await?);
+        let registered = |id: &str| -> Result<Client> {
+            let registration_id = Some(RegistrationId(id.to_owned()));
+            Ok(Client { registration_id, webhook: webhook.clone(), ..service.registration(&lab, "system/*.rs")? })
+        };
+        service.put_client(&registered("1")?).await?;
+        service.set_client(&lab, "system/*.rs");
+        service.kick_off("").await?;
+        service.put_client(&registered("2")?).await?;
+        assert_eq!(service.deliver_events(registered_only()).await?, DeliveredEvents::default());
+        assert!(receiver.received().is_empty());
         Ok(())
     })
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use headrace_core::access::Client;
+use headrace_core::access::{Client, FixedConfiguration};
 use headrace_core::flow::upkeep::fire_schedules::FiredSchedules;
 use headrace_core::job::{Job, JobState, Quotas};
 use headrace_core::ports::{Clock as _, JobLists as _, JobStore as _, ScheduleStore as _};
@@ -399,6 +399,27 @@ fn a_schedule_whose_client_lost_its_rights_fails_visibly_and_the_others_run() ->
         (expected.started, expected.failed, expected.skipped) = (1, 3, 1);
         assert_eq!(setup.fire_after(DAY).await?, expected);
         assert_eq!(setup.last_job("disabled").await?.owner, Caller("disabled".to_owned()));
+        Ok(())
+    })
+}
+
+/// Checks that the operator decides what a schedule selects, and that a mistake in it gives a client nothing in clear.
+#[test]
+fn a_schedule_of_a_client_with_fixed_configurations_may_select_but_needs_one_of_them() -> Result<()> {
+    run(async || {
+        let id = ann("").id.0;
+        let mut selecting = of_client("selecting", &id, start())?;
+        selecting.definition.is_incremental = false;
+        let parameters = [("_anonymizationConfig", "study.json"), ("_typeFilter", "Patient?family=Fam1")];
+        selecting.definition.parameters.extend(parameters.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let setup = Setup::new(aws().await?, DeploymentSettings::default(), &[of_client("clear", &id, start())?, selecting]).await?;
+        setup.deployment.put_anonymization_config("study.json", include_str!("../../samples/anonymization/study.json")).await?;
+        let fixed = FixedConfiguration::parse("study.json").into_iter().collect();
+        register(&setup.deployment, Client { anonymization_configs: Some(fixed), ..ann("system/*.rs") }).await?;
+        assert_eq!(setup.fire_after(UNTIL_FIRST_RUN).await?, FiredSchedules { failed: 1, ..started(1) });
+        let problem = setup.schedule("clear").await?.state.problem.ok_or("no problem")?;
+        assert!(problem.text.contains("_anonymizationConfig is missing"), "{problem:?}");
+        setup.service.complete(&setup.last_status("selecting").await?).await?;
         Ok(())
     })
 }

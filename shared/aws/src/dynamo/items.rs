@@ -19,6 +19,7 @@ use headrace_core::job::{Counters, IdempotencyKey, Job, JobSettings, PinnedConfi
 use headrace_core::request::ExportRequest;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
+use headrace_core::vocab::ids::RegistrationId;
 use headrace_core::vocab::schedule_key::ScheduleKey;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,8 @@ struct JobDefinition {
     settings: JobSettings,
     requires_access_token: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner_registration: Option<RegistrationId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     destination: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     schedule: Option<ScheduleKey>,
@@ -76,6 +79,7 @@ pub(super) fn job_item(job: &Job) -> Result<Item, StoreError> {
         base: job.base.clone(),
         settings: job.settings,
         requires_access_token: job.requires_access_token,
+        owner_registration: job.owner_registration.clone(),
         destination: job.destination.clone(),
         schedule: job.schedule.clone(),
         has_webhook: job.has_webhook,

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::Scopes;
+use super::{FixedConfigurations, Scopes};
 use crate::vocab::clock::Millis;
 use crate::vocab::container::Container;
-use crate::vocab::ids::Caller;
+use crate::vocab::ids::{Caller, RegistrationId};
 use crate::vocab::webhook::RegisteredWebhook;
 
 /// The registration of a client (SMART Backend Services, "Registering a client").
@@ -15,11 +15,17 @@ use crate::vocab::webhook::RegisteredWebhook;
 pub struct Client {
     /// The `client_id`, or the name of an identity that another system authenticates.
     pub id: Caller,
+    /// The random id of the registration. `None` for one of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registration_id: Option<RegistrationId>,
     /// The display name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The keys that authenticate the client.
     pub keys: ClientKeys,
+    /// The number of times that the operator has replaced the keys.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub key_changes: u32,
     /// The scopes that the client may be granted at most.
     pub scopes: Scopes,
     /// The groups that the client may export. It may then export nothing else. `None` allows every group and all other
@@ -29,6 +35,10 @@ pub struct Client {
     /// The containers that the client may name. `None` allows every container that the deployment allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub containers: Option<BTreeSet<Container>>,
+    /// The anonymization configurations with which the client may export. It may then export nothing else, and select nothing by values
+    /// that the configurations hide. `None` allows everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anonymization_configs: Option<FixedConfigurations>,
     /// The maximum number of concurrent exports. `None` applies the deployment's setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_exports: Option<u32>,
@@ -53,11 +63,14 @@ impl Client {
     pub fn new(id: Caller, keys: ClientKeys, scopes: Scopes, now: Millis) -> Self {
         Self {
             id,
+            registration_id: None,
             name: None,
             keys,
+            key_changes: 0,
             scopes,
             groups: None,
             containers: None,
+            anonymization_configs: None,
             max_exports: None,
             destination: None,
             webhook: None,
@@ -66,6 +79,35 @@ impl Client {
             changed_at: now,
         }
     }
+
+    /// Returns what an access token must have for the registration as it is now.
+    pub fn token_binding(&self) -> TokenBinding {
+        TokenBinding { id: self.registration_id.clone(), key_changes: self.key_changes }
+    }
+
+    /// Replaces the keys. Access tokens that the client has got with the old keys end.
+    pub fn replace_keys(&mut self, keys: ClientKeys) {
+        self.keys = keys;
+        self.key_changes = self.key_changes.wrapping_add(1);
+    }
+}
+
+/// The registration that an access token belongs to. The token ends with the registration, and with the keys by which the client has got it.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TokenBinding {
+    /// The id of the registration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<RegistrationId>,
+    /// The number of times that the operator had replaced the keys.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub key_changes: u32,
+}
+
+/// Returns true if a number is 0, so that it is not stored.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// The keys that authenticate a client.

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use crate::request::RequestError;
 use crate::vocab::clock::Millis;
-use crate::vocab::ids::Caller;
+use crate::vocab::ids::{Caller, RegistrationId};
 use crate::vocab::outcome::IssueCode;
 
 /// The name of the header.
@@ -35,6 +35,15 @@ impl IdempotencyKey {
             RequestError::new(400, IssueCode::Value, HEADER, text)
         })?;
         Ok(Self { digest: hash(&[caller.0.as_bytes(), key.as_bytes()]), fingerprint: hash(request) })
+    }
+
+    /// Returns the key of the caller's registration, so that a client that is registered again can use the keys of the one before.
+    #[must_use]
+    pub fn for_registration(self, registration: Option<&RegistrationId>) -> Self {
+        match registration {
+            None => self,
+            Some(RegistrationId(id)) => Self { digest: hash(&[self.digest.as_bytes(), id.as_bytes()]), ..self },
+        }
     }
 
     /// Creates the key of what this owner starts by itself at this time, so that it is started once.
@@ -119,6 +128,9 @@ mod tests {
         assert_ne!(one.digest, parse("nk", "an", &[b"ab", b"c"]).digest);
         assert_eq!(one.digest, parse("k", "ann", &[]).digest);
         assert_ne!(one.fingerprint, parse("k", "ann", &[b"a", b"bc"]).fingerprint);
+        let registered = |id: &str| one.clone().for_registration(Some(&RegistrationId(id.to_owned()))).digest;
+        assert!(registered("1") != one.digest && registered("1") != registered("2"));
+        assert_eq!(one.clone().for_registration(None), one, "keys of clients that were registered earlier stay as they are");
         assert!(!format!("{:?}", parse("secret-key", "ann", &[])).contains("secret"));
     }
 }

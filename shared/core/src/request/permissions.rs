@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 use headrace_fhir::definitions::{FhirVersion, ResourceType};
 use headrace_fhir::instant::Instant;
 
+use super::fixed_configuration::{require_fixed_configuration, require_registered_queries};
 use super::lists::is_exportable;
 use super::{ExportRequest, Parameter, RequestError};
-use crate::access::{Permissions, Scopes};
+use crate::access::{FixedConfigurations, Permissions, Scopes};
 use crate::vocab::clock::Millis;
 use crate::vocab::level::Level;
 use crate::vocab::outcome::IssueCode;
@@ -37,6 +38,7 @@ impl ExportRequest {
     pub(super) fn restrict_to(mut self, permissions: &Permissions, now: Millis) -> Result<Self, RequestError> {
         require_level(permissions, &self.level)?;
         require_container(permissions, &self)?;
+        require_fixed_configuration(permissions, &mut self)?;
         let scopes = match &permissions.scopes {
             Scopes::Everything => return Ok(self),
             scopes @ Scopes::Only(_) => EnforceableScopes { scopes, version: self.version, now: Instant::from_millis(now.0) },
@@ -48,18 +50,25 @@ impl ExportRequest {
         if self.types.is_none() {
             self.types = Some(scopes.readable_types(&self.level)?);
         }
+        require_registered_queries(permissions, &self)?;
         self.scope_queries = self.exported_types().into_iter().flat_map(|kind| scopes.queries_for(kind)).collect();
         Ok(self)
     }
 
     /// Returns true if `permissions` allow to read everything that the request exports. Scope queries narrow the request. The
-    /// client's own filters are not considered.
+    /// client's own filters are not considered. If the registration fixes anonymization configurations, the request has one of them.
     pub fn is_covered_by(&self, permissions: &Permissions) -> bool {
         permissions.allows_level(&self.level)
+            && permissions.fixed_configurations().is_none_or(|fixed| self.has_configuration_of(fixed))
             && self.exported_types().into_iter().all(|kind| {
                 let queries = self.scope_queries_for(kind).map(str::to_owned).collect();
                 permissions.scopes.covers(kind, &queries)
             })
+    }
+
+    /// Returns true if the request has one of these configurations.
+    fn has_configuration_of(&self, fixed: &FixedConfigurations) -> bool {
+        self.anonymization.as_ref().is_some_and(|requested| fixed.allow(&requested.name, requested.etag.as_deref()))
     }
 
     /// Iterates over the resource types of the queries of `_typeFilter`.

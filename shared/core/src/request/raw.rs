@@ -36,6 +36,11 @@ impl<'a> RawParameters<'a> {
         self.0.contains_key(&parameter)
     }
 
+    /// Iterates over the parameters of the request, each once.
+    pub(super) fn parameters(&self) -> impl Iterator<Item = Parameter> {
+        self.0.keys().copied()
+    }
+
     /// Returns the value of a parameter that must not be repeated. `None` if the request does not have it.
     pub(super) fn value(&self, parameter: Parameter) -> Option<&'a str> {
         self.values(parameter).first().copied()

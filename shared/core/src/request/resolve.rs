@@ -7,6 +7,7 @@ use headrace_fhir::instant::Instant;
 use headrace_fhir::semantics::reference::BaseUrls;
 
 use super::error::Handling;
+use super::fixed_configuration::require_no_selection;
 use super::raw::RawParameters;
 use super::{AcceptedRemarks, EncryptionKey, ExportRequest, FolderLayout, Parameter, Preferences, RequestError, lists, patients, single};
 use crate::access::Permissions;
@@ -86,6 +87,7 @@ impl ExportRequest {
         let (version, level) = (policy.version, &raw.level);
         let mut handling = Handling { is_lenient: preferences.is_lenient, ..Handling::default() };
         let raw = RawParameters::new(&raw.parameters, &mut handling)?;
+        require_no_selection(permissions, level, &raw)?;
         single::check_output_format(&raw)?;
         single::check_azure_parameters(&raw)?;
         single::flag(&raw, Parameter::Estimate)?;

@@ -7,6 +7,7 @@ use super::folder_layout::JSON_FORMATS;
 use super::raw::RawParameters;
 use super::{ANONYMIZATION_FOLDER, AnonymizationConfig, ConfigName, EncryptionKey, ExportPolicy, FolderLayout, Parameter, RequestError};
 use crate::vocab::clock::Millis;
+use crate::vocab::config_name::parse_etag;
 use crate::vocab::container::Container;
 use crate::vocab::outcome::IssueCode;
 
@@ -148,14 +149,6 @@ pub(super) fn anonymization(raw: &RawParameters<'_>) -> Result<Option<Anonymizat
     let invalid_etag = || error(Parameter::AnonymizationConfigEtag, IssueCode::Value, text.to_owned());
     let etag = etag.map(|etag| parse_etag(etag).ok_or_else(invalid_etag)).transpose()?;
     Ok(Some(AnonymizationConfig::new(name, etag)))
-}
-
-/// Parses an entity tag and returns it in quotes (RFC 9110, section 8.8.3). Weak tags are rejected, because they do not
-/// guarantee equal content.
-fn parse_etag(text: &str) -> Option<String> {
-    let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
-    let is_allowed = |byte: u8| byte.is_ascii_graphic() && byte != b'"';
-    ((1..=128).contains(&bare.len()) && bare.bytes().all(is_allowed)).then(|| format!("\"{bare}\""))
 }
 
 /// Checks `_maxCount` and `_isParallel`. They have no effect, but mistakes are reported.

@@ -11,6 +11,7 @@ use crate::vocab::container::Container;
 use crate::vocab::level::Level;
 use crate::vocab::outcome::IssueCode;
 
+mod fixed_configuration;
 mod lenient;
 mod levels;
 mod lists;

@@ -98,6 +98,10 @@ impl Caller {
     /// The caller of every request if access control is off.
     pub const LOCAL: &'static str = "local";
 
+    /// The id of the registration for all callers that another system authenticates and that have none of their own. It is not the name of
+    /// such a caller, which is an ARN or has an issuer.
+    pub const UNREGISTERED: &'static str = "*";
+
     /// The owner of synchronizations of the lake. Names of clients have no space, so that it is nobody's.
     pub const SYNC: &'static str = "headrace sync";
 
@@ -106,6 +110,11 @@ impl Caller {
         self.0 == Self::SYNC
     }
 }
+
+/// The random id of a registration. A client that is registered again under the id of a removed one has another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RegistrationId(pub String);
 
 /// A position in the list of a caller's jobs: the page that follows starts after this job. A cursor from another caller is
 /// harmless, because the list is always read with the identity of the current caller.

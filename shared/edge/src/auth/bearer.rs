@@ -68,9 +68,9 @@ pub(super) enum InvalidToken {
     /// The token names no valid subject.
     #[error("it names no valid subject")]
     NoSubject,
-    /// The client is not, or no longer, registered.
-    #[error("its client is not registered")]
-    UnregisteredClient,
+    /// The client is not registered, was registered again, or has got other keys.
+    #[error("its client is not registered any more as it was when the token was issued")]
+    EndedRegistration,
 }
 
 impl InvalidToken {
@@ -85,7 +85,7 @@ impl InvalidToken {
             | Self::WrongSignature
             | Self::WrongIssuerOrAudience
             | Self::NoSubject
-            | Self::UnregisteredClient => {
+            | Self::EndedRegistration => {
                 unauthenticated("the access token is not valid here: get a fresh one at this server's token endpoint")
             }
         }

@@ -1,6 +1,6 @@
 //! Access tokens that this service issues.
 
-use headrace_core::access::{Scopes, check_client_id};
+use headrace_core::access::{Scopes, TokenBinding, check_client_id};
 use headrace_core::ports::AccessStore;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
@@ -29,6 +29,9 @@ pub struct AccessTokenClaims {
     pub aud: String,
     /// The granted scopes.
     pub scope: String,
+    /// The client's registration. It is empty if an earlier version has registered the client, and missing if one has issued the token.
+    #[serde(default)]
+    pub registration: TokenBinding,
     /// The time of issue, in seconds.
     pub iat: u64,
     /// The end of validity, in seconds.
@@ -37,13 +40,13 @@ pub struct AccessTokenClaims {
     pub jti: String,
 }
 
-/// Verifies a token. Returns its client and scopes. The outer error means that the key store failed.
+/// Verifies a token. Returns its client, scopes and registration. The outer error means that the key store failed.
 pub(super) async fn verify(
     text: &str,
     base: &str,
     (keys, signatures, store): (&TokenKeyCache, &VerifiedSignatures, &impl AccessStore),
     (version, now): (FhirVersion, Millis),
-) -> Result<Result<(Caller, Scopes), InvalidToken>, StoreError> {
+) -> Result<Result<(Caller, Scopes, TokenBinding), InvalidToken>, StoreError> {
     let token = match CompactJws::parse(text) {
         Ok(token) => token,
         Err(error) => return Ok(Err(error.into())),
@@ -64,8 +67,13 @@ pub(super) async fn verify(
     Ok(claims.and_then(|claims| check_claims(claims, base, version, now)))
 }
 
-/// Checks the claims of a token whose signature is valid. Returns its client and scopes.
-fn check_claims(claims: AccessTokenClaims, base: &str, version: FhirVersion, now: Millis) -> Result<(Caller, Scopes), InvalidToken> {
+/// Checks the claims of a token whose signature is valid. Returns its client, scopes and registration.
+fn check_claims(
+    claims: AccessTokenClaims,
+    base: &str,
+    version: FhirVersion,
+    now: Millis,
+) -> Result<(Caller, Scopes, TokenBinding), InvalidToken> {
     if claims.iss != base || claims.aud != base {
         return Err(InvalidToken::WrongIssuerOrAudience);
     }
@@ -75,5 +83,5 @@ fn check_claims(claims: AccessTokenClaims, base: &str, version: FhirVersion, now
     if claims.sub != claims.client_id || check_client_id(&claims.sub).is_err() {
         return Err(InvalidToken::NoSubject);
     }
-    Ok((Caller(claims.sub), Scopes::parse(&claims.scope, version).0))
+    Ok((Caller(claims.sub), Scopes::parse(&claims.scope, version).0, claims.registration))
 }

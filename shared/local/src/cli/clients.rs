@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use headrace_core::access::check_client_id;
+use headrace_core::access::{FixedConfiguration, check_client_id};
 use headrace_core::vocab::container::Container;
 use headrace_core::vocab::ids::Caller;
 
@@ -23,7 +23,7 @@ pub struct ClientsArgs {
 pub enum ClientsCommand {
     /// Register a client
     #[command(
-        after_long_help = "Examples:\n  headrace clients add lab --scope 'system/*.rs' --jwks lab/jwks.json\n  headrace clients add study-7 --scope 'system/Patient.rs system/Observation.rs?category=laboratory' --group cohort-7 --jwks-url https://study.example/jwks.json\n  headrace clients add arn:aws:iam::123456789012:role/Study --external-identity --scope 'system/*.rs' --max-exports 2 --table headrace-jobs\n\nExit status: 0 done, 1 failed."
+        after_long_help = "Examples:\n  headrace clients add lab --scope 'system/*.rs' --jwks lab/jwks.json\n  headrace clients add study-7 --scope 'system/Patient.rs system/Observation.rs?category=laboratory' --group cohort-7 --jwks-url https://study.example/jwks.json\n  headrace clients add arn:aws:iam::123456789012:role/Study --external-identity --scope 'system/*.rs' --max-exports 2 --table headrace-jobs\n  headrace clients add reader --scope 'system/*.rs' --anonymization-config study.json --jwks reader/jwks.json\n\nExit status: 0 done, 1 failed."
     )]
     Add(Box<AddClientArgs>),
     /// List all clients
@@ -46,11 +46,18 @@ pub enum ClientsCommand {
         after_long_help = "Examples:\n  headrace clients enable lab\n  headrace clients enable lab --table headrace-jobs\n\nExit status: 0 done, 1 failed."
     )]
     Enable(ClientArgs),
-    /// Replace a client's keys; the old keys become invalid
+    /// Replace a client's keys; the old keys and the tokens that were issued for them become invalid
     #[command(
         after_long_help = "Examples:\n  headrace clients rotate lab --jwks lab-2027/jwks.json\n  headrace clients rotate study-7 --jwks-url https://study.example/jwks.json --table headrace-jobs\n\nExit status: 0 done, 1 failed."
     )]
     Rotate(RotateClientKeysArgs),
+    /// Fix the anonymization configurations of a client, or allow it to export without one; effective at its next request
+    ///
+    /// A client with fixed configurations does not see earlier exports without one of them.
+    #[command(
+        after_long_help = "Examples:\n  headrace clients change lab --anonymization-config study.json\n  headrace clients change lab --anonymization-config study.json=5d41402abc4b2a76b9719d911017c592 --table headrace-jobs\n  headrace clients change lab --any-data\n\nExit status: 0 done, 1 failed."
+    )]
+    Change(ChangeClientArgs),
     /// Set or remove the webhook that gets the events of a client's exports
     ///
     /// It gets the events of exports that start from now on, besides the webhook of the server.
@@ -60,8 +67,8 @@ pub enum ClientsCommand {
     Webhook(ClientWebhookArgs),
     /// Remove a client's registration
     ///
-    /// Its exports remain until they expire, and belong to any client that is registered again under the same client_id. To
-    /// prevent that, disable the client instead. If no client is left, a server rejects every request.
+    /// Its tokens end, and nobody can read its exports, which remain until they expire: a client that is registered again under the same
+    /// client_id is another one. If no client is left, a server rejects every request.
     #[command(
         after_long_help = "Examples:\n  headrace clients remove lab\n  headrace clients remove lab --table headrace-jobs\n\nExit status: 0 done, 1 failed."
     )]
@@ -88,7 +95,8 @@ pub struct RegistryLocation {
 /// Arguments of `headrace clients add`.
 #[derive(Debug, Args)]
 pub struct AddClientArgs {
-    /// The client_id. With --external-identity, the external name of the client: an ARN, or issuer#subject [default: random]
+    /// The client_id. With --external-identity, the external name of the client: an ARN, or issuer#subject, or `*` for all callers that
+    /// have no registration of their own [default: random]
     #[arg(value_parser = parse_client_id)]
     pub id: Option<Caller>,
     /// The scopes that the client may be granted: SMART system scopes, separated by spaces
@@ -106,6 +114,10 @@ pub struct AddClientArgs {
     /// A container that the client may use. Repeat it to allow several [default: the server's containers]
     #[arg(long = "container", value_name = "NAME", value_parser = parse_container)]
     pub containers: Vec<Container>,
+    /// An anonymization configuration with which the client may export; it then exports nothing in clear, and selects nothing by ids and
+    /// other original values. With =ETAG the file must have this entity tag. Repeat it to allow several configurations
+    #[arg(long = "anonymization-config", value_name = "NAME", value_parser = parse_fixed_configuration)]
+    pub configurations: Vec<FixedConfiguration>,
     /// The maximum number of exports of the client that run at the same time [default: the server's limit]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
     pub max_exports: Option<u32>,
@@ -214,6 +226,33 @@ pub struct KeySetArgs {
     pub jwks_url: Option<String>,
 }
 
+/// Arguments of `headrace clients change`.
+#[derive(Debug, Args)]
+pub struct ChangeClientArgs {
+    /// The client_id
+    #[arg(value_parser = parse_client_id)]
+    pub id: Caller,
+    #[command(flatten)]
+    /// New anonymization configurations of the client.
+    pub data: ClientDataArgs,
+    #[command(flatten)]
+    /// Location of the registration.
+    pub registry: RegistryLocation,
+}
+
+/// The data that a client may export: de-identified with some configurations, or any.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct ClientDataArgs {
+    /// An anonymization configuration with which the client may export, instead of those in its registration. With =ETAG the file must
+    /// have this entity tag. Repeat it to allow several configurations
+    #[arg(long = "anonymization-config", value_name = "NAME", value_parser = parse_fixed_configuration)]
+    pub configurations: Vec<FixedConfiguration>,
+    /// The client may export without an anonymization configuration
+    #[arg(long)]
+    pub any_data: bool,
+}
+
 /// Arguments of `headrace clients keygen`.
 #[derive(Debug, Args)]
 pub struct KeygenArgs {
@@ -242,6 +281,13 @@ fn parse_group_id(text: &str) -> Result<String, String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     let is_id = (1..=64).contains(&text.len()) && text.bytes().all(is_plain) && text.bytes().any(|byte| byte != b'.');
     if is_id { Ok(text.to_owned()) } else { Err("an id has 1 to 64 letters, digits, hyphens, dots and underscores".to_owned()) }
+}
+
+/// Parses an anonymization configuration from a command-line value: its name, and its entity tag if that is fixed.
+fn parse_fixed_configuration(text: &str) -> Result<FixedConfiguration, String> {
+    let rule =
+        "write NAME or NAME=ETAG: the path of a file below `anonymization` in the destination, of letters, digits, spaces, -, _ and .";
+    FixedConfiguration::parse(text).ok_or_else(|| rule.to_owned())
 }
 
 /// Parses a container name from a command-line value.

@@ -129,14 +129,19 @@ pub async fn run_clients(args: &ClientsArgs) -> Result<(), ClientsCommandError> 
             let keys = registration::new_keys(&rotate.keys, rotate.registry.table.is_none())?;
             let client = update_client(&rotate.registry, &rotate.id, |client| {
                 if client.keys != ClientKeys::External {
-                    client.keys = keys;
+                    client.replace_keys(keys);
                 }
             });
             let client = client.await?;
             if client.keys == ClientKeys::External {
                 return Err(ClientsCommandError::ExternalIdentity(client.id.0));
             }
-            format!("`{}` has new keys: {}; the old keys are no longer accepted\n", client.id.0, view::format_keys(&client.keys))
+            format!("`{}` has new keys: {}; the old keys and tokens are no longer accepted\n", client.id.0, view::format_keys(&client.keys))
+        }
+        ClientsCommand::Change(change) => {
+            let configurations = registration::fixed_configurations(&change.data.configurations);
+            let client = update_client(&change.registry, &change.id, |client| client.anonymization_configs = configurations).await?;
+            format!("`{}` may export {} from its next request on\n", client.id.0, view::format_configurations(&client, "any data"))
         }
         ClientsCommand::Webhook(args) => {
             // A mistyped path or client must not leave a key behind.
@@ -156,7 +161,7 @@ pub async fn run_clients(args: &ClientsArgs) -> Result<(), ClientsCommandError> 
             }
             let is_last = store.clients(None, 1).await?.clients.is_empty();
             let last = if is_last { view::LAST_CLIENT_REMOVED } else { "" };
-            format!("`{}` is removed; its exports remain until they expire\n{last}", client.id.0)
+            format!("`{}` is removed; its exports remain until they expire, and nobody can read them\n{last}", client.id.0)
         }
         ClientsCommand::Keygen(args) => generate_key_pair(args)?,
     };

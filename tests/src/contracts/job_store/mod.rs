@@ -27,7 +27,7 @@ use headrace_core::request::ExportRequest;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::container::Container;
 use headrace_core::vocab::error::StoreError;
-use headrace_core::vocab::ids::{Caller, JobId, TaskId};
+use headrace_core::vocab::ids::{Caller, JobId, RegistrationId, TaskId};
 use headrace_core::vocab::schedule_key::{ScheduleKey, ScheduleName};
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::instant::Instant;
@@ -130,6 +130,7 @@ fn sample_job(n: u8) -> Result<Job, BoxError> {
         base: "https://example.org/fhir".into(),
         settings: JobSettings { file_bytes: 5_000_000_000, retention_seconds: 7, deadline_seconds: 11 },
         requires_access_token: true,
+        owner_registration: Some(RegistrationId("8".repeat(32))),
         schedule: Some(ScheduleKey { name: ScheduleName::parse("nightly")?, id: "7".repeat(32) }),
         ..Job::accepted(JobId::from_random([n; 16]), Caller("arn:aws:iam::111122223333:user/ß☃".into()), request, T0)
     })

@@ -110,6 +110,7 @@ impl Attributes<'_> {
         let mut job = Job {
             id: self.job_id()?,
             owner: Caller(self.text("owner")?.to_owned()),
+            owner_registration: definition.owner_registration,
             state: JobState::parse(self.text("state")?).ok_or_else(|| Self::unreadable("state"))?,
             request: definition.request,
             request_url: definition.request_url,

@@ -74,12 +74,12 @@ pub enum UnusableClient {
     Disabled,
 }
 
-/// Reads the permissions that a client is registered for now.
+/// Reads the permissions that a client is registered for now, for a request of the operator.
 pub async fn client_permissions(clients: &impl AccessStore, id: &Caller) -> Result<Result<Permissions, UnusableClient>, StoreError> {
     Ok(match clients.client(id).await? {
         None => Err(UnusableClient::Unknown),
         Some(client) if client.is_disabled => Err(UnusableClient::Disabled),
-        Some(client) => Ok(Permissions { scopes: client.scopes.clone(), client: Some(client) }),
+        Some(client) => Ok(Permissions { scopes: client.scopes.clone(), client: Some(client), is_operators_request: true }),
     })
 }
 

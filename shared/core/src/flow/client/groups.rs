@@ -62,7 +62,15 @@ pub struct VisibleGroups {
 
 impl VisibleGroups {
     /// Determines the visible groups from the permissions. Returns an error if the scopes do not allow reading groups.
+    ///
+    /// A client whose registration fixes anonymization configurations sees no group: a group names its members by their original ids, and
+    /// a search selects by original values.
     pub fn from_permissions(permissions: &Permissions, version: FhirVersion, now: Instant) -> Result<Self, RequestError> {
+        if !permissions.may_select_by_values() {
+            let text = "this client exports de-identified data, and groups are not de-identified: ask the operator of this server for the id of \
+                        the group to export";
+            return Err(RequestError { status: 403, code: IssueCode::Forbidden, text: text.to_owned(), expression: None });
+        }
         let filters = permissions.scopes.type_filters(ResourceType::GROUP, version, now);
         let text =
             "the scopes of this request do not allow reading groups: have system/Group.rs granted; a group can be exported without it";

@@ -131,7 +131,9 @@ pub(super) async fn prepare(
         Some(header) => {
             let patients = patients.join("\n");
             let fingerprinted = [kick_off.request_url.as_bytes(), request, patients.as_bytes()];
-            IdempotencyKey::parse(header, &kick_off.principal.caller, &fingerprinted).map(Some)
+            let registration = kick_off.principal.permissions.registration_id();
+            let key = IdempotencyKey::parse(header, &kick_off.principal.caller, &fingerprinted);
+            key.map(|key| Some(key.for_registration(registration)))
         }
         None => Ok(None),
     };
@@ -169,6 +171,7 @@ pub(super) async fn prepare(
         requires_access_token: kick_off.principal.is_authenticated,
         destination,
         pinned_config,
+        owner_registration: kick_off.principal.permissions.registration_id().cloned(),
         ..Job::accepted(kick_off.id.clone(), kick_off.principal.caller.clone(), request, now)
     };
     Ok(PreparedJob { job, plan, time, key, client_quota })

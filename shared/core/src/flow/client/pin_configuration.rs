@@ -116,7 +116,7 @@ async fn read_configuration(
         }
         ConfigLookup::Changed => {
             let text = format!(
-                "the configuration `{name}` does not have the ETag that _anonymizationConfigEtag names: check the configuration, and send its current ETag"
+                "the configuration `{name}` does not have the ETag that _anonymizationConfigEtag or the client's registration names: check the configuration, and name its current ETag"
             );
             RequestError::new(400, IssueCode::Conflict, Parameter::AnonymizationConfigEtag.as_str(), text)
         }

@@ -7,7 +7,7 @@ use crate::vocab::ids::Caller;
 fn permissions(text: &str) -> Permissions {
     let (scopes, rejected) = Scopes::parse(text, FhirVersion::R4);
     assert!(rejected.is_empty(), "{rejected:?}");
-    Permissions { scopes, client: None }
+    Permissions { scopes, ..Permissions::default() }
 }
 
 fn client() -> Client {

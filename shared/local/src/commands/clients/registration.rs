@@ -2,10 +2,10 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use headrace_core::access::{Client, ClientKeys, RejectedScope, Scopes};
+use headrace_core::access::{Client, ClientKeys, FixedConfiguration, FixedConfigurations, RejectedScope, Scopes};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
-use headrace_core::vocab::ids::{Caller, is_bucket_name};
+use headrace_core::vocab::ids::{Caller, RegistrationId, is_bucket_name};
 use headrace_edge::config::parse_fhir_version;
 use headrace_edge::jwks::{InvalidJwksUrl, UrlPolicy};
 use headrace_edge::system::random_id;
@@ -88,13 +88,20 @@ pub(super) fn new_client(add: &AddClientArgs, now: Millis) -> Result<Client, Reg
             .map_err(|problem| RegistrationError::Destination { destination: destination.clone(), problem })?;
     }
     Ok(Client {
+        registration_id: Some(RegistrationId(random_id()?)),
         name: add.name.clone(),
         groups: Some(add.groups.iter().cloned().collect()).filter(|_| !add.groups.is_empty()),
         containers: Some(add.containers.iter().cloned().collect()).filter(|_| !add.containers.is_empty()),
+        anonymization_configs: fixed_configurations(&add.configurations),
         max_exports: add.max_exports,
         destination: add.destination.clone(),
         ..Client::new(id, keys, parse_scopes(add)?, now)
     })
+}
+
+/// Returns the configurations to which a client is restricted, or `None` if there are none.
+pub(super) fn fixed_configurations(configurations: &[FixedConfiguration]) -> Option<FixedConfigurations> {
+    Some(configurations.iter().cloned().collect()).filter(|_| !configurations.is_empty())
 }
 
 /// Reads the new keys of a registered client.

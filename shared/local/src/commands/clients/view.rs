@@ -29,11 +29,12 @@ pub(super) fn format_clients(clients: &[Client]) -> String {
     if clients.is_empty() {
         return "no clients are registered; register one with `headrace clients add`\n".to_owned();
     }
-    let mut rows = vec![["CLIENT_ID", "NAME", "STATE", "SCOPES", "GROUPS", "KEYS", "CHANGED"].map(str::to_owned)];
+    let mut rows = vec![["CLIENT_ID", "NAME", "STATE", "SCOPES", "GROUPS", "DATA", "KEYS", "CHANGED"].map(str::to_owned)];
     rows.extend(clients.iter().map(|client| {
         let name = client.name.clone().unwrap_or_default();
         let (scopes, keys) = (client.scopes.to_string(), format_keys(&client.keys));
-        [client.id.0.clone(), name, state(client).to_owned(), scopes, format_groups(client, "any"), keys, client.changed_at.instant()]
+        let (groups, data) = (format_groups(client, "any"), format_configurations(client, "any"));
+        [client.id.0.clone(), name, state(client).to_owned(), scopes, groups, data, keys, client.changed_at.instant()]
     }));
     format_table_within(&rows, terminal_columns())
 }
@@ -48,6 +49,11 @@ fn format_groups(client: &Client, any: &str) -> String {
     client.groups.as_ref().map_or_else(|| any.to_owned(), |groups| format!("only {}", join(groups)))
 }
 
+/// Formats the anonymization configurations with which a client may export, or `any` if it may export without one.
+pub(super) fn format_configurations(client: &Client, any: &str) -> String {
+    client.anonymization_configs.as_ref().map_or_else(|| any.to_owned(), |fixed| format!("only with {fixed}"))
+}
+
 /// Formats all details of one client.
 pub(super) fn format_client(client: &Client) -> String {
     let groups = format_groups(client, "any group, patient and system exports");
@@ -60,6 +66,7 @@ pub(super) fn format_client(client: &Client) -> String {
         ("keys", format_keys(&client.keys)),
         ("scopes", client.scopes.to_string()),
         ("groups", groups),
+        ("data", format_configurations(client, "any, also in clear")),
         ("containers", containers.as_ref().map_or_else(default, join)),
         ("max exports", client.max_exports.map_or_else(default, |limit| limit.to_string())),
         ("destination", client.destination.clone().unwrap_or_else(default)),
@@ -128,6 +135,12 @@ pub(super) fn format_registered(client: &Client, base: Option<&str>, notice: Opt
              {scopes}\n\n{advice}"
         ),
     };
+    if client.anonymization_configs.is_some() {
+        output += &format!(
+            "\nIt may export {}: each kick-off names one as _anonymizationConfig, and a _container.\n",
+            format_configurations(client, "any data")
+        );
+    }
     if let Some(notice) = notice {
         output += &format!("\n{notice}");
     }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::access::{Client, ClientKeys, Scopes};
+use crate::access::{Client, ClientKeys, FixedConfigurations, Scopes};
 use crate::flow::resolve_patients::tests::{Lake, deletion, sent};
 use crate::vocab::ids::Caller;
 
@@ -145,7 +145,7 @@ fn permissions(scopes: &str, groups: Option<&[&str]>) -> Permissions {
         groups: groups.map(|groups| groups.iter().map(ToString::to_string).collect()),
         ..Client::new(Caller("c".into()), ClientKeys::External, Scopes::Everything, Millis(0))
     };
-    Permissions { scopes: Scopes::parse(scopes, FhirVersion::R4).0, client: Some(client) }
+    Permissions { scopes: Scopes::parse(scopes, FhirVersion::R4).0, client: Some(client), ..Permissions::default() }
 }
 
 // Holds: K7
@@ -164,6 +164,16 @@ async fn a_client_registered_for_some_groups_sees_no_others() {
         assert!(if is_there { read.is_ok() } else { matches!(read, Err(ExportError::NotFound(_))) }, "{id}");
     }
     assert_eq!(search_within(&permissions("system/*.rs", Some(&[])), &lake(), "", None).await.unwrap().total, 0);
+}
+
+// Holds: SEC-A13
+#[test]
+fn a_client_with_fixed_configurations_sees_no_group() {
+    let unrestricted = permissions("system/*.rs", Some(&["a"]));
+    assert!(visible(&unrestricted).is_ok());
+    let client = unrestricted.client.map(|client| Client { anonymization_configs: Some(FixedConfigurations::default()), ..client });
+    let error = visible(&Permissions { client, ..Permissions::default() }).unwrap_err();
+    assert_eq!((error.status, error.code), (403, IssueCode::Forbidden));
 }
 
 // Holds: SEC-A13

@@ -7,6 +7,7 @@ use super::queue::TargetQueue;
 use crate::events::{EventTarget, ExportEvent, OutboxEvent};
 use crate::ports::{AccessStore, ScheduleStore};
 use crate::vocab::error::StoreError;
+use crate::vocab::ids::RegistrationId;
 use crate::vocab::webhook::RegisteredWebhook;
 
 /// An event of the outbox, with the targets that are to get it.
@@ -33,16 +34,16 @@ pub(super) async fn find_targets<J: AccessStore + ScheduleStore>(
     for outbox in pending {
         let mut targets = shared.to_vec();
         for target in registered_targets(&outbox.event) {
-            let webhook: &mut Option<RegisteredWebhook> = match webhooks.entry(target.clone()) {
+            let webhook: &mut Option<FoundWebhook> = match webhooks.entry(target.clone()) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(unknown) => unknown.insert(find_webhook(stores, &target).await?),
             };
-            if webhook.is_some() {
+            if webhook.as_ref().is_some_and(|found| found.is_for(&outbox.event)) {
                 targets.push(target);
             }
         }
         for target in targets.iter().filter(|target| outbox.awaits(target)) {
-            let webhook = || webhooks.get(target).cloned().flatten();
+            let webhook = || webhooks.get(target)?.as_ref().map(|found| found.webhook.clone());
             queues.entry(target.clone()).or_insert_with(|| TargetQueue::new(target.clone(), webhook())).push(events.len());
         }
         events.push(PendingEvent { outbox, targets });
@@ -56,14 +57,33 @@ fn registered_targets(event: &ExportEvent) -> impl Iterator<Item = EventTarget> 
     std::iter::once(client).chain(event.schedule.clone().map(EventTarget::ScheduleWebhook))
 }
 
+/// A webhook, with the registration of its client. That of a schedule belongs to no client.
+struct FoundWebhook {
+    webhook: RegisteredWebhook,
+    client_registration: Option<ClientRegistration>,
+}
+
+/// The id of a client's registration. `None` for one of an earlier version.
+struct ClientRegistration(Option<RegistrationId>);
+
+impl FoundWebhook {
+    /// Returns true if the webhook gets the event: a client that was registered later under the owner's name is another one.
+    fn is_for(&self, event: &ExportEvent) -> bool {
+        self.client_registration.as_ref().is_none_or(|ClientRegistration(id)| *id == event.owner_registration)
+    }
+}
+
 /// Reads the webhook that is registered for a target. A schedule of the same name that was added later is another one.
-async fn find_webhook<J: AccessStore + ScheduleStore>(stores: &J, target: &EventTarget) -> Result<Option<RegisteredWebhook>, StoreError> {
+async fn find_webhook<J: AccessStore + ScheduleStore>(stores: &J, target: &EventTarget) -> Result<Option<FoundWebhook>, StoreError> {
     Ok(match target {
         EventTarget::EventBus | EventTarget::Webhook => None,
-        EventTarget::ClientWebhook(client) => stores.client(client).await?.and_then(|client| client.webhook),
+        EventTarget::ClientWebhook(client) => stores.client(client).await?.and_then(|client| {
+            let client_registration = Some(ClientRegistration(client.registration_id));
+            client.webhook.map(|webhook| FoundWebhook { webhook, client_registration })
+        }),
         EventTarget::ScheduleWebhook(key) => {
             let schedule = stores.schedule(&key.name).await?.filter(|schedule| schedule.key == *key);
-            schedule.and_then(|schedule| schedule.state.webhook)
+            schedule.and_then(|schedule| schedule.state.webhook).map(|webhook| FoundWebhook { webhook, client_registration: None })
         }
     })
 }
