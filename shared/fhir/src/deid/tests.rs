@@ -14,6 +14,7 @@ mod lint;
 mod methods;
 mod paths;
 mod rules;
+mod samples;
 mod vectors;
 
 const TODAY: Date = date!(2026 - 11 - 21);

@@ -649,6 +649,7 @@ fn the_coverage_shows_what_happens_to_each_element() {
         "Patient.identifier",
         "Patient.link.other.identifier",
         "Patient.managingOrganization.identifier",
+        "Patient.meta.source",
     ];
     assert_eq!(coverage.identifiers_beside_id, identifiers);
     let has_text = |path: &str| coverage.elements.iter().find(|element| element.path == path).map(|element| element.has_free_text);
@@ -657,7 +658,7 @@ fn the_coverage_shows_what_happens_to_each_element() {
         [Some(true), Some(true), Some(false)]
     );
     // Identifiers that are removed, and an id that stays, need no remark.
-    let (with_removed, _) = self::coverage(&[["nodesByType('Identifier')", REDACT], ["Resource.id", HASH]], "");
+    let (with_removed, _) = self::coverage(&[["nodesByType('Identifier')", REDACT], ["Resource.meta", REDACT], ["Resource.id", HASH]], "");
     let (with_id, _) = self::coverage(&[["Patient.name", REDACT]], "");
     assert!(with_removed.identifiers_beside_id.is_empty() && with_id.identifiers_beside_id.is_empty());
     let (_, dropped) = self::coverage(&[["Patient.id", KEEP]], r#""unnamedElements":"drop""#);
@@ -665,6 +666,26 @@ fn the_coverage_shows_what_happens_to_each_element() {
         dropped.contains(&("Patient.name".to_owned(), T::Removed, None))
             && dropped.contains(&("Patient.id".to_owned(), T::KeptByRule, Some(1)))
     );
+}
+
+#[test]
+fn the_coverage_lists_numbers_uids_and_places_beside_an_id() {
+    for (name, paths) in [
+        ("Coverage", &["Coverage.dependent", "Coverage.subscriberId"][..]),
+        ("Device", &["Device.distinctIdentifier", "Device.lotNumber", "Device.serialNumber", "Device.udiCarrier.carrierHRF"]),
+        ("Location", &["Location.name", "Location.position.latitude", "Location.position.longitude"]),
+        ("AuditEvent", &["AuditEvent.agent.altId", "AuditEvent.agent.name", "AuditEvent.agent.network.address", "AuditEvent.entity.name"]),
+        ("ImagingStudy", &["ImagingStudy.series.instance.uid", "ImagingStudy.series.uid"]),
+        ("MessageHeader", &["MessageHeader.destination.endpoint", "MessageHeader.source.endpoint"]),
+    ] {
+        let resource_type = ResourceType::parse(name).unwrap();
+        let listed = |rules: &[[&str; 2]]| parse(rules, "").coverage(resource_type).unwrap().identifiers_beside_id;
+        let found = listed(&[["Resource.id", HASH]]);
+        assert!(paths.iter().all(|path| found.iter().any(|listed| listed == path)), "{found:?}");
+        let of_own = |path: &&String| paths.contains(&path.as_str());
+        let removed = listed(&[["Resource.id", HASH], [name, REDACT]]);
+        assert_eq!(removed.iter().filter(of_own).count(), 0, "{removed:?}");
+    }
 }
 
 #[test]
