@@ -110,6 +110,37 @@ fn a_rule_with_a_condition_hides_no_reference_for_certain() {
 }
 
 #[test]
+fn a_kept_code_reveals_no_id_and_a_kept_value_of_the_type_id_does() {
+    let (ids, references) = (["Resource.id", HASH], ["nodesByType('Reference').reference", HASH]);
+    for path in ["Patient.where(gender = 'male').language", "Patient.gender", "Patient.birthDate"] {
+        assert_eq!(lint(&[[path, KEEP], ids, references]), Vec::<String>::new(), "{path}");
+    }
+    for path in ["Task.input", "Task.output.value", "Parameters.parameter", "nodesByType('id')"] {
+        let found = lint(&[ids, ["nodesByType('Reference')", REDACT], [path, KEEP]]);
+        assert!(
+            found.iter().any(|found| found.contains("rule 3 ") && found.contains("keeps values of the type id in ")),
+            "{path}: {found:?}"
+        );
+    }
+    assert_eq!(lint(&[["Task.input.where(type.exists()).type", KEEP], ids, references]), Vec::<String>::new());
+}
+
+#[test]
+fn references_that_are_hashed_and_ids_that_stay_are_reported() {
+    let references = ["nodesByType('Reference').reference", HASH];
+    let found = lint(&[references]);
+    assert!(
+        matches!(&found[..], [found] if found.contains("[revealing-references] rule 1 ") && found.contains("hash Resource.id too")),
+        "{found:?}"
+    );
+    assert_eq!(lint(&[["nodesByType('Reference').reference", REDACT]]), Vec::<String>::new(), "nothing is joined");
+    for settings in [r#""method":"encrypt""#, r#""method":"substitute","replaceWith":"x""#] {
+        let found = lint(&[["Resource.id", settings]]);
+        assert!(found.iter().any(|found| found.contains("references still reveal them")), "{settings}: {found:?}");
+    }
+}
+
+#[test]
 fn a_kept_search_or_conditional_url_of_a_bundle_is_reported_by_its_rule() {
     let (ids, references) = (["Resource.id", HASH], ["nodesByType('Reference').reference", HASH]);
     let found = |rules: &[[&str; 2]]| lint(&[rules, &[ids, references]].concat());
@@ -272,8 +303,9 @@ fn methods_that_cannot_change_the_selected_elements_are_errors() {
         ("nodesByType('Period')", HASH, "invalid-result"),
         ("Patient.id", r#""method":"encrypt""#, "invalid-result"),
     ] {
-        // Other tests check that a whole Patient contains `meta.lastUpdated`, and that a single date reveals those that it leaves.
-        let is_other = |code: &str| matches!(code, "known-date" | "true-date");
+        // Other tests check that a whole Patient contains `meta.lastUpdated`, that a single date reveals those that it leaves, and that
+        // references reveal ids.
+        let is_other = |code: &str| matches!(code, "known-date" | "true-date" | "revealing-references");
         let found: Vec<_> = codes(&[[path, settings]], "").into_iter().filter(|(_, code)| !is_other(code)).collect();
         if found != [(1, code)] {
             wrong.push(format!("{path} {settings}: {found:?}, expected {code}"));

@@ -129,7 +129,7 @@ fn leaked_paths(name: &str, (version, spelled): (FhirVersion, &str), is_kept: im
             seeder.choice += 1;
         }
     }
-    assert!(seeder.count > 50_000, "{} tokens", seeder.count);
+    assert!(seeder.count > 20_000, "{} tokens", seeder.count);
     leaked.sort_unstable();
     leaked.dedup();
     leaked
@@ -146,10 +146,11 @@ fn the_sample_for_a_study_lets_no_text_of_any_type_through() {
 
 #[test]
 fn the_sample_for_the_safe_harbor_lets_no_text_of_any_type_through() {
-    // The method keeps states and countries.
+    // The method keeps states and countries, and noise on an age leaves its unit.
     let is_kept = |path: &str| {
-        let in_organization = |kept: &&str| path.strip_prefix(**kept).is_some_and(|rest| rest.starts_with('.'));
-        path.ends_with(".state") || path.ends_with(".country") || KEPT_OF_ORGANIZATIONS.iter().any(|kept| in_organization(&kept))
+        let is_of_organization = KEPT_OF_ORGANIZATIONS.iter().any(|kept| path.strip_prefix(kept).is_some_and(|rest| rest.starts_with('.')));
+        let is_age = path.starts_with("FamilyMemberHistory.condition.onsetAge.");
+        path.ends_with(".state") || path.ends_with(".country") || is_of_organization || is_age
     };
     for version in VERSIONS {
         assert_eq!(leaked_paths("safe-harbor", version, is_kept), Vec::<String>::new(), "{}", version.1);
