@@ -9,6 +9,7 @@ mod conditions;
 mod configuration;
 mod engine_agreement;
 mod identifiers;
+mod impossible_rules;
 mod known_dates;
 mod lint;
 mod methods;
