@@ -55,6 +55,7 @@ const IDENTIFYING_ELEMENTS: &[&str] = &[
     "MolecularSequence.repository.url",
     "MolecularSequence.repository.variantsetId",
     // Messages and systems.
+    "Composition.url",
     "Contract.url",
     "DocumentManifest.source",
     "Endpoint.address",
