@@ -39,7 +39,7 @@ pub use keys::{DeidKeys, DeidKeysError, MAX_KEYS_BYTES, RANDOM_KEY_BYTES};
 use plan::{PlanCache, implied_rules};
 use security_labels::{SecurityLabel, SecurityLabels, write_security_labels};
 use streaming::{DatePatient, NeedsTree, deidentify_streaming};
-use tools::{ConfigLinter, StepRecorder, increment_remarks, key_remarks, known_date_remarks, true_date_remark};
+use tools::{ConfigLinter, StepRecorder, increment_remarks, key_remarks, known_date_remarks, lasting_key_remarks, true_date_remark};
 pub use tools::{CoveredElement, DeidCoverage, DeidExplanation, DeidStep, DeidTreatment, UntouchedElement};
 use tree::{NoObserver, StepObserver, deidentify_tree};
 
@@ -138,6 +138,11 @@ impl DeidConfig {
     /// Returns the remarks about exports with `_since`.
     pub fn increment_remarks(&self) -> Vec<DeidRemark> {
         increment_remarks(&self.config).into_iter().collect()
+    }
+
+    /// Returns the remarks about exports without `_since` that have the keys of this configuration: they can be compared with earlier ones.
+    pub fn lasting_key_remarks(&self) -> Vec<DeidRemark> {
+        lasting_key_remarks(&self.config).into_iter().collect()
     }
 
     /// Lists the elements of a resource type that no rule applies to in each resource: they are exported unchanged, at least where

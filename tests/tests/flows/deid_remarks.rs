@@ -84,6 +84,31 @@ fn a_typo_in_a_configuration_stops_the_cli_until_the_remark_is_accepted_by_name(
 }
 
 #[test]
+fn a_full_export_with_lasting_keys_and_shifted_dates_is_stopped_until_the_remark_is_accepted_by_name() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir(path("lake"))?;
+    std::fs::write(path("lake/Patient.ndjson"), PATIENT)?;
+    command_result(headrace(&["deid", "keygen", "--out"]).arg(path("study.keys")).output()?)?;
+    let sample = root().join("tests/samples/anonymization/study.json");
+    let export = |out: &str, more: &[&str]| {
+        let mut command = headrace(&["export"]);
+        command.args(more).arg("--anonymization-config").arg(&sample);
+        command.arg(path("lake")).arg(path(out)).output()
+    };
+    let keys = path("study.keys");
+    let keys = keys.to_str().ok_or("a name that is not UTF-8")?;
+    let stopped = export("stopped", &["--deid-keys", keys])?;
+    let complaint = String::from_utf8(stopped.stderr)?;
+    assert!(stopped.status.code() == Some(1) && complaint.contains("--accept-remarks shifted-increment"), "{complaint}");
+    assert!(complaint.contains("two exports can be compared") && !path("stopped").exists(), "{complaint}");
+    command_result(export("accepted", &["--deid-keys", keys, "--accept-remarks", "shifted-increment"])?)?;
+    // Without lasting keys, each export has its own pseudonyms and shifts.
+    command_result(export("single", &[])?)?;
+    Ok(())
+}
+
+#[test]
 fn keys_that_change_with_each_export_are_reported() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = |name: &str| folder.path().join(name);

@@ -114,7 +114,7 @@ pub enum DeidRemarkCode {
     TrueDate,
     /// A key can be guessed.
     WeakKey,
-    /// Dates of an increment move together, and its newest dates are known.
+    /// Dates move together in an increment, or in exports that can be compared, and the newest dates are known.
     ShiftedIncrement,
 }
 

@@ -17,9 +17,9 @@ pub(super) use date_time::{PartialDateTime, parse_date, split_date_offset};
 pub(super) use evaluate::{
     CollectionItem, EvaluationClock, EvaluationContext, evaluate_constant, evaluate_single, is_not_false, select_nodes,
 };
-pub(super) use functions::Function;
 #[cfg(test)]
 pub(super) use functions::UNSUPPORTED_FUNCTIONS;
+pub(super) use functions::{Function, ValueFunction};
 pub(super) use parser::parse;
 pub(super) use selection::{Selection, Step};
 pub(super) use value::{Value, parse_decimal};

@@ -74,7 +74,7 @@ impl PlanCache {
     }
 }
 
-/// The maximum number of states of an automaton. The 193 rules of HIPAA's safe harbor need a few hundred.
+/// The maximum number of states of an automaton. The sample for HIPAA's safe harbor needs a few hundred.
 const MAX_STATES: usize = 5_000;
 
 impl Plan {

@@ -9,11 +9,13 @@ mod conditions;
 mod configuration;
 mod engine_agreement;
 mod identifiers;
+mod impossible_rules;
 mod known_dates;
 mod lint;
 mod methods;
 mod paths;
 mod rules;
+mod samples;
 mod vectors;
 
 const TODAY: Date = date!(2026 - 11 - 21);

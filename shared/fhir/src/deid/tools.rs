@@ -10,7 +10,7 @@ mod true_dates;
 pub use coverage::{CoveredElement, DeidCoverage, DeidTreatment};
 pub(super) use explain::StepRecorder;
 pub use explain::{DeidExplanation, DeidStep};
-pub(super) use key_remarks::{increment_remarks, key_remarks};
+pub(super) use key_remarks::{increment_remarks, key_remarks, lasting_key_remarks};
 pub(super) use known_dates::known_date_remarks;
 pub(super) use lint::ConfigLinter;
 pub use lint::UntouchedElement;

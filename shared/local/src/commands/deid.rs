@@ -137,6 +137,7 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
     let configuration = read_configuration(&args.config, version)?;
     let mut remarks = configuration.lint();
     remarks.extend(configuration.key_remarks());
+    remarks.extend(configuration.lasting_key_remarks());
     let status = if remarks.is_empty() { CheckStatus::Clean } else { CheckStatus::HasRemarks };
     let all = coverage_of(&configuration, version, &types);
     let coverage = args.coverage.then_some(&all);

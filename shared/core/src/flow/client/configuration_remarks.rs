@@ -24,9 +24,7 @@ pub(super) fn check_remarks(
 ) -> Result<BTreeSet<String>, ExportError> {
     let mut remarks = lint_cached(text, request.version, config);
     remarks.extend(config.key_remarks());
-    if request.since.is_some() {
-        remarks.extend(config.increment_remarks());
-    }
+    remarks.extend(if request.since.is_some() { config.increment_remarks() } else { config.lasting_key_remarks() });
     let (accepted, open): (Vec<&DeidRemark>, Vec<&DeidRemark>) =
         remarks.iter().partition(|remark| accepted.accepts(&requested.name, remark));
     let names = |remarks: &[&DeidRemark]| remarks.iter().map(|remark| remark.name()).collect::<BTreeSet<String>>();

@@ -81,6 +81,22 @@ fn short_keys_and_shifted_increments_are_remarked() {
 }
 
 #[test]
+fn full_exports_with_lasting_keys_and_shifted_dates_are_remarked_because_they_can_be_compared() {
+    let rules = [["Resource.id", r#""method":"cryptoHash""#], ["Patient.birthDate", SHIFT]];
+    let names = |rules: &[[&str; 2]], parameters: &str| {
+        parse(rules, parameters).lasting_key_remarks().iter().map(DeidRemark::name).collect::<Vec<_>>()
+    };
+    let hash_key = r#""cryptoHashKey":"0123456789abcdef0123456789abcdef""#;
+    let patient = r#""dateShiftScope":"patient""#;
+    for key in [hash_key, r#""dateShiftKey":"k""#] {
+        assert_eq!(names(&rules, &format!("{patient},{key}")), ["shifted-increment"], "{key}");
+        assert_eq!(names(&rules, key), Vec::<String>::new(), "each resource moves by itself");
+    }
+    assert_eq!(names(&rules, patient), Vec::<String>::new(), "each export has its own pseudonyms and shifts");
+    assert_eq!(names(&rules[..1], &format!("{patient},{hash_key}")), Vec::<String>::new(), "no date moves");
+}
+
+#[test]
 fn deletions_are_reported_by_the_hash_of_the_id_if_every_id_is_hashed_with_a_lasting_key() {
     let hash = r#""method":"cryptoHash""#;
     let key = r#""cryptoHashKey":"0123456789abcdef0123456789abcdef""#;

@@ -110,6 +110,37 @@ fn a_rule_with_a_condition_hides_no_reference_for_certain() {
 }
 
 #[test]
+fn a_kept_code_reveals_no_id_and_a_kept_value_of_the_type_id_does() {
+    let (ids, references) = (["Resource.id", HASH], ["nodesByType('Reference').reference", HASH]);
+    for path in ["Patient.where(gender = 'male').language", "Patient.gender", "Patient.birthDate"] {
+        assert_eq!(lint(&[[path, KEEP], ids, references]), Vec::<String>::new(), "{path}");
+    }
+    for path in ["Task.input", "Task.output.value", "Parameters.parameter", "nodesByType('id')"] {
+        let found = lint(&[ids, ["nodesByType('Reference')", REDACT], [path, KEEP]]);
+        assert!(
+            found.iter().any(|found| found.contains("rule 3 ") && found.contains("keeps values of the type id in ")),
+            "{path}: {found:?}"
+        );
+    }
+    assert_eq!(lint(&[["Task.input.where(type.exists()).type", KEEP], ids, references]), Vec::<String>::new());
+}
+
+#[test]
+fn references_that_are_hashed_and_ids_that_stay_are_reported() {
+    let references = ["nodesByType('Reference').reference", HASH];
+    let found = lint(&[references]);
+    assert!(
+        matches!(&found[..], [found] if found.contains("[revealing-references] rule 1 ") && found.contains("hash Resource.id too")),
+        "{found:?}"
+    );
+    assert_eq!(lint(&[["nodesByType('Reference').reference", REDACT]]), Vec::<String>::new(), "nothing is joined");
+    for settings in [r#""method":"encrypt""#, r#""method":"substitute","replaceWith":"x""#] {
+        let found = lint(&[["Resource.id", settings]]);
+        assert!(found.iter().any(|found| found.contains("references still reveal them")), "{settings}: {found:?}");
+    }
+}
+
+#[test]
 fn a_kept_search_or_conditional_url_of_a_bundle_is_reported_by_its_rule() {
     let (ids, references) = (["Resource.id", HASH], ["nodesByType('Reference').reference", HASH]);
     let found = |rules: &[[&str; 2]]| lint(&[rules, &[ids, references]].concat());
@@ -272,8 +303,9 @@ fn methods_that_cannot_change_the_selected_elements_are_errors() {
         ("nodesByType('Period')", HASH, "invalid-result"),
         ("Patient.id", r#""method":"encrypt""#, "invalid-result"),
     ] {
-        // Other tests check that a whole Patient contains `meta.lastUpdated`, and that a single date reveals those that it leaves.
-        let is_other = |code: &str| matches!(code, "known-date" | "true-date");
+        // Other tests check that a whole Patient contains `meta.lastUpdated`, that a single date reveals those that it leaves, and that
+        // references reveal ids.
+        let is_other = |code: &str| matches!(code, "known-date" | "true-date" | "revealing-references");
         let found: Vec<_> = codes(&[[path, settings]], "").into_iter().filter(|(_, code)| !is_other(code)).collect();
         if found != [(1, code)] {
             wrong.push(format!("{path} {settings}: {found:?}, expected {code}"));
@@ -649,6 +681,7 @@ fn the_coverage_shows_what_happens_to_each_element() {
         "Patient.identifier",
         "Patient.link.other.identifier",
         "Patient.managingOrganization.identifier",
+        "Patient.meta.source",
     ];
     assert_eq!(coverage.identifiers_beside_id, identifiers);
     let has_text = |path: &str| coverage.elements.iter().find(|element| element.path == path).map(|element| element.has_free_text);
@@ -657,7 +690,7 @@ fn the_coverage_shows_what_happens_to_each_element() {
         [Some(true), Some(true), Some(false)]
     );
     // Identifiers that are removed, and an id that stays, need no remark.
-    let (with_removed, _) = self::coverage(&[["nodesByType('Identifier')", REDACT], ["Resource.id", HASH]], "");
+    let (with_removed, _) = self::coverage(&[["nodesByType('Identifier')", REDACT], ["Resource.meta", REDACT], ["Resource.id", HASH]], "");
     let (with_id, _) = self::coverage(&[["Patient.name", REDACT]], "");
     assert!(with_removed.identifiers_beside_id.is_empty() && with_id.identifiers_beside_id.is_empty());
     let (_, dropped) = self::coverage(&[["Patient.id", KEEP]], r#""unnamedElements":"drop""#);
@@ -665,6 +698,26 @@ fn the_coverage_shows_what_happens_to_each_element() {
         dropped.contains(&("Patient.name".to_owned(), T::Removed, None))
             && dropped.contains(&("Patient.id".to_owned(), T::KeptByRule, Some(1)))
     );
+}
+
+#[test]
+fn the_coverage_lists_numbers_uids_and_places_beside_an_id() {
+    for (name, paths) in [
+        ("Coverage", &["Coverage.dependent", "Coverage.subscriberId"][..]),
+        ("Device", &["Device.distinctIdentifier", "Device.lotNumber", "Device.serialNumber", "Device.udiCarrier.carrierHRF"]),
+        ("Location", &["Location.name", "Location.position.latitude", "Location.position.longitude"]),
+        ("AuditEvent", &["AuditEvent.agent.altId", "AuditEvent.agent.name", "AuditEvent.agent.network.address", "AuditEvent.entity.name"]),
+        ("ImagingStudy", &["ImagingStudy.series.instance.uid", "ImagingStudy.series.uid"]),
+        ("MessageHeader", &["MessageHeader.destination.endpoint", "MessageHeader.source.endpoint"]),
+    ] {
+        let resource_type = ResourceType::parse(name).unwrap();
+        let listed = |rules: &[[&str; 2]]| parse(rules, "").coverage(resource_type).unwrap().identifiers_beside_id;
+        let found = listed(&[["Resource.id", HASH]]);
+        assert!(paths.iter().all(|path| found.iter().any(|listed| listed == path)), "{found:?}");
+        let of_own = |path: &&String| paths.contains(&path.as_str());
+        let removed = listed(&[["Resource.id", HASH], [name, REDACT]]);
+        assert_eq!(removed.iter().filter(of_own).count(), 0, "{removed:?}");
+    }
 }
 
 #[test]

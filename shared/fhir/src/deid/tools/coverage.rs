@@ -1,5 +1,8 @@
 //! Coverage: what the rules do to each element of a resource type.
 
+mod identifiers;
+mod identifying_elements;
+
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use super::lint::{CHOICE, ConfigLinter, is_free_text, leaves_values};
@@ -20,7 +23,8 @@ pub struct DeidCoverage {
     /// extensions. Elements that occur repeatedly with the same treatment, such as the parts of every Identifier, are listed where
     /// they occur first.
     pub elements: Vec<CoveredElement>,
-    /// The paths of identifiers whose values remain although the id of the resource does not: they name the same person or thing.
+    /// The paths of identifiers whose values remain although the id of the resource does not: they name the same person, thing or place.
+    /// Numbers of devices and policies, UIDs of images and addresses of systems are among them.
     pub identifiers_beside_id: Vec<String>,
     /// The numbers of the rules that apply only where a condition is true.
     pub conditional_rules: Vec<usize>,
@@ -289,43 +293,7 @@ impl CoverageWalk<'_, '_> {
         elements.sort_by(|left, right| left.path.cmp(&right.path));
         elements
     }
-
-    /// Returns the paths of identifiers whose values remain although the resource's id does not.
-    fn identifiers_beside_id(&self, resource_type: ResourceType) -> Vec<String> {
-        let value_of =
-            |state: &State, name: &str| self.automaton.get(state.members.get(name)?.next_state).and_then(|state| self.decision(state));
-        let root = self.linter.config.version.type_definitions().of_resource(resource_type);
-        if !root.is_some_and(|root| self.linter.may_hide_ids(root)) {
-            return Vec::new();
-        }
-        let mut found = BTreeSet::new();
-        // Each identifier is listed with each of its paths. A path visits a state once, since elements contain each other in cycles.
-        let mut queue = VecDeque::from([(vec![0], resource_type.as_str().to_owned())]);
-        let mut expanded = 0;
-        while let Some((states, path)) = queue.pop_front().filter(|_| expanded < MAX_EXPANDED_PATHS) {
-            expanded += 1;
-            let Some(state) = states.last().and_then(|number| self.automaton.get(*number)) else { continue };
-            for transition in state.members.iter().filter(|transition| is_content(transition)) {
-                let path = format!("{path}.{}", transition.name);
-                let name = self.linter.resolver.loaded_type(transition.definition).map(|loaded| loaded.name);
-                let next = self.automaton.get(transition.next_state);
-                let is_kept = next.and_then(|next| value_of(next, "value")).is_some_and(|(treatment, _)| treatment.keeps());
-                // The identifiers inside an identifier are those of its issuer.
-                if name == Some("Identifier") {
-                    found.extend(is_kept.then_some(path));
-                } else if !transition.is_primitive && !states.contains(&transition.next_state) {
-                    let states = states.iter().copied().chain([transition.next_state]).collect();
-                    queue.push_back((states, path));
-                }
-            }
-        }
-        found.into_iter().collect()
-    }
 }
-
-/// The number of paths of a type that are searched for identifiers. Short paths come first; only types that contain every data type
-/// have more.
-const MAX_EXPANDED_PATHS: usize = 2_000;
 
 /// Returns true for members that are content of the element itself: no extensions and no nested resources.
 fn is_content(transition: &Transition) -> bool {

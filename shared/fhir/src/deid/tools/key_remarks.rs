@@ -1,6 +1,6 @@
-//! Remarks about the keys of a configuration, and about its use for increments.
+//! Remarks about the keys of a configuration, and about exports that can be compared with earlier ones.
 
-use crate::deid::config::{Method, ParsedConfig};
+use crate::deid::config::{Method, Parameters, ParsedConfig};
 use crate::deid::error::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity};
 
 /// The length of a key that cannot be guessed: 32 hexadecimal digits hold 128 bits.
@@ -23,11 +23,32 @@ pub(in crate::deid) fn key_remarks(config: &ParsedConfig) -> Option<DeidRemark> 
 
 /// Remarks about an increment whose dates move together: the newest date of each patient reveals the shift.
 pub(in crate::deid) fn increment_remarks(config: &ParsedConfig) -> Option<DeidRemark> {
-    if !config.parameters.shifts_across_resources() || !config.shifts_dates() {
+    if !shifts_together(config) {
         return None;
     }
     let reason = "an increment contains the changes since the last export, so the true date of a new visit is known within days; \
                   that date reveals the shift, and with it all dates of the patient";
-    let remedy = "redact dates instead of shifting them, or export without _since";
+    let remedy = "redact dates instead of shifting them, or export everything once, without _since and without lasting keys";
     Some(DeidRemark::in_file(DeidRemarkCode::ShiftedIncrement, DeidRemarkSeverity::Warning, reason, remedy))
+}
+
+/// Remarks about full exports whose dates move together and whose keys are lasting: what the second has more than the first is an
+/// increment.
+pub(in crate::deid) fn lasting_key_remarks(config: &ParsedConfig) -> Option<DeidRemark> {
+    let Parameters { crypto_hash_key, date_shift_key, .. } = &config.parameters;
+    let hashes = config.rules.iter().any(|rule| matches!(rule.method, Method::CryptoHash));
+    let shifts_by_key = config.parameters.fixed_offset_days.is_none();
+    let has_lasting_key = (hashes && !crypto_hash_key.is_empty()) || (shifts_by_key && !date_shift_key.is_empty());
+    if !shifts_together(config) || !has_lasting_key {
+        return None;
+    }
+    let reason = "the keys are lasting, so that two exports can be compared: the true date of a resource that only the second has is known \
+                  within the time between them; that date reveals the shift, and with it all dates of the patient";
+    let remedy = "redact dates instead of shifting them, or give no keys and export once";
+    Some(DeidRemark::in_file(DeidRemarkCode::ShiftedIncrement, DeidRemarkSeverity::Warning, reason, remedy))
+}
+
+/// Returns true if one date of a patient reveals the shift of others.
+fn shifts_together(config: &ParsedConfig) -> bool {
+    config.parameters.shifts_across_resources() && config.shifts_dates()
 }

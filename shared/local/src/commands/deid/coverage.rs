@@ -19,8 +19,12 @@ pub(super) fn format_coverage(coverage: &[DeidCoverage]) -> String {
 pub(super) fn format_kept(coverage: &[DeidCoverage]) -> String {
     let is_kept_text = |element: &&CoveredElement| element.treatment.keeps() && element.has_free_text;
     let kept_in = |coverage: &DeidCoverage| -> Vec<String> {
-        let texts = coverage.elements.iter().filter(is_kept_text).map(|element| element.path.clone());
-        texts.chain(coverage.identifiers_beside_id.iter().cloned()).collect()
+        let texts: Vec<&String> = coverage.elements.iter().filter(is_kept_text).map(|element| &element.path).collect();
+        // A number such as `Coverage.subscriberId` is a text as well.
+        let is_in = |path: &str, text: &str| path.strip_prefix(text).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let is_counted = |path: &&String| texts.iter().any(|text| is_in(path, text));
+        let identifiers = coverage.identifiers_beside_id.iter().filter(|path| !is_counted(path));
+        texts.iter().copied().chain(identifiers).cloned().collect()
     };
     // Elements of patients are the best examples.
     let (patients, others): (Vec<_>, Vec<_>) = coverage.iter().partition(|coverage| coverage.resource_type == ResourceType::PATIENT);

@@ -6,11 +6,11 @@ mod names;
 mod operators;
 mod remarks;
 
-use super::ConfigLinter;
-use super::constants::is_constant;
+use super::constants::{integer, is_constant};
+use super::{ConfigLinter, error};
 use crate::definitions::TypeKind;
 use crate::deid::config::{Method, Rule, RuleTarget};
-use crate::deid::error::DeidRemark;
+use crate::deid::error::{DeidRemark, DeidRemarkCode};
 use crate::deid::fhirpath::{Expr, Function};
 use crate::deid::plan::TypedElement;
 use items::{Items, ValueKind, kind_of_value};
@@ -21,6 +21,8 @@ struct ExpressionChecker<'l, 'c> {
     root: Items,
     /// True in conditions and arguments. The path outside of them is checked by what it selects.
     is_in_condition: bool,
+    /// True in the argument of `aggregate()`, where `$total` has a value.
+    is_in_aggregate: bool,
     remarks: Vec<DeidRemark>,
 }
 
@@ -30,7 +32,8 @@ impl ConfigLinter<'_> {
         let is_root = |name: &str| rule.resource_type.as_deref().is_none_or(|own_type| own_type == name);
         let roots = self.resource_definitions().map(|definition| TypedElement { definition, name: self.type_name(definition) });
         let root = Items::of_elements(roots.filter(|root| is_root(root.name)));
-        let mut checker = ExpressionChecker { linter: self, root: root.clone(), is_in_condition: false, remarks: Vec::new() };
+        let mut checker =
+            ExpressionChecker { linter: self, root: root.clone(), is_in_condition: false, is_in_aggregate: false, remarks: Vec::new() };
         if let RuleTarget::Expression(expr) = &rule.target {
             checker.check(expr, &root);
         }
@@ -56,7 +59,14 @@ impl ExpressionChecker<'_, '_> {
         match expr {
             Expr::This => this.clone(),
             Expr::Index => Items::of_kind(ValueKind::Number),
-            Expr::Total | Expr::RootResource => Items::open(),
+            Expr::Total => {
+                if !self.is_in_aggregate {
+                    let reason = "`$total` has a value only in aggregate(), so that the expression never has a result";
+                    self.report_always(error(DeidRemarkCode::Condition, reason, "use count(), or aggregate()"));
+                }
+                Items::open()
+            }
+            Expr::RootResource => Items::open(),
             Expr::Resource => self.root.clone(),
             Expr::Empty => Items::default(),
             Expr::Literal(value) => Items::of_kind(kind_of_value(value)),
@@ -73,7 +83,11 @@ impl ExpressionChecker<'_, '_> {
             }
             Expr::Indexer(focus, index) => {
                 self.check_operand(index, this);
-                self.check(focus, this).single()
+                let items = self.check(focus, this);
+                if let Some(number) = integer(index).filter(|number| *number != 0) {
+                    self.expect_several(&items, &format!("[{number}]"));
+                }
+                items.single()
             }
             Expr::Negate(operand) => {
                 let items = self.check_operand(operand, this);
@@ -84,6 +98,10 @@ impl ExpressionChecker<'_, '_> {
             Expr::Binary(operator, left, right) => self.check_operator(*operator, left, right, this),
             Expr::Call(focus, function, arguments) => {
                 let items = self.check(focus, this);
+                if *function == Function::Exclude && arguments.first().is_some_and(|argument| is_same_path(focus, argument)) {
+                    let reason = "`exclude()` of the same elements selects nothing; the expression never has a result";
+                    self.report_always(error(DeidRemarkCode::Condition, reason, "name the elements that remain"));
+                }
                 if matches!(function, Function::OnValue(_)) && arguments.iter().all(|argument| is_constant(argument, true)) {
                     let samples = self.samples(focus, &items).into_iter();
                     let calls = samples.map(|sample| Expr::Call(sample.into(), function.clone(), arguments.clone()));
@@ -108,4 +126,18 @@ impl ExpressionChecker<'_, '_> {
         self.expect_single(&items);
         items
     }
+}
+
+/// Returns true if two expressions are the same path from `$this`. One can begin with the type of the resource.
+fn is_same_path(left: &Expr, right: &Expr) -> bool {
+    match (left, right) {
+        (Expr::Member(left, left_name), Expr::Member(right, right_name)) if left_name == right_name => is_same_path(left, right),
+        (left, right) => is_start(left) && is_start(right),
+    }
+}
+
+/// Returns true for `$this`, also with the name of a type.
+fn is_start(expr: &Expr) -> bool {
+    let is_type = |name: &str| name.starts_with(|c: char| c.is_ascii_uppercase());
+    matches!(expr, Expr::This) || matches!(expr, Expr::Member(focus, name) if is_type(name) && **focus == Expr::This)
 }

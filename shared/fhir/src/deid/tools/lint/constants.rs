@@ -1,9 +1,13 @@
 //! Conditions whose result is the same for each resource, and expressions that fail for each.
 
+mod comparisons;
+
 use time::Time;
 use time::macros::date;
 
 use crate::deid::fhirpath::{EvaluationClock, EvaluationError, Expr, Function, LogicOperator, Operator, Value, evaluate_constant};
+use comparisons::comparison_result;
+pub(super) use comparisons::integer;
 
 /// A time for expressions with `today()` and `now()`, of which only the types matter.
 const CLOCK: EvaluationClock = EvaluationClock { today: date!(2020 - 01 - 01), time: Time::MIDNIGHT };
@@ -15,6 +19,8 @@ pub(in crate::deid) enum ConstantResult {
     False,
     /// The condition never has a result, so that it is never true.
     Unknown,
+    /// The condition is false, or has no result where an element is missing.
+    NeverTrue,
     Varies,
 }
 
@@ -32,8 +38,7 @@ pub(in crate::deid) fn constant_result(condition: &Expr) -> ConstantResult {
     match condition {
         Expr::Binary(Operator::Logic(LogicOperator::And), ..) if has_contradiction(condition) => ConstantResult::False,
         Expr::Binary(Operator::Logic(operator), left, right) => logic_result(*operator, constant_result(left), constant_result(right)),
-        Expr::Binary(operator, left, right) if is_count(left) => count_result(*operator, right),
-        Expr::Binary(operator, left, right) if is_count(right) => count_result(mirrored(*operator), left),
+        Expr::Binary(operator, left, right) => comparison_result(*operator, left, right),
         Expr::Call(focus, Function::Not, _) => negated(constant_result(focus)),
         Expr::This
         | Expr::Index
@@ -47,8 +52,7 @@ pub(in crate::deid) fn constant_result(condition: &Expr) -> ConstantResult {
         | Expr::Indexer(..)
         | Expr::Is(..)
         | Expr::OfType(..)
-        | Expr::Negate(_)
-        | Expr::Binary(..) => ConstantResult::Varies,
+        | Expr::Negate(_) => ConstantResult::Varies,
     }
 }
 
@@ -102,16 +106,17 @@ fn negated(result: ConstantResult) -> ConstantResult {
         ConstantResult::True => ConstantResult::False,
         ConstantResult::False => ConstantResult::True,
         ConstantResult::Unknown => ConstantResult::Unknown,
-        ConstantResult::Varies => ConstantResult::Varies,
+        ConstantResult::NeverTrue | ConstantResult::Varies => ConstantResult::Varies,
     }
 }
 
 /// Returns the result of a logical operator.
 fn logic_result(operator: LogicOperator, left: ConstantResult, right: ConstantResult) -> ConstantResult {
-    use ConstantResult::{False, True, Unknown, Varies};
+    use ConstantResult::{False, NeverTrue, True, Unknown, Varies};
     match operator {
         LogicOperator::And => match (left, right) {
             (False, _) | (_, False) => False,
+            (NeverTrue, _) | (_, NeverTrue) => NeverTrue,
             (Varies, _) | (_, Varies) => Varies,
             (True, True) => True,
             (Unknown, _) | (_, Unknown) => Unknown,
@@ -119,71 +124,12 @@ fn logic_result(operator: LogicOperator, left: ConstantResult, right: ConstantRe
         LogicOperator::Or => negated(logic_result(LogicOperator::And, negated(left), negated(right))),
         LogicOperator::Implies => logic_result(LogicOperator::Or, negated(left), right),
         LogicOperator::Xor => match (left, right) {
-            (Varies, _) | (_, Varies) => Varies,
+            (Varies | NeverTrue, _) | (_, Varies | NeverTrue) => Varies,
             (Unknown, _) | (_, Unknown) => Unknown,
             (left, right) if left == right => False,
             (True | False, True | False) => True,
         },
     }
-}
-
-/// Returns true for `….count()`.
-fn is_count(expr: &Expr) -> bool {
-    matches!(expr, Expr::Call(_, Function::Count, _))
-}
-
-/// Returns the operator for exchanged operands.
-fn mirrored(operator: Operator) -> Operator {
-    match operator {
-        Operator::Less => Operator::Greater,
-        Operator::LessOrEqual => Operator::GreaterOrEqual,
-        Operator::Greater => Operator::Less,
-        Operator::GreaterOrEqual => Operator::LessOrEqual,
-        Operator::In => Operator::Contains,
-        Operator::Contains => Operator::In,
-        Operator::Logic(_)
-        | Operator::Equal
-        | Operator::NotEqual
-        | Operator::Equivalent
-        | Operator::NotEquivalent
-        | Operator::Union
-        | Operator::Concatenate
-        | Operator::Arithmetic(_) => operator,
-    }
-}
-
-/// Returns the result of the comparison of a count, which is never negative, with a number.
-fn count_result(operator: Operator, other: &Expr) -> ConstantResult {
-    let Some(number) = integer(other) else { return ConstantResult::Varies };
-    match operator {
-        Operator::Less if number <= 0 => ConstantResult::False,
-        Operator::GreaterOrEqual if number <= 0 => ConstantResult::True,
-        Operator::LessOrEqual | Operator::Equal | Operator::Equivalent if number < 0 => ConstantResult::False,
-        Operator::Greater | Operator::NotEqual | Operator::NotEquivalent if number < 0 => ConstantResult::True,
-        Operator::Less
-        | Operator::LessOrEqual
-        | Operator::Greater
-        | Operator::GreaterOrEqual
-        | Operator::Equal
-        | Operator::NotEqual
-        | Operator::Equivalent
-        | Operator::NotEquivalent
-        | Operator::Logic(_)
-        | Operator::In
-        | Operator::Contains
-        | Operator::Union
-        | Operator::Concatenate
-        | Operator::Arithmetic(_) => ConstantResult::Varies,
-    }
-}
-
-/// Returns the value of an integer literal, also of a negative one.
-fn integer(expr: &Expr) -> Option<i64> {
-    if let Expr::Literal(Value::Integer(number)) = expr {
-        return Some(*number);
-    }
-    let Expr::Negate(operand) = expr else { return None };
-    integer(operand)?.checked_neg()
 }
 
 /// Returns true if two parts of a conjunction exclude each other.

@@ -6,32 +6,107 @@ use super::{ConfigLinter, error};
 use crate::definitions::TypeDefinition;
 use crate::deid::config::{Method, Rule};
 use crate::deid::error::{DeidRemark, DeidRemarkCode};
-use crate::deid::plan::{PathAutomaton, State, rules_of_id};
+use crate::deid::plan::{PathAutomaton, State, Transition, TypedElement, rules_of_id};
 use crate::deid::primitive::PrimitiveRole;
 
+/// A kind of elements that can contain ids of other resources.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IdHolder {
+    Reference,
+    BundleAddress,
+    BundleSearch,
+    /// A value of the type `id` in Parameters, or in the input or output of a Task.
+    Value,
+}
+
+/// The elements whose values of the type `id` name resources.
+const VALUE_HOLDERS: [(&str, &str); 3] = [("Parameters", "parameter"), ("Task", "input"), ("Task", "output")];
+
+impl IdHolder {
+    /// Returns true if a state is that of such an element.
+    fn matches(self, state: &State) -> bool {
+        state.primitive.is_some_and(|primitive| match self {
+            Self::Reference => primitive.role == PrimitiveRole::Reference,
+            Self::BundleAddress => primitive.role == PrimitiveRole::BundleAddress,
+            Self::BundleSearch => primitive.role == PrimitiveRole::BundleSearch,
+            Self::Value => primitive.type_name == "id",
+        })
+    }
+
+    /// Describes the elements in remarks.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reference => "references",
+            Self::BundleAddress => "addresses",
+            Self::BundleSearch => "searches (`ifNoneExist`)",
+            Self::Value => "values of the type id",
+        }
+    }
+
+    /// Returns the elements as a rule can name them.
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Reference => "nodesByType('Reference').reference",
+            Self::BundleAddress | Self::BundleSearch | Self::Value => "them",
+        }
+    }
+}
+
 impl ConfigLinter<'_> {
-    /// Reports ids that stay although others are hashed: those for which the condition of their rule is false, and those in references
-    /// and in the addresses and searches of Bundles.
+    /// Reports ids that stay although others are hashed: those for which the condition of their rule is false, and those in references,
+    /// in the addresses and searches of Bundles and in values. Reports references that are hashed although ids stay, too.
     pub(super) fn revealing_references(&self) -> Vec<DeidRemark> {
         let hidden: Vec<TypeDefinition> = self.resource_definitions().filter(|root| self.protects_ids(*root)).collect();
         if hidden.is_empty() {
-            return Vec::new();
+            return self.hashed_references().into_iter().collect();
         }
         // A rule with a condition hides nothing for certain.
         let Some(automata) = self.worst_case(|rule| rule.method.leaves_ids()) else { return Vec::new() };
-        let in_bundle = || automata.1.iter().filter(|(root, _)| self.type_name(*root) == "Bundle");
-        let of_hidden = automata.1.iter().filter(|(root, _)| hidden.contains(root));
-        let references = self.revealing_element(&automata.0, of_hidden, PrimitiveRole::Reference, "references");
-        let addresses = self.revealing_element(&automata.0, in_bundle(), PrimitiveRole::BundleAddress, "addresses");
-        let searches = self.revealing_element(&automata.0, in_bundle(), PrimitiveRole::BundleSearch, "searches (`ifNoneExist`)");
-        self.unhashed_ids(&hidden).into_iter().chain(references).chain(addresses).chain(searches).collect()
+        let (automaton, types) = &*automata;
+        let is_bundle = |root: &TypeDefinition| self.type_name(*root) == "Bundle";
+        let starts = |holder: IdHolder| -> Vec<(TypeDefinition, u32)> {
+            let all = types.iter().copied();
+            match holder {
+                IdHolder::Reference => all.filter(|(root, _)| hidden.contains(root)).collect(),
+                IdHolder::BundleAddress | IdHolder::BundleSearch => all.filter(|(root, _)| is_bundle(root)).collect(),
+                IdHolder::Value => all.flat_map(|root| self.value_holders(automaton, root)).collect(),
+            }
+        };
+        let holders = [IdHolder::Reference, IdHolder::BundleAddress, IdHolder::BundleSearch, IdHolder::Value];
+        let revealing = holders.into_iter().filter_map(|holder| self.revealing_element(automaton, starts(holder), holder));
+        self.unhashed_ids(&hidden).into_iter().chain(revealing).collect()
     }
 
-    /// Returns true if ids of a type are hashed, at least under a condition, or if all of them are redacted.
+    /// Returns the states of the members of a type whose values of the type `id` name resources.
+    fn value_holders(&self, automaton: &PathAutomaton, (root, number): (TypeDefinition, u32)) -> Vec<(TypeDefinition, u32)> {
+        let names = VALUE_HOLDERS.iter().filter(|(type_name, _)| *type_name == self.type_name(root)).map(|(_, element)| *element);
+        let members = automaton.get(number).map(|state| &state.members);
+        let states = names.filter_map(|element| members.and_then(|members| members.get(element)));
+        states.map(|transition| (root, transition.next_state)).collect()
+    }
+
+    /// Returns the remark about a rule that hashes references, if no rule changes the id of any resource.
+    fn hashed_references(&self) -> Option<DeidRemark> {
+        if self.resource_definitions().any(|root| self.may_hide_ids(root)) {
+            return None;
+        }
+        let is_reference = |element: &TypedElement| match self.type_name(element.definition) {
+            "Reference" => true,
+            type_name => type_name == "string" && element.name == "reference",
+        };
+        let mut hashing = self.config.rules.iter().filter(|rule| matches!(rule.method, Method::CryptoHash));
+        let rule = hashing.find(|rule| self.selected_elements(rule).iter().any(is_reference))?;
+        let reason = "the rule hashes references, but no rule changes the ids of resources: they stay, and no reference resolves";
+        let remedy = "hash Resource.id too";
+        Some(error(DeidRemarkCode::RevealingReferences, reason, remedy).of_rule(rule.number, &rule.path))
+    }
+
+    /// Returns true if ids of a type are hashed, at least under a condition, or if all of them are removed or replaced.
     fn protects_ids(&self, root: TypeDefinition) -> bool {
         let rules = rules_of_id(&self.config.rules, self.resolver, root);
-        let is_redacting = |rule: &&Rule| rule.selection.is_exact && matches!(rule.method, Method::Redact);
-        rules.iter().any(|rule| matches!(rule.method, Method::CryptoHash)) || rules.first().is_some_and(is_redacting)
+        let is_removing = |method: &Method| matches!(method, Method::Redact | Method::Encrypt | Method::Substitute(_));
+        let removes_all = |rule: &&Rule| rule.selection.is_exact && is_removing(&rule.method);
+        rules.iter().any(|rule| matches!(rule.method, Method::CryptoHash)) || rules.first().is_some_and(removes_all)
     }
 
     /// Returns true if a rule hides ids of a type, at least under a condition.
@@ -51,33 +126,21 @@ impl ConfigLinter<'_> {
         })
     }
 
-    /// Returns the remark about the first element with a role that reveals ids, in the types whose roots have these states.
-    fn revealing_element<'a>(
-        &self,
-        automaton: &PathAutomaton,
-        roots: impl Iterator<Item = &'a (TypeDefinition, u32)>,
-        role: PrimitiveRole,
-        elements: &str,
-    ) -> Option<DeidRemark> {
+    /// Returns the remark about the first of these elements that reveals ids, at or below the states in `starts`.
+    fn revealing_element(&self, automaton: &PathAutomaton, starts: Vec<(TypeDefinition, u32)>, holder: IdHolder) -> Option<DeidRemark> {
         let rule_of = |state: &State| self.config.rules.get(state.applied_rule?.index);
-        let has_role = |state: &&State| state.primitive.is_some_and(|primitive| primitive.role == role);
+        let (elements, wanted) = (holder.as_str(), holder.path());
         // States that types share are visited once: the walk ends at the first element that reveals an id.
         let mut visited = HashSet::new();
-        for (root, number) in roots {
-            let reached = reach_states(automaton, *number, &mut visited);
-            let mut revealing =
-                reached.into_iter().filter(has_role).map(rule_of).filter(|rule| rule.is_none_or(|rule| rule.method.leaves_ids()));
+        for (root, number) in starts {
+            let reached = reach_states((automaton, number), holder, &mut visited);
+            let mut revealing = reached
+                .into_iter()
+                .filter(|state| holder.matches(state))
+                .map(rule_of)
+                .filter(|rule| rule.is_none_or(|rule| rule.method.leaves_ids()));
             let Some(rule) = revealing.next() else { continue };
-            let type_name = self.type_name(*root);
-            let wanted = match role {
-                PrimitiveRole::BundleAddress | PrimitiveRole::BundleSearch => "them",
-                PrimitiveRole::Reference
-                | PrimitiveRole::Date
-                | PrimitiveRole::DateTime
-                | PrimitiveRole::AgeValue
-                | PrimitiveRole::PostalCode
-                | PrimitiveRole::Other => "nodesByType('Reference').reference",
-            };
+            let type_name = self.type_name(root);
             return Some(match rule {
                 Some(rule) => {
                     let reason = format!("the rule keeps {elements} in {type_name}, which reveal ids that other rules hide");
@@ -95,14 +158,18 @@ impl ConfigLinter<'_> {
     }
 }
 
-/// Returns the states that are reachable from a state and not in `visited`, and adds them there.
-fn reach_states<'a>(automaton: &'a PathAutomaton, number: u32, visited: &mut HashSet<u32>) -> Vec<&'a State> {
+/// Returns the states that are reachable from a state and not in `visited`, and adds them there. Leaves out extensions of primitive
+/// elements: a rule for a code or a date is not written for them. No rule is implied for ids in other extensions.
+fn reach_states<'a>((automaton, number): (&'a PathAutomaton, u32), holder: IdHolder, visited: &mut HashSet<u32>) -> Vec<&'a State> {
+    let is_extension = |transition: &Transition| matches!(transition.element, "extension" | "modifierExtension");
     let mut reached = Vec::new();
     let mut open = vec![number];
     while let Some(number) = open.pop() {
         let Some(state) = automaton.get(number).filter(|_| visited.insert(number)) else { continue };
         reached.push(state);
-        open.extend(state.members.iter().filter(|transition| !transition.is_resource).map(|transition| transition.next_state));
+        let is_skipped = |transition: &Transition| state.primitive.is_some() || (holder == IdHolder::Value && is_extension(transition));
+        let is_followed = |transition: &&Transition| !transition.is_resource && !is_skipped(transition);
+        open.extend(state.members.iter().filter(is_followed).map(|transition| transition.next_state));
     }
     reached
 }

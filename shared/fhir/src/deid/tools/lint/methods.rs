@@ -209,9 +209,9 @@ pub(in crate::deid) fn is_free_text(type_name: &str) -> bool {
 pub(in crate::deid) fn leaves_values(settings: &GeneralizeSettings) -> bool {
     for (condition, value) in &settings.cases {
         match (constant_result(condition), value) {
-            (ConstantResult::False, _) | (ConstantResult::Varies, Expr::This) => {}
+            (ConstantResult::False, _) | (ConstantResult::Varies | ConstantResult::NeverTrue, Expr::This) => {}
             (ConstantResult::True | ConstantResult::Unknown, Expr::This) => return true,
-            (ConstantResult::True | ConstantResult::Unknown | ConstantResult::Varies, _) => return false,
+            (ConstantResult::True | ConstantResult::Unknown | ConstantResult::NeverTrue | ConstantResult::Varies, _) => return false,
         }
     }
     settings.keeps_other_values

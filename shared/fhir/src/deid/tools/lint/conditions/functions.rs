@@ -7,6 +7,7 @@ use crate::deid::config::closest_name;
 use crate::deid::error::{DeidRemarkCode, Truncated};
 use crate::deid::fhirpath::{Expr, Function, Value};
 use crate::deid::plan::TypedElement;
+use crate::deid::tools::lint::constants::integer;
 use crate::deid::tools::lint::error;
 
 impl ExpressionChecker<'_, '_> {
@@ -34,7 +35,9 @@ impl ExpressionChecker<'_, '_> {
                 if first.is_unknown() { Items::open() } else { first.clone().and(self.check_argument(argument(0), &first)).several() }
             }
             Function::Aggregate => {
+                let outer = std::mem::replace(&mut self.is_in_aggregate, true);
                 self.check_argument(argument(0), &focus);
+                self.is_in_aggregate = outer;
                 Items::open()
             }
             Function::Union | Function::Combine => {
@@ -53,13 +56,20 @@ impl ExpressionChecker<'_, '_> {
             }
             Function::Skip | Function::Take => {
                 self.check_operand(argument(0), this);
+                let is_beyond_first = *function == Function::Skip && integer(argument(0)).is_some_and(|number| number > 0);
+                if is_beyond_first {
+                    self.expect_several(&focus, "skip()");
+                }
                 let takes_one = *function == Function::Take && matches!(argument(0), Expr::Literal(Value::Integer(1)));
                 if takes_one { focus.single() } else { focus }
             }
-            // An author who writes single() means that several are a failure.
-            Function::First | Function::Last | Function::Single => focus.single(),
-            Function::Tail | Function::Distinct | Function::Trace => focus,
-            Function::GetValue => {
+            Function::First | Function::Last => focus.single(),
+            Function::Tail => {
+                self.expect_several(&focus, "tail()");
+                focus
+            }
+            Function::Distinct | Function::Trace => focus,
+            Function::Single | Function::GetValue => {
                 self.expect_single(&focus);
                 focus.single()
             }

@@ -4,6 +4,7 @@ use super::ExpressionChecker;
 use super::items::{Items, ValueKind};
 use crate::deid::error::{DeidRemark, DeidRemarkCode};
 use crate::deid::fhirpath::{Expr, Value, parse};
+use crate::deid::plan::TypedElement;
 use crate::deid::tools::lint::constants::{ConstantResult, constant_result, is_constant, is_valid_constant, type_failure};
 use crate::deid::tools::lint::{error, warning};
 
@@ -28,14 +29,34 @@ impl ExpressionChecker<'_, '_> {
     pub(super) fn report_constant_condition(&mut self, condition: &Expr) {
         let remark = match constant_result(condition) {
             ConstantResult::True => warning(DeidRemarkCode::Condition, "a condition is always true", "leave it out"),
-            ConstantResult::False | ConstantResult::Unknown => {
+            ConstantResult::False | ConstantResult::Unknown | ConstantResult::NeverTrue => {
                 error(DeidRemarkCode::Condition, "a condition is never true", "remove it, or compare elements of the resource")
             }
             ConstantResult::Varies => return,
         };
+        self.report_always(remark);
+    }
+
+    /// Adds a remark, also about the path outside of conditions.
+    pub(super) fn report_always(&mut self, remark: DeidRemark) {
         let outer = std::mem::replace(&mut self.is_in_condition, true);
         self.report(remark);
         self.is_in_condition = outer;
+    }
+
+    /// Reports a selection among items of which a resource has one at most.
+    ///
+    /// * `part`: what is selected, such as `tail()`.
+    pub(super) fn expect_several(&mut self, items: &Items, part: &str) {
+        // A resource can have several extensions with one URL.
+        let is_extension = |element: &TypedElement| self.linter.type_name(element.definition) == "Extension";
+        let Some(element) = items.elements.first().filter(|_| !items.is_many && !items.is_open) else { return };
+        if items.elements.iter().any(is_extension) {
+            return;
+        }
+        let reason =
+            format!("`{part}` selects nothing, because there is one `{}` at most; the expression never has a result", element.name);
+        self.report_always(error(DeidRemarkCode::Condition, reason, "remove it, or select the element itself"));
     }
 
     /// Reports items of which a resource can have several where a single value is needed.
