@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use headrace_core::job::ExportError;
+use headrace_core::job::sync::SyncRequest;
 use headrace_core::lake::origin::normalize_base_url;
 use headrace_core::lake::sync_report::{SYNC_REPORT_OBJECT, SyncReport};
 use headrace_core::lake::watermark::{WATERMARK_OBJECT, parse_filler};
@@ -24,6 +25,20 @@ pub(super) async fn check_lake(lake: &Path, base: &str) -> Result<String, SyncCo
     };
     SyncLock::check(lake)?;
     Ok(name)
+}
+
+/// Returns true if a request continues a lake, or there is none: the same server fills it, and it has no type that is not requested. The lake
+/// may have a part of the types that an interrupted synchronization was adding.
+pub(super) async fn is_continued_by(lake: &Path, request: &SyncRequest) -> Result<bool, SyncCommandError> {
+    let lake = DirectoryLake::open(lake);
+    let is_other = |recorded: String| normalize_base_url(&recorded) != normalize_base_url(&request.origin);
+    if recorded_origin(&lake).await?.is_some_and(is_other) {
+        return Ok(false);
+    }
+    let watermark = lake.read_metadata(WATERMARK_OBJECT).await.map_err(ExportError::from)?;
+    let filler = watermark.map(|object| parse_filler(&object)).unwrap_or_default();
+    let mut types = filler.types.into_iter().flatten().chain(filler.publishing_types);
+    Ok(types.all(|kind| request.types.as_ref().is_none_or(|requested| requested.contains(&kind))))
 }
 
 /// Returns the base URL of the server that has filled a lake. `None` if no synchronization has.
