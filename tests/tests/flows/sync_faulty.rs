@@ -2,7 +2,7 @@
 
 use headrace_core::job::sync::SyncRequest;
 use headrace_tests::flows::sync::{lake_objects, small_request, watermark};
-use headrace_tests::flows::{Result, run};
+use headrace_tests::flows::{FaultInjector, Result, run};
 use headrace_tests::standins::fhir_server::{HostileBehavior, ServerBehavior, Totals};
 
 use super::sync::Scenario;
@@ -47,6 +47,33 @@ fn a_hostile_server_is_refused_by_name_and_nothing_of_it_becomes_visible() -> Re
         })?;
     }
     Ok(())
+}
+
+#[test]
+fn endless_pages_of_new_resources_end_also_without_totals() -> Result<()> {
+    run(async || {
+        let hostile_behavior = Some(HostileBehavior::EndlessPages);
+        let scenario = Scenario::new(ServerBehavior { hostile_behavior, totals: Totals::Rejected, ..ServerBehavior::default() }).await?;
+        let mut process = scenario.process(FaultInjector::none());
+        process.settings.max_window_resources = 200;
+        let report = process.run(small_request()).await?;
+        let faults: Vec<_> = report.types.iter().flat_map(|one| one.faults.clone()).collect();
+        assert!(!report.is_complete && faults.iter().all(|fault| fault.contains("more than 200 resources")), "{faults:?}");
+        assert_eq!((lake_objects(scenario.deployment.lake()).len(), watermark(scenario.deployment.lake())?), (0, None));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_window_without_a_total_that_does_not_fit_into_memory_is_divided_by_time() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior { totals: Totals::Rejected, ..ServerBehavior::default() }).await?;
+        let mut process = scenario.process(FaultInjector::none());
+        process.settings.max_window_resources = 20;
+        let report = process.run(SyncRequest { window_resources: 1_000, ..small_request() }).await?;
+        assert!(report.is_complete && report.types.iter().filter(|one| one.is_covered).all(|one| one.windows > 1), "{report:?}");
+        scenario.check_equal().await
+    })
 }
 
 #[test]
