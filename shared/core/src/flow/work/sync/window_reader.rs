@@ -95,7 +95,6 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
             if limit.is_some_and(|limit| self.lines.resources() > limit) {
                 return Err(WindowError::Final("the server sends more than twice as many resources as it counts".to_owned()));
             }
-            self.check_size()?;
             let Some(link) = parsed.next else { break };
             if !self.links.insert(&link) {
                 return Err(WindowError::Final("the links to the next page form a circle".to_owned()));
@@ -103,6 +102,7 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
             if let Some(cut) = self.cut_if_due().await? {
                 return Ok(WindowEnd::Cut(cut));
             }
+            self.check_size()?;
             page = self.pages.read(OriginRequest::Link { page: &page.url, link: &link }).await?;
         }
         self.lines.release_held();
