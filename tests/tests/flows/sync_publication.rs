@@ -246,6 +246,45 @@ fn a_synchronization_whose_lake_is_restored_while_it_publishes_publishes_everyth
     })
 }
 
+/// Continues a synchronization, and checks that it is refused because the lake is another one.
+async fn check_refused(scenario: &Scenario, job: &JobId) -> Result<()> {
+    let next = scenario.process(FaultInjector::none());
+    next.recover().await?;
+    let reason = next.complete(job).await?.reason.ok_or("the synchronization did not fail")?;
+    assert!(reason.text.contains("the lake was replaced or restored") && reason.text.contains("synchronize again"), "{reason:?}");
+    Ok(())
+}
+
+#[test]
+fn a_synchronization_is_refused_by_name_if_another_one_has_moved_the_watermark_to_the_same_moment() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        let before = backup(scenario.deployment.lake())?;
+        scenario.change();
+        let (job, has_crashed) = crash(&scenario, small_request(), 3, Fault::CrashAfter).await?;
+        assert!(has_crashed);
+        restore(scenario.deployment.lake(), &before)?;
+        let path = scenario.deployment.lake().join("_headrace/watermark.json");
+        let mut content: serde_json::Map<String, Value> = serde_json::from_slice(&fs::read(&path)?)?;
+        content.insert("job".to_owned(), "another".into());
+        fs::write(&path, serde_json::to_vec(&content)?)?;
+        check_refused(&scenario, &job).await
+    })
+}
+
+#[test]
+fn a_synchronization_that_fails_again_and_again_says_to_synchronize_again() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
+        let faults = FaultInjector::new(|call| if call.name == "lake.put" { Fault::FailBefore } else { Fault::None });
+        let error = scenario.process(faults).run(small_request()).await.unwrap_err().to_string();
+        assert!(error.contains("failed 5 times without progress") && error.contains("synchronize again"), "{error}");
+        assert!(!error.contains("export"), "{error}");
+        Ok(())
+    })
+}
+
 #[test]
 fn a_synchronization_is_refused_by_name_if_the_restored_lake_is_older_than_its_plan() -> Result<()> {
     run(async || {
@@ -258,10 +297,7 @@ fn a_synchronization_is_refused_by_name_if_the_restored_lake_is_older_than_its_p
         let (job, has_crashed) = crash(&scenario, small_request(), 3, Fault::CrashAfter).await?;
         assert!(has_crashed);
         restore(scenario.deployment.lake(), &before)?;
-        let next = scenario.process(FaultInjector::none());
-        next.recover().await?;
-        let reason = next.complete(&job).await?.reason.ok_or("the synchronization did not fail")?;
-        assert!(reason.text.contains("the lake was replaced or restored") && reason.text.contains("synchronize again"), "{reason:?}");
+        check_refused(&scenario, &job).await?;
         assert_eq!(backup(scenario.deployment.lake())?, before);
         // What was published is fetched again, because the lake says up to when it has everything.
         assert!(scenario.sync(small_request()).await?.is_complete);

@@ -298,7 +298,7 @@ fn overload_delay(task: &TaskId) -> Duration {
 fn exhausted_reason((task, is_sync): (&TaskId, bool), settings: &WorkerSettings, fault: Option<String>) -> FailureReason {
     let fault = fault.unwrap_or_else(|| "its process ended unexpectedly".to_owned());
     let remedy = if is_sync {
-        "nothing was lost: synchronize again, and see the log if it fails again"
+        "synchronize again, and see the log if it fails again"
     } else {
         "start a new export, and tell the operator if it fails again"
     };
