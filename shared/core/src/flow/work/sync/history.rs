@@ -202,12 +202,21 @@ impl<'f> HistoryReader<'f> {
         let page = self.progress.position.read_next(pages, &mut self.links, (kind, "the history"), query).await?;
         let parsed = parse_page(&page)?;
         let oldest = self.events.add(&parsed)?;
+        self.check_size(pages.settings.max_window_resources / 2)?;
         if self.progress.position.is_at_start() && may_lack_link(&parsed, page_size) {
             self.check_whole(pages, oldest, parsed.entries.len()).await?;
         }
         self.progress.count(&parsed);
         self.progress.position.advance(&page.url, parsed.next);
         Ok(send_heartbeat_if_due(pages.ports, pages.lease, pages.settings.lease.duration).await?)
+    }
+
+    /// Returns an error if the events are of more resources than fit into memory. Each takes as much as ten of a window.
+    fn check_size(&self, limit: usize) -> Result<(), PageError> {
+        if self.events.resources() <= limit {
+            return Ok(());
+        }
+        Err(PageError::Final(format!("it has the events of more than {limit} resources; --reconcile finds deletions without a history")))
     }
 
     /// Returns an error if a first page without a link to another is not the whole history: some servers leave out the link.
