@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use headrace_lake::writing::real_path;
 
@@ -16,28 +16,28 @@ const LAKE_FILE: &str = "lake";
 
 /// Returns an error if a state folder is that of another lake. Changes nothing.
 pub(super) fn check_state_of_lake(state: &Path, lake: &Path) -> Result<(), SyncCommandError> {
-    bound_lake(state, lake).map(drop)
+    is_bound(state, lake).map(drop)
 }
 
 /// Binds a state folder to a lake. Returns an error if it is that of another lake.
 pub(super) fn bind_state_to_lake(state: &Path, lake: &Path) -> Result<(), SyncCommandError> {
     let real = real_path(lake);
     // A folder within the lake is moved and removed with it.
-    if bound_lake(state, lake)?.is_some() || real_path(state).starts_with(&real) {
+    if is_bound(state, lake)? || real_path(state).starts_with(&real) {
         return Ok(());
     }
     write_atomically(&state.join(LAKE_FILE), shown(&real).as_bytes()).map_err(unusable(state))
 }
 
-/// Returns the lake that a state folder is bound to. `None` if it is bound to none. Fails if it is not this one.
-fn bound_lake(state: &Path, lake: &Path) -> Result<Option<PathBuf>, SyncCommandError> {
+/// Returns true if a state folder is bound to this lake, and false if it is bound to none. Fails if it is bound to another one.
+fn is_bound(state: &Path, lake: &Path) -> Result<bool, SyncCommandError> {
     let bound = match fs::read_to_string(state.join(LAKE_FILE)) {
         Ok(bound) => bound,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(false),
         Err(cause) => return Err(unusable(state)(cause)),
     };
     if bound == shown(&real_path(lake)) {
-        return Ok(Some(bound.into()));
+        return Ok(true);
     }
     Err(SyncCommandError::OtherLake { state: state.to_owned(), bound: bound.into(), lake: lake.to_owned() })
 }
