@@ -11,12 +11,13 @@ use crate::stores::private::write_atomically;
 
 use super::error::SyncCommandError;
 
-/// Name of the file in the state folder with the path of the lake.
-const LAKE_FILE: &str = "lake";
+/// Name of the file in the state folder with the path of the lake. The folder may contain the lake itself, under a name such as `lake`.
+const LAKE_FILE: &str = "path-of-lake";
 
 /// Returns an error if a state folder is that of another lake. Changes nothing.
 pub(super) fn check_state_of_lake(state: &Path, lake: &Path) -> Result<(), SyncCommandError> {
-    is_bound(state, lake).map(drop)
+    is_bound(state, lake)?;
+    Ok(())
 }
 
 /// Binds a state folder to a lake. Returns an error if it is that of another lake.
