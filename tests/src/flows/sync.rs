@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use headrace_aws::DynamoJobStore;
-use headrace_core::flow::client::start_sync::start_sync;
+use headrace_core::flow::client::start_sync::{start_sync, sync_owner};
 use headrace_core::flow::upkeep::reap::{reap, recover};
 use headrace_core::flow::work::run_task::run_task;
 use headrace_core::flow::work::settings::WorkerSettings;
@@ -15,7 +15,8 @@ use headrace_core::job::{Job, JobSettings, Quotas};
 use headrace_core::lake::sync_report::{SYNC_REPORT_OBJECT, SyncReport};
 use headrace_core::lake::watermark::WATERMARK_OBJECT;
 use headrace_core::ports::{
-    ByteStream, Clock as _, Feed, JobStore as _, LakeWriter, NoFeed, OriginError, OriginPage, OriginRequest, OriginServer, Ports, TaskQueue,
+    ByteStream, Clock as _, Feed, JobLists as _, JobStore as _, LakeWriter, NoFeed, OriginError, OriginPage, OriginRequest, OriginServer,
+    Ports, TaskQueue,
 };
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
@@ -190,6 +191,11 @@ impl SyncProcess {
             Some(reason) => Err(reason.text.into()),
             None => self.report(),
         }
+    }
+
+    /// Returns the jobs of the last synchronizations, the newest first.
+    pub async fn jobs(&self) -> Result<Vec<Job>> {
+        Ok(self.deployment.job_store().list_jobs(&sync_owner(), None, 20).await?.jobs)
     }
 
     /// Reads the report of the last synchronization.

@@ -429,6 +429,51 @@ fn a_synchronization_that_is_killed_is_continued_by_the_same_command() -> Result
 }
 
 #[test]
+fn a_state_folder_of_another_lake_is_refused_by_name_before_anything_is_written() -> Result<()> {
+    run(async || {
+        let (_server, http, folder) = start(ServerBehavior::default()).await?;
+        let sync = |lake: &'static str| ["sync", http.base.as_str(), lake, "--lag-seconds=0", "--state=state"];
+        let (code, _, stderr) = headrace(folder.path(), &sync("lake")).await?;
+        assert_eq!(code, Some(0), "{stderr}");
+        let (code, _, stderr) = headrace(folder.path(), &sync("other")).await?;
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains("the state folder `state` is that of the lake") && stderr.contains("--state"), "{stderr}");
+        assert!(!folder.path().join("other").exists());
+        let (code, _, stderr) = headrace(folder.path(), &sync("lake")).await?;
+        assert_eq!(code, Some(0), "{stderr}");
+        Ok(())
+    })
+}
+
+/// Exports into a directory with the lake of an export that was stopped after the lake was complete.
+#[test]
+fn an_export_by_searches_throws_away_what_a_stopped_export_of_something_else_has_left() -> Result<()> {
+    run(async || {
+        let (_server, http, folder) = start(ServerBehavior::default()).await?;
+        let (other, other_http, _folder) = start(ServerBehavior::default()).await?;
+        other.with_store(|store| store.put("Patient", "q", Millis(SystemClock.now().0 - 1_000_000)));
+        let spelled = http.base.replace("http://", "HTTP://") + "/";
+        for (out, base, option, resources, is_thrown_away) in [
+            ("types", &http.base, "--type=Patient", 30, true),
+            ("server", &other_http.base, "--window-resources=1000", 31, true),
+            ("spelling", &spelled, "--window-resources=1000", 30, false),
+        ] {
+            std::fs::create_dir(folder.path().join(out))?;
+            let lake = format!("{out}/.headrace-lake");
+            let (code, _, stderr) = headrace(folder.path(), &["sync", &http.base, &lake, "--lag-seconds=0"]).await?;
+            assert_eq!(code, Some(0), "{stderr}");
+            let export = ["export", base.as_str(), out, "--by-sync", "--lag-seconds=0", option];
+            let (code, _, stderr) = headrace(folder.path(), &export).await?;
+            assert_eq!(code, Some(0), "{out}: {stderr}");
+            assert_eq!(stderr.contains("has left are removed"), is_thrown_away, "{out}: {stderr}");
+            let text = std::fs::read_to_string(folder.path().join(out).join("Patient-1.ndjson"))?;
+            assert_eq!(text.lines().count(), resources, "{out}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn a_wrong_server_is_reported_before_anything_is_written() -> Result<()> {
     run(async || {
         let (_server, http, folder) = start(ServerBehavior::default()).await?;

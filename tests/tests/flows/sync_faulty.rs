@@ -1,11 +1,16 @@
 //! Synchronizations with servers that are wrong, incomplete or hostile: nothing of them becomes visible.
 
+use std::time::Duration;
+
 use headrace_core::job::sync::SyncRequest;
+use headrace_core::ports::Clock as _;
+use headrace_core::vocab::clock::Millis;
+use headrace_fhir::definitions::ResourceType;
 use headrace_tests::flows::sync::{lake_objects, small_request, watermark};
-use headrace_tests::flows::{Result, run};
+use headrace_tests::flows::{FaultInjector, Result, run};
 use headrace_tests::standins::fhir_server::{HostileBehavior, ServerBehavior, Totals};
 
-use super::sync::Scenario;
+use super::sync::{PATIENT, Scenario, deletions};
 
 #[test]
 fn totals_that_are_wrong_are_an_error_unless_they_are_ignored() -> Result<()> {
@@ -47,6 +52,59 @@ fn a_hostile_server_is_refused_by_name_and_nothing_of_it_becomes_visible() -> Re
         })?;
     }
     Ok(())
+}
+
+#[test]
+fn endless_pages_of_new_resources_end_also_without_totals() -> Result<()> {
+    run(async || {
+        let hostile_behavior = Some(HostileBehavior::EndlessPages);
+        let scenario = Scenario::new(ServerBehavior { hostile_behavior, totals: Totals::Rejected, ..ServerBehavior::default() }).await?;
+        let mut process = scenario.process(FaultInjector::none());
+        process.settings.max_window_resources = 200;
+        let report = process.run(small_request()).await?;
+        let faults: Vec<_> = report.types.iter().flat_map(|one| one.faults.clone()).collect();
+        assert!(!report.is_complete && faults.iter().all(|fault| fault.contains("more than 200 resources")), "{faults:?}");
+        assert_eq!((lake_objects(scenario.deployment.lake()).len(), watermark(scenario.deployment.lake())?), (0, None));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_history_that_does_not_fit_into_memory_leaves_deletions_unknown_until_one_does() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior { has_history: true, ..ServerBehavior::default() }).await?;
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        scenario.clock.advance(Duration::from_secs(600));
+        let at = scenario.clock.now();
+        scenario.server.with_store(|store| {
+            store.delete(PATIENT, "p-0", at);
+            (1..30).for_each(|number| store.put(PATIENT, &format!("p-{number}"), Millis(at.0 + number * 1_000)));
+        });
+        scenario.clock.advance(Duration::from_secs(600));
+        let mut process = scenario.process(FaultInjector::none());
+        process.settings.max_window_resources = 40;
+        let report = process.run(small_request()).await?;
+        let patients = report.types.iter().find(|one| one.resource_type == ResourceType::PATIENT).ok_or("no Patients")?;
+        let remark = patients.remark.clone().unwrap_or_default();
+        assert!(report.is_complete && patients.deletions.is_none(), "{report:?}");
+        assert!(remark.contains("more than 20 resources") && remark.contains("--reconcile"), "{remark}");
+        scenario.clock.advance(Duration::from_secs(600));
+        let report = scenario.sync(small_request()).await?;
+        assert_eq!(deletions(&report), 1, "{report:?}");
+        scenario.check_equal().await
+    })
+}
+
+#[test]
+fn a_window_without_a_total_that_does_not_fit_into_memory_is_divided_by_time() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior { totals: Totals::Rejected, ..ServerBehavior::default() }).await?;
+        let mut process = scenario.process(FaultInjector::none());
+        process.settings.max_window_resources = 20;
+        let report = process.run(SyncRequest { window_resources: 1_000, ..small_request() }).await?;
+        assert!(report.is_complete && report.types.iter().filter(|one| one.is_covered).all(|one| one.windows > 1), "{report:?}");
+        scenario.check_equal().await
+    })
 }
 
 #[test]

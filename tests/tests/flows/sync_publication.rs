@@ -1,6 +1,8 @@
 //! Synchronizations that are interrupted while they publish: nobody takes a part of them for the lake.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use headrace_core::flow::export_time::determine_export_time;
@@ -187,6 +189,171 @@ fn an_interrupted_publication_of_new_types_keeps_the_watermark_and_the_check_rep
         assert!(has_crashed && before.is_some());
         assert_eq!(watermark(scenario.deployment.lake())?, before);
         check_reported(&scenario).await?;
+        // The watermark does not exclude the part of the new type, so no export takes it.
+        for rule in rules() {
+            let time = determine_export_time(&DirectoryLake::open(scenario.deployment.lake()), rule, scenario.clock.now()).await;
+            let error = time.unwrap_err().to_string();
+            assert!(error.contains("a part of Observation") && error.contains("headrace sync"), "{rule:?}: {error}");
+        }
         continue_to_end(&scenario, &job).await
+    })
+}
+
+#[test]
+fn a_part_of_a_new_type_is_not_left_behind_by_a_synchronization_without_the_type() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
+        let patients = SyncRequest { types: Some([ResourceType::PATIENT].into()), ..small_request() };
+        assert!(scenario.sync(patients.clone()).await?.is_complete);
+        let (_, has_crashed) = crash(&scenario, small_request(), 2, Fault::CrashAfter).await?;
+        assert!(has_crashed);
+        let error = scenario.sync(patients).await.unwrap_err().to_string();
+        assert!(error.contains("the lake also has Observation"), "{error}");
+        // Another synchronization with the type replaces the one that was interrupted.
+        assert!(scenario.sync(SyncRequest { window_resources: 1_000, ..small_request() }).await?.is_complete);
+        assert!(
+            determine_export_time(&DirectoryLake::open(scenario.deployment.lake()), LakeWatermark::Auto, scenario.clock.now())
+                .await
+                .is_ok()
+        );
+        scenario.check_equal().await
+    })
+}
+
+#[test]
+fn exports_run_while_an_increment_is_published() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        let before = watermark(scenario.deployment.lake())?;
+        scenario.change();
+        let (job, has_crashed) = crash(&scenario, small_request(), 2, Fault::CrashAfter).await?;
+        assert!(has_crashed);
+        let time =
+            determine_export_time(&DirectoryLake::open(scenario.deployment.lake()), LakeWatermark::Auto, scenario.clock.now()).await?;
+        assert_eq!(Some(time.transaction_time), before);
+        continue_to_end(&scenario, &job).await
+    })
+}
+
+/// Returns the files of a folder with their content.
+fn backup(folder: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    for entry in walkdir::WalkDir::new(folder) {
+        let entry = entry?;
+        if entry.file_type().is_file() {
+            files.insert(entry.path().to_owned(), fs::read(entry.path())?);
+        }
+    }
+    Ok(files)
+}
+
+/// Replaces a folder by its backup.
+fn restore(folder: &Path, files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<()> {
+    fs::remove_dir_all(folder)?;
+    fs::create_dir_all(folder)?;
+    for (path, content) in files {
+        fs::create_dir_all(path.parent().ok_or("no folder")?)?;
+        fs::write(path, content)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_synchronization_whose_lake_is_removed_while_it_publishes_publishes_everything_again() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
+        // The mark and two objects, of which the first one is recorded as stored.
+        let (job, has_crashed) = crash(&scenario, small_request(), 3, Fault::CrashAfter).await?;
+        assert!(has_crashed && lake_objects(scenario.deployment.lake()).len() == 2);
+        restore(scenario.deployment.lake(), &BTreeMap::new())?;
+        continue_to_end(&scenario, &job).await
+    })
+}
+
+#[test]
+fn a_synchronization_whose_lake_is_restored_while_it_publishes_publishes_everything_again() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        let before = backup(scenario.deployment.lake())?;
+        scenario.change();
+        let (job, has_crashed) = crash(&scenario, small_request(), 3, Fault::CrashAfter).await?;
+        assert!(has_crashed);
+        restore(scenario.deployment.lake(), &before)?;
+        continue_to_end(&scenario, &job).await
+    })
+}
+
+/// Continues a synchronization, and checks that it is refused because the lake is another one.
+async fn check_refused(scenario: &Scenario, job: &JobId) -> Result<()> {
+    let next = scenario.process(FaultInjector::none());
+    next.recover().await?;
+    let reason = next.complete(job).await?.reason.ok_or("the synchronization did not fail")?;
+    assert!(reason.text.contains("the lake was replaced or restored") && reason.text.contains("synchronize again"), "{reason:?}");
+    Ok(())
+}
+
+#[test]
+fn a_synchronization_is_refused_by_name_if_another_one_has_moved_the_watermark_to_the_same_moment() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        let before = backup(scenario.deployment.lake())?;
+        scenario.change();
+        let (job, has_crashed) = crash(&scenario, small_request(), 3, Fault::CrashAfter).await?;
+        assert!(has_crashed);
+        restore(scenario.deployment.lake(), &before)?;
+        let path = scenario.deployment.lake().join("_headrace/watermark.json");
+        let mut content: serde_json::Map<String, Value> = serde_json::from_slice(&fs::read(&path)?)?;
+        content.insert("job".to_owned(), "another".into());
+        fs::write(&path, serde_json::to_vec(&content)?)?;
+        check_refused(&scenario, &job).await
+    })
+}
+
+#[test]
+fn a_synchronization_that_fails_again_and_again_says_to_synchronize_again() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
+        let faults = FaultInjector::new(|call| if call.name == "lake.put" { Fault::FailBefore } else { Fault::None });
+        let error = scenario.process(faults).run(small_request()).await.unwrap_err().to_string();
+        assert!(error.contains("failed 5 times without progress") && error.contains("synchronize again"), "{error}");
+        assert!(!error.contains("export"), "{error}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_synchronization_is_refused_by_name_if_the_restored_lake_is_older_than_its_plan() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        let before = backup(scenario.deployment.lake())?;
+        scenario.change();
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        scenario.change();
+        let (job, has_crashed) = crash(&scenario, small_request(), 3, Fault::CrashAfter).await?;
+        assert!(has_crashed);
+        restore(scenario.deployment.lake(), &before)?;
+        check_refused(&scenario, &job).await?;
+        assert_eq!(backup(scenario.deployment.lake())?, before);
+        // What was published is fetched again, because the lake says up to when it has everything.
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        scenario.check_equal().await
+    })
+}
+
+#[test]
+fn the_watermark_does_not_move_before_all_objects_are_in_the_lake() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
+        // Everything is published when the report is written.
+        let faults = FaultInjector::new(|call| if call.name == "lake.put_metadata" { Fault::CrashBefore } else { Fault::None });
+        let process = scenario.process(faults.clone());
+        let job = process.kick_off(small_request()).await?;
+        assert!(Box::pin(faults.until_crash(process.complete(&job.id))).await.is_none());
+        fs::remove_file(lake_objects(scenario.deployment.lake()).first().ok_or("no object")?)?;
+        continue_to_end(&scenario, &job.id).await
     })
 }

@@ -6,7 +6,7 @@ use headrace_fhir::instant::Instant;
 
 use crate::job::{ExportTime, Watermark};
 use crate::lake::watermark::{WATERMARK_OBJECT, check_publication, check_unpublished, parse_watermark, unusable_watermark};
-use crate::ports::ResourceSource;
+use crate::ports::{MetadataObject, ResourceSource};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::SourceError;
 use crate::vocab::lake_settings::LakeWatermark;
@@ -15,47 +15,46 @@ use crate::vocab::lake_settings::LakeWatermark;
 const ARRIVAL_PRECISION: Duration = Duration::from_secs(1);
 
 /// Determines the time of an export that is planned `now`. Fails if the watermark object is wrong, or missing although the setting
-/// requires it, and by every rule if the first synchronization of the lake is not complete.
+/// requires it, and by every rule if the lake may have a part of a synchronization: of the first one, or of changes at or before the watermark.
 ///
 /// The lake must be listed after this call: what is listed then is complete up to the time that the object said before.
 pub async fn determine_export_time(source: &impl ResourceSource, setting: LakeWatermark, now: Millis) -> Result<ExportTime, SourceError> {
-    let watermark = read_watermark(source, setting, now).await?;
-    match watermark {
-        Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => check_complete(source).await?,
-        // The object was read.
-        Watermark::Unstated | Watermark::Object(_) => {}
-    }
-    Ok(ExportTime::new(now, watermark))
+    // Whatever the setting promises about the lake, a synchronization may have left a part in it. Any other content of the object is left to
+    // the rules that use it.
+    let object = source.read_metadata(WATERMARK_OBJECT).await?;
+    object.as_ref().map_or(Ok(()), check_publication)?;
+    Ok(ExportTime::new(now, watermark_by(setting, object.as_ref(), now)?))
 }
 
-/// Checks a lake again after it was listed: an export must not have a part of a first synchronization that has begun to publish since its
-/// time was taken. Where the time is that of a watermark, the first synchronization had ended before.
+/// Checks a lake again after it was listed: an export must not have a part of a synchronization that has begun to publish since its time was
+/// taken.
 pub(super) async fn check_listed(source: &impl ResourceSource, watermark: Watermark) -> Result<(), SourceError> {
+    let Some(object) = source.read_metadata(WATERMARK_OBJECT).await? else { return Ok(()) };
+    check_publication(&object)?;
     match watermark {
-        Watermark::Now | Watermark::Lag(_) | Watermark::Arrival => check_complete(source).await,
         // The lake had no watermark object.
-        Watermark::Unstated => {
-            let object = source.read_metadata(WATERMARK_OBJECT).await?;
-            object.map_or(Ok(()), |object| check_publication(&object).and_then(|()| check_unpublished(&object)))
-        }
-        Watermark::Object(_) => Ok(()),
+        Watermark::Unstated => check_unpublished(&object),
+        Watermark::Now | Watermark::Lag(_) | Watermark::Arrival | Watermark::Object(_) => Ok(()),
     }
-}
-
-/// Returns an error if the first synchronization of the lake is not complete. Whatever the setting promises about the lake, it has a part
-/// then. Any other content of the watermark object is left to the rules that use it.
-async fn check_complete(source: &impl ResourceSource) -> Result<(), SourceError> {
-    source.read_metadata(WATERMARK_OBJECT).await?.map_or(Ok(()), |object| check_publication(&object))
 }
 
 /// Reads the watermark of the lake as the setting says.
 pub async fn read_watermark(source: &impl ResourceSource, setting: LakeWatermark, now: Millis) -> Result<Watermark, SourceError> {
+    let object = match setting {
+        LakeWatermark::Auto | LakeWatermark::Object => source.read_metadata(WATERMARK_OBJECT).await?,
+        LakeWatermark::Now | LakeWatermark::Arrival | LakeWatermark::Lag(_) => None,
+    };
+    watermark_by(setting, object.as_ref(), now)
+}
+
+/// Returns the watermark of a lake with this watermark object as the setting says.
+fn watermark_by(setting: LakeWatermark, object: Option<&MetadataObject>, now: Millis) -> Result<Watermark, SourceError> {
     match setting {
         LakeWatermark::Now => Ok(Watermark::Now),
         LakeWatermark::Arrival => Ok(Watermark::Arrival),
         LakeWatermark::Lag(lag) => Ok(Watermark::Lag(Millis(0) + lag)),
-        LakeWatermark::Auto | LakeWatermark::Object => match source.read_metadata(WATERMARK_OBJECT).await? {
-            Some(object) => Ok(Watermark::Object(parse_watermark(&object, now)?)),
+        LakeWatermark::Auto | LakeWatermark::Object => match object {
+            Some(object) => Ok(Watermark::Object(parse_watermark(object, now)?)),
             None if setting == LakeWatermark::Object => Err(unusable_watermark("does not exist")),
             None => Ok(Watermark::Unstated),
         },

@@ -37,6 +37,18 @@ pub struct SyncRequest {
     pub deletions_since: Option<Millis>,
 }
 
+/// The work of the finalize task of a synchronization.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinalizeSync {
+    /// The request.
+    #[serde(flatten)]
+    pub request: SyncRequest,
+    /// The job that had moved the watermark of the lake when the synchronization began. `None` if none had: another pipeline fills the lake,
+    /// or the lake had no watermark.
+    #[serde(default, rename = "lakeJob", skip_serializing_if = "Option::is_none")]
+    pub lake_job: Option<String>,
+}
+
 /// The work of a task that reads from the FHIR server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FetchTask {

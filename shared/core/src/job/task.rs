@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::file::{Fragment, OutputFile, OutputFileName, OutputKind};
 use crate::job::file_list::FileListPart;
-use crate::job::sync::{FetchTask, Publication, SyncRequest};
+use crate::job::sync::{FetchTask, FinalizeSync, Publication, SyncRequest};
 use crate::job::{Counters, ExportTime, Job, Phase, Planned};
 use crate::vocab::clock::Millis;
 use crate::vocab::ids::TaskId;
@@ -72,7 +72,7 @@ pub enum Work {
     Finalize,
     /// Runs after all other tasks of a synchronization have completed: publishes what they have fetched and moves the watermark of the
     /// lake.
-    FinalizeSync(Box<SyncRequest>),
+    FinalizeSync(Box<FinalizeSync>),
 }
 
 impl Work {

@@ -48,6 +48,10 @@ pub struct LakeFiller {
     /// watermark moves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub publishing: Option<String>,
+    /// The types of which the publication brings resources or deletions that the watermark does not exclude: those at or before it, or all if
+    /// there is none yet. The lake may have a part of them. A publication that replaces one that did not finish keeps its types.
+    #[serde(rename = "publishingTypes", skip_serializing_if = "BTreeSet::is_empty")]
+    pub publishing_types: BTreeSet<ResourceType>,
     /// The moments up to which deletions are known, of the types of which they are not known up to the watermark. The next history of such a
     /// type is read from there.
     #[serde(rename = "deletionsKnownUpTo", skip_serializing_if = "BTreeMap::is_empty")]
@@ -71,13 +75,24 @@ pub fn filler_watermark(complete_up_to: Millis, filler: &LakeFiller, deletions: 
 }
 
 /// Returns the content of the watermark object while a job publishes. All other members stay. A lake without a watermark gets none.
-pub fn publishing_watermark(current: Option<&MetadataObject>, origin: &str, job: &str) -> serde_json::Result<Vec<u8>> {
+///
+/// * `types`: the types of which the publication brings what the watermark does not exclude.
+pub fn publishing_watermark(
+    current: Option<&MetadataObject>,
+    origin: &str,
+    (job, types): (&str, BTreeSet<ResourceType>),
+) -> serde_json::Result<Vec<u8>> {
     let mut members = BTreeMap::<String, Box<RawValue>>::new();
+    let earlier = current.map(parse_filler).unwrap_or_default().publishing_types;
+    let types: BTreeSet<ResourceType> = types.into_iter().chain(earlier).collect();
     match current.filter(|current| !is_first_publication(current)) {
         Some(current) => members = serde_json::from_slice(current.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&current.bytes))?,
         None => drop(members.insert("origin".to_owned(), to_raw_value(origin)?)),
     }
     members.insert("publishing".to_owned(), to_raw_value(job)?);
+    if !types.is_empty() {
+        members.insert("publishingTypes".to_owned(), to_raw_value(&types)?);
+    }
     serde_json::to_vec(&members)
 }
 
@@ -94,21 +109,39 @@ pub fn parse_filled_watermark(object: &MetadataObject, now: Millis) -> Result<Op
 
 /// Parses the watermark object of a lake. Returns the moment up to which the lake is complete, rounded down to milliseconds.
 pub fn parse_watermark(object: &MetadataObject, now: Millis) -> Result<Millis, SourceError> {
-    check_publication(object)?;
+    if is_first_publication(object) {
+        return Err(first_publication());
+    }
     parse_content(object, now).map_err(|problem| unusable_watermark(&problem))
 }
 
-/// Returns an error if the lake may have a part of its first synchronization only.
+/// Returns an error if an export may get a part of a synchronization that publishes, or did not finish to: of the first one of the lake, or of
+/// changes at or before the watermark. Later changes are no reason, because exports up to the watermark leave them out.
 pub fn check_publication(object: &MetadataObject) -> Result<(), SourceError> {
-    if !is_first_publication(object) {
+    if is_first_publication(object) {
+        return Err(first_publication());
+    }
+    let LakeFiller { publishing, publishing_types, .. } = parse_filler(object);
+    if publishing.is_none() || publishing_types.is_empty() {
         return Ok(());
     }
-    let problem = "the first synchronization of the lake is not complete";
+    let types: Vec<&str> = publishing_types.iter().map(|kind| kind.as_str()).collect();
+    let problem = "a synchronization that adds earlier changes to the lake is not complete";
+    Err(unfinished_publication(problem, &format!("of {}", types.join(", "))))
+}
+
+/// Returns the error of a lake that may have a part of its first synchronization only.
+fn first_publication() -> SourceError {
+    unfinished_publication("the first synchronization of the lake is not complete", "of its resources")
+}
+
+/// Returns the error of a lake that may have a part of a synchronization. It tells what to do.
+fn unfinished_publication(problem: &'static str, of_what: &str) -> SourceError {
     let remedy = format!(
-        "{problem}, so the lake may have a part of its resources: run `headrace sync` to its end (on AWS, wait for the next synchronization), \
-         and export then"
+        "{problem}, so the lake may have a part {of_what}: run `headrace sync` to its end (on AWS, wait for the next synchronization), and \
+         export then"
     );
-    Err(SourceError::Misconfigured { remedy, cause: problem.into() })
+    SourceError::Misconfigured { remedy, cause: problem.into() }
 }
 
 /// Returns an error if a synchronization has written the watermark object of a lake that had none when its listing began: the listing may
@@ -241,19 +274,40 @@ mod tests {
     fn a_publication_keeps_the_watermark_and_all_other_members() {
         let object = |text: &[u8]| MetadataObject { size: text.len() as u64, bytes: bytes::Bytes::copy_from_slice(text) };
         let before = object("\u{feff}{\"completeUpTo\":\"2026-11-29T10:00:00Z\",\"rows\":1e400,\"job\":\"a\"}".as_bytes());
-        let marked = object(&publishing_watermark(Some(&before), "https://fhir.example.org", "b").unwrap());
+        let marked = object(&publishing_watermark(Some(&before), "https://fhir.example.org", ("b", BTreeSet::new())).unwrap());
         assert_eq!(parse_watermark(&marked, NOW).unwrap(), parse_watermark(&before, NOW).unwrap());
         let filler = parse_filler(&marked);
         assert_eq!((filler.job.as_deref(), filler.publishing.as_deref()), (Some("a"), Some("b")));
         assert!(marked.bytes.windows(5).any(|bytes| bytes == b"1e400"));
         assert!(!is_first_publication(&marked) && !is_first_publication(&before));
+        // Exports up to the watermark leave out what is later.
+        assert!(check_publication(&marked).is_ok());
+    }
+
+    #[test]
+    fn a_publication_of_earlier_changes_stops_exports_until_the_watermark_moves_even_if_another_one_replaces_it() {
+        let object = |content: Vec<u8>| MetadataObject { size: content.len() as u64, bytes: content.into() };
+        let before = object(br#"{"completeUpTo":"2026-11-29T10:00:00Z"}"#.to_vec());
+        let mark = |current: &MetadataObject, job: &str, types: BTreeSet<ResourceType>| {
+            object(publishing_watermark(Some(current), "https://fhir.example.org", (job, types)).unwrap())
+        };
+        let first = mark(&before, "a", [ResourceType::PATIENT].into());
+        let second = mark(&first, "b", BTreeSet::new());
+        for marked in [&first, &second] {
+            let error = check_publication(marked).unwrap_err().to_string();
+            assert!(error.contains("a part of Patient") && error.contains("run `headrace sync` to its end"), "{error}");
+            // The watermark itself stays what it is.
+            assert_eq!(parse_watermark(marked, NOW).unwrap(), parse_watermark(&before, NOW).unwrap());
+        }
+        let moved = filler_watermark(NOW, &LakeFiller::default(), "history");
+        assert!(check_publication(&object(moved)).is_ok());
     }
 
     #[test]
     fn a_first_publication_has_no_watermark_and_the_error_says_what_to_do() {
         let object = |content: Vec<u8>| MetadataObject { size: content.len() as u64, bytes: content.into() };
-        let first = object(publishing_watermark(None, "https://fhir.example.org", "a").unwrap());
-        let second = object(publishing_watermark(Some(&first), "https://fhir.example.org", "b").unwrap());
+        let first = object(publishing_watermark(None, "https://fhir.example.org", ("a", BTreeSet::new())).unwrap());
+        let second = object(publishing_watermark(Some(&first), "https://fhir.example.org", ("b", BTreeSet::new())).unwrap());
         for marked in [&first, &second] {
             let error = parse_watermark(marked, NOW).unwrap_err().to_string();
             assert!(error.contains("run `headrace sync` to its end"), "{error}");

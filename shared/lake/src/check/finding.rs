@@ -106,7 +106,7 @@ impl FindingKind {
         match self {
             Self::WatermarkInvalid => "no export starts until it is corrected or removed",
             Self::UnfinishedPublication => {
-                "the lake may have a part of it; run headrace sync to its end. No export starts until then if it is the first one"
+                "the lake may have a part of it; run headrace sync to its end. No export starts until then if it is the first one or adds earlier changes"
             }
             Self::Archived => "an export fails; restore first",
             Self::Unreadable => "an export fails; correct or remove first",

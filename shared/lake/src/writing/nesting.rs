@@ -20,7 +20,7 @@ pub fn check_outside_of_lakes(lake: &Path) -> Result<(), WriteError> {
 }
 
 /// Returns the path of a directory without links. The directory need not exist.
-pub(crate) fn real_path(path: &Path) -> PathBuf {
+pub fn real_path(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let real = path.ancestors().find_map(|existing| {
         let below = path.strip_prefix(existing).ok()?;

@@ -8,6 +8,7 @@ mod lake_check;
 mod progress;
 mod report;
 mod run;
+mod state_binding;
 
 pub use error::SyncCommandError;
 pub use headrace_client::{HttpOrigin, OriginSettings};

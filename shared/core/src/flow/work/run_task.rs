@@ -71,7 +71,10 @@ async fn run_attempt(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSett
         LeaseOutcome::Granted(lease) => *lease,
         LeaseOutcome::Unavailable => return Ok(TaskEnd::Unavailable),
         LeaseOutcome::Obsolete => return Ok(TaskEnd::Obsolete),
-        LeaseOutcome::Exhausted(fault) => return fail_job(ports, task, exhausted_reason(task, settings, fault)).await,
+        LeaseOutcome::Exhausted(fault) => {
+            let is_sync = ports.jobs().job(&task.job).await?.is_some_and(|job| job.is_sync());
+            return fail_job(ports, task, exhausted_reason((task, is_sync), settings, fault)).await;
+        }
     };
     continue_from(lease.counters.usage);
     tracing::debug!(job.id = %task.job, task.id = task.task, attempt = lease.attempt, work = lease.work.as_str(), "leased");
@@ -95,9 +98,9 @@ async fn run_attempt(ports: &impl AllPorts, task: &TaskId, settings: &WorkerSett
             let publications = publications.clone();
             run_publish_task(ports, &mut lease, settings, stop_at, &publications).await
         }
-        Work::FinalizeSync(ref request) => {
-            let request = request.as_ref().clone();
-            run_finalize_sync_task(ports, &mut lease, settings, &request).await
+        Work::FinalizeSync(ref finalize) => {
+            let finalize = finalize.as_ref().clone();
+            run_finalize_sync_task(ports, &mut lease, settings, &finalize).await
         }
         Work::Finalize => run_finalize_task(ports, &mut lease, settings, stop_at).await,
     };
@@ -152,7 +155,7 @@ async fn retry(ports: &impl AllPorts, mut lease: Lease, settings: &WorkerSetting
         released => released?,
     }
     if lease.attempts_since_progress >= settings.lease.max_attempts {
-        return fail_job(ports, &task, exhausted_reason(&task, settings, Some(fault))).await;
+        return fail_job(ports, &task, exhausted_reason((&task, lease.job.is_sync()), settings, Some(fault))).await;
     }
     ports.queue().announce(std::slice::from_ref(&task), retry_delay(lease.attempts_since_progress)).await?;
     Ok(TaskEnd::Retried(fault))
@@ -292,10 +295,15 @@ fn overload_delay(task: &TaskId) -> Duration {
 
 /// Returns the failure reason of a job whose task has used up its attempts. `fault` is the last error; `None` if the process
 /// ended without recording one.
-fn exhausted_reason(task: &TaskId, settings: &WorkerSettings, fault: Option<String>) -> FailureReason {
+fn exhausted_reason((task, is_sync): (&TaskId, bool), settings: &WorkerSettings, fault: Option<String>) -> FailureReason {
     let fault = fault.unwrap_or_else(|| "its process ended unexpectedly".to_owned());
+    let remedy = if is_sync {
+        "synchronize again, and see the log if it fails again"
+    } else {
+        "start a new export, and tell the operator if it fails again"
+    };
     let text = format!(
-        "task {} failed {} times without progress, the last time because {fault}; start a new export, and tell the operator if it fails again",
+        "task {} failed {} times without progress, the last time because {fault}; {remedy}",
         task.task, settings.lease.max_attempts
     );
     FailureReason { kind: FailureKind::Exhausted, text }

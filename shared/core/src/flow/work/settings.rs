@@ -72,6 +72,9 @@ pub struct WorkerSettings {
     pub grouping_memory_bytes: u64,
     /// The largest number of tasks that each read a whole bucket of patients. If a bucket is larger, it is sorted roughly in a round before.
     pub max_unsorted_ranges: u64,
+    /// The largest number of resources of a window of a synchronization. The hash and the time of each are in memory until the window is
+    /// complete. A window that the server does not count is divided by time at half of it, and a history may have half as many.
+    pub max_window_resources: usize,
     /// The memory of the function that the workers run in, in MB. 0 on one machine.
     pub memory_mb: u32,
 }
@@ -97,6 +100,7 @@ impl Default for WorkerSettings {
             // being read.
             grouping_memory_bytes: 128 << 20,
             max_unsorted_ranges: 4,
+            max_window_resources: 1_800_000,
             memory_mb: 0,
         }
     }

@@ -22,6 +22,7 @@ mod paging;
 mod plan;
 mod planner;
 mod progress;
+mod publication;
 mod publish;
 mod queries;
 mod reconcile;

@@ -51,6 +51,22 @@ pub enum SyncCommandError {
         /// Base URL of the server that was to fill it.
         requested: String,
     },
+    /// The state folder is that of another lake.
+    #[error(
+        "the state folder `{}` is that of the lake `{}`, and may hold resources that were fetched for it: choose another folder for `{}` with \
+         --state, or remove this one if that lake was moved",
+        .state.display(),
+        .bound.display(),
+        .lake.display()
+    )]
+    OtherLake {
+        /// The state folder.
+        state: PathBuf,
+        /// The lake that the state folder belongs to.
+        bound: PathBuf,
+        /// The lake that was to be filled.
+        lake: PathBuf,
+    },
     /// The server cannot be used.
     #[error("the server cannot be used; nothing was written")]
     Origin(#[source] OriginError),

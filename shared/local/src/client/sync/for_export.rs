@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use headrace_core::job::sync::SyncRequest;
+use headrace_core::lake::origin::normalize_base_url;
 use headrace_core::lake::sync_report::SyncReport;
 use headrace_core::vocab::clock::Millis;
 use headrace_fhir::definitions::ResourceType;
+use headrace_lake::writing::SyncLock;
 
 use crate::cli::{ExportArgs, ExportLevel, ExportOptions};
 use crate::client::credential::read_credential;
@@ -15,6 +17,7 @@ use crate::client::progress::print_line;
 use super::command::{origin_settings, parse_types, print_remarks, sync_request};
 use super::error::SyncCommandError;
 use super::first_request::check_origin;
+use super::lake_check::is_continued_by;
 use super::run::{STATE_FOLDER, Sync};
 use super::{HttpOrigin, report};
 
@@ -36,6 +39,19 @@ impl Sync {
         std::fs::remove_dir_all(&self.lake).map_err(|cause| SyncCommandError::Lake { path: self.lake.clone(), cause })?;
         self.run().await
     }
+
+    /// Removes the lake that an export has left, if this one cannot continue it: it was of another server, or of types that are not requested
+    /// now. Exports alone fill it, so nobody else misses it.
+    async fn discard_other_lake(&self) -> Result<(), SyncCommandError> {
+        if is_continued_by(&self.lake, &self.request).await? {
+            return Ok(());
+        }
+        SyncLock::check(&self.lake)?;
+        if !self.is_quiet {
+            print_line("note: the resources that a stopped export of other types or of another server has left are removed");
+        }
+        std::fs::remove_dir_all(&self.lake).map_err(|cause| SyncCommandError::Lake { path: self.lake.clone(), cause })
+    }
 }
 
 /// Fetches the resources that an export needs into a lake. Continues if the lake is that of an interrupted export. Returns the report.
@@ -48,7 +64,7 @@ pub(crate) async fn sync_for_export(
     since: Option<Millis>,
 ) -> Result<SyncReport, Box<SyncCommandError>> {
     let run = async {
-        let base = base.trim_end_matches('/').to_owned();
+        let base = normalize_base_url(base);
         let types = types_for_export(&args.options)?;
         let settings = origin_settings(read_credential(&args.login.credential)?, args.login.token_origins.clone(), &args.searches);
         let origin = HttpOrigin::new(&base, settings)?;
@@ -62,6 +78,7 @@ pub(crate) async fn sync_for_export(
             workers: args.searches.requests_at_once,
             is_quiet: args.quiet,
         };
+        sync.discard_other_lake().await?;
         let report = sync.run_for_export(since).await?;
         print_remarks(&report, args.quiet);
         if since.is_some()

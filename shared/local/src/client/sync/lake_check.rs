@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use headrace_core::job::ExportError;
+use headrace_core::job::sync::SyncRequest;
 use headrace_core::lake::origin::{normalize_base_url, recorded_origin};
-use headrace_core::lake::watermark::WATERMARK_OBJECT;
+use headrace_core::lake::watermark::{WATERMARK_OBJECT, parse_filler};
 use headrace_core::ports::ResourceSource as _;
 use headrace_lake::writing::{SyncLock, check_outside_of_lakes};
 
@@ -25,4 +26,18 @@ pub(super) async fn check_lake(lake: &Path, base: &str) -> Result<String, SyncCo
     };
     SyncLock::check(lake)?;
     Ok(name)
+}
+
+/// Returns true if a request continues a lake, or there is none: the same server fills it, and it has no type that is not requested. The lake
+/// may have a part of the types that an interrupted synchronization was adding.
+pub(super) async fn is_continued_by(lake: &Path, request: &SyncRequest) -> Result<bool, SyncCommandError> {
+    let lake = DirectoryLake::open(lake);
+    let watermark = lake.read_metadata(WATERMARK_OBJECT).await.map_err(ExportError::from)?;
+    let origin = recorded_origin(&lake, watermark.as_ref()).await.map_err(ExportError::from)?;
+    if origin.is_some_and(|origin| normalize_base_url(&origin) != normalize_base_url(&request.origin)) {
+        return Ok(false);
+    }
+    let filler = watermark.as_ref().map(parse_filler).unwrap_or_default();
+    let mut types = filler.types.into_iter().flatten().chain(filler.publishing_types);
+    Ok(types.all(|kind| request.types.as_ref().is_none_or(|requested| requested.contains(&kind))))
 }

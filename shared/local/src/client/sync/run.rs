@@ -35,6 +35,7 @@ use crate::stores::private::create_private_folder;
 use super::HttpOrigin;
 use super::error::SyncCommandError;
 use super::progress::SyncProgress;
+use super::state_binding::{bind_state_to_lake, check_state_of_lake};
 
 /// Name of the state folder below the root of the lake. Listings skip it.
 pub(super) const STATE_FOLDER: &str = "_headrace/sync-state";
@@ -85,12 +86,14 @@ impl Sync {
 
     /// Opens the lake and the state folder.
     async fn open(&self) -> Result<OpenSync, SyncCommandError> {
+        check_state_of_lake(&self.state, &self.lake)?;
         create_private_folder(&self.lake).map_err(|cause| SyncCommandError::Lake { path: self.lake.clone(), cause })?;
         let lake_lock = SyncLock::lock(&self.lake)?;
         let source = DirectoryLake::open(&self.lake);
         source.check().await.map_err(ExportError::from)?;
         let encryptor = FileSecretEncryptor::in_memory()?;
         let lock = lock_state_folder(&self.state)?;
+        bind_state_to_lake(&self.state, &self.lake)?;
         let StateFolder { dynamo, jobs } = StateFolder::open_to_serve(&self.state, &self.lake).await?;
         let jobs = jobs.with_encryptor(encryptor);
         let output = DirectoryOutputStore::open(self.state.join(FILES_FOLDER)).shown_as(&self.lake).verified_by_client();

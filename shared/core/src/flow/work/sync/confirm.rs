@@ -13,7 +13,7 @@ use crate::ports::{AllPorts, OriginPage, OriginRequest};
 use super::super::heartbeat::send_heartbeat_if_due;
 use super::listing::CHECKPOINT_INTERVAL;
 use super::pages::{PageError, PageReader};
-use super::paging::{first_page, follow, parse_page};
+use super::paging::{FollowedLinks, first_page, follow, parse_page};
 use super::queries::ids_search_query;
 use super::verify::matched_id;
 
@@ -148,7 +148,7 @@ async fn found_ids<W: AllPorts>(
     list: &[&str],
 ) -> Result<HashSet<String>, PageError> {
     let (mut page, _) = first_page(pages, |spelling| ids_search_query(kind, list, spelling)).await?;
-    let (mut found, mut links) = (HashSet::new(), HashSet::new());
+    let (mut found, mut links) = (HashSet::new(), FollowedLinks::default());
     loop {
         let parsed = parse_page(&page)?;
         PageError::check_complete(&parsed)?;

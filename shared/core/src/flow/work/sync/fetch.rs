@@ -40,17 +40,28 @@ pub(in super::super) async fn run_fetch_task(
         return run_reconcile_task(ports, lease, settings, stop_at, (fetch, to)).await;
     }
     let (mut repeats, mut page_size, mut record) = (0, fetch.page_size, SyncRecord::new(fetch.resource_type));
+    // The end of the first part of a window that is divided.
+    let mut end_of_part = None;
     while lease.cursor != RECORDED {
         let mut reader = PageReader { ports, lease, settings, stop_at };
-        let mut window = WindowReader::new(&mut reader, fetch, page_size);
+        let mut window = WindowReader::new(&mut reader, fetch, page_size, end_of_part);
         let end = window.read().await;
         let (lines, resources, duplicates) = window.counts(&end);
         let late_changes = window.late_changes(&end);
         let warning = window.warning.take();
         let checkpoint = window.into_checkpoint();
         let cursor = match end {
-            Ok(WindowEnd::Complete) => RECORDED,
-            Ok(WindowEnd::Cut(cut)) => Cursor { item: lease.cursor.item + 1, offset: cut.at.0 },
+            Ok(WindowEnd::Complete) => end_of_part.take().map_or(RECORDED, |at| cursor_at(lease, at)),
+            Ok(WindowEnd::Cut(cut)) => {
+                end_of_part = None;
+                cursor_at(lease, cut.at)
+            }
+            Err(WindowError::TooMany(at)) => {
+                let reason = format!("it has too many resources, so it is divided at {at}");
+                log_repeat(lease, fetch.resource_type, &fetch.shown_scope(lease), &reason);
+                end_of_part = Some(at);
+                continue;
+            }
             Err(WindowError::TimeUp) => return yield_task(ports, lease, settings).await,
             Err(WindowError::Attempt(error)) => return Err(error),
             Err(WindowError::TooLong) if page_size > 1 => {
@@ -86,6 +97,11 @@ pub(in super::super) async fn run_fetch_task(
         (repeats, record) = (0, SyncRecord::new(fetch.resource_type));
     }
     complete_task(ports, lease, TaskCompletion::Done).await
+}
+
+/// Returns the cursor of a task whose window was read up to a moment.
+fn cursor_at(lease: &Lease, at: Millis) -> Cursor {
+    Cursor { item: lease.cursor.item + 1, offset: at.0 }
 }
 
 /// Commits the files of a window as fragments, and records them with the cursor after them (rule P5).

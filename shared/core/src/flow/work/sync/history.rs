@@ -6,8 +6,6 @@
 //!
 //! The events are recorded every few minutes and at the end of an attempt, with the position after them. The next attempt continues there.
 
-use std::collections::HashSet;
-
 use headrace_fhir::instant::Instant;
 use headrace_fhir::searchset::{SearchEntry, SearchPage};
 use serde::{Deserialize, Serialize};
@@ -29,7 +27,7 @@ use super::fetch::RECORDED;
 use super::history_events::Events;
 use super::listing::CHECKPOINT_INTERVAL;
 use super::pages::{PageError, PageReader};
-use super::paging::{PagePosition, follow, parse_page};
+use super::paging::{FollowedLinks, PagePosition, follow, parse_page};
 use super::progress::{read_progress, record_progress, recorded_fragments, unreadable};
 use super::queries::{history_query, instance_history_query};
 
@@ -140,7 +138,7 @@ struct HistoryReader<'f> {
     /// The time at which the progress is to be recorded.
     record_at: Millis,
     /// The links that this attempt has followed.
-    links: HashSet<String>,
+    links: FollowedLinks,
 }
 
 impl<'f> HistoryReader<'f> {
@@ -163,7 +161,7 @@ impl<'f> HistoryReader<'f> {
             send_heartbeat_if_due(pages.ports, pages.lease, pages.settings.lease.duration).await?;
         }
         let record_at = pages.ports.now() + CHECKPOINT_INTERVAL;
-        Ok(Self { fetch, window, events, progress: recorded.clone(), recorded, record_at, links: HashSet::new() })
+        Ok(Self { fetch, window, events, progress: recorded.clone(), recorded, record_at, links: FollowedLinks::default() })
     }
 
     /// Reads what is left.
@@ -204,12 +202,21 @@ impl<'f> HistoryReader<'f> {
         let page = self.progress.position.read_next(pages, &mut self.links, (kind, "the history"), query).await?;
         let parsed = parse_page(&page)?;
         let oldest = self.events.add(&parsed)?;
+        self.check_size(pages.settings.max_window_resources / 2)?;
         if self.progress.position.is_at_start() && may_lack_link(&parsed, page_size) {
             self.check_whole(pages, oldest, parsed.entries.len()).await?;
         }
         self.progress.count(&parsed);
         self.progress.position.advance(&page.url, parsed.next);
         Ok(send_heartbeat_if_due(pages.ports, pages.lease, pages.settings.lease.duration).await?)
+    }
+
+    /// Returns an error if the events are of more resources than fit into memory. Each takes as much as ten of a window.
+    fn check_size(&self, limit: usize) -> Result<(), PageError> {
+        if self.events.resources() <= limit {
+            return Ok(());
+        }
+        Err(PageError::Final(format!("it has the events of more than {limit} resources; --reconcile finds deletions without a history")))
     }
 
     /// Returns an error if a first page without a link to another is not the whole history: some servers leave out the link.
@@ -273,7 +280,7 @@ impl<'f> HistoryReader<'f> {
             }
             page => page?,
         };
-        let mut links = HashSet::new();
+        let mut links = FollowedLinks::default();
         loop {
             let parsed = parse_page(&page)?;
             self.events.add(&parsed)?;

@@ -72,6 +72,11 @@ impl Events {
         self.newest.clear();
     }
 
+    /// Returns the number of resources in memory.
+    pub(super) fn resources(&self) -> usize {
+        self.newest.len() + self.later.len()
+    }
+
     /// Adds a page. Returns the time of its oldest event.
     pub(super) fn add(&mut self, page: &SearchPage<'_>) -> Result<Option<Instant>, PageError> {
         PageError::check_complete(page)?;

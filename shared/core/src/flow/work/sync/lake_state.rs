@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use headrace_fhir::definitions::ResourceType;
 
-use crate::job::ExportError;
-use crate::job::sync::{HistoryWindow, SyncRequest};
+use crate::job::sync::{FinalizeSync, HistoryWindow, SyncRequest};
+use crate::job::{ExportError, ExportTime};
 use crate::lake::origin::{normalize_base_url, recorded_origin};
 use crate::lake::watermark::{LakeFiller, WATERMARK_OBJECT, parse_filled_watermark, parse_filler, parse_zoned_instant};
-use crate::ports::{AllPorts, ResourceSource as _};
+use crate::ports::{AllPorts, MetadataObject, ResourceSource as _};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::SourceError;
 
@@ -30,8 +30,14 @@ impl LakeState {
     pub(super) async fn read(ports: &impl AllPorts) -> Result<Self, ExportError> {
         let object = ports.source().read_metadata(WATERMARK_OBJECT).await?;
         let origin = recorded_origin(ports.source(), object.as_ref()).await?;
-        let Some(object) = object else { return Ok(Self { origin, ..Self::default() }) };
-        Ok(Self { watermark: parse_filled_watermark(&object, ports.now())?, origin, filler: parse_filler(&object) })
+        let state = object.map_or_else(|| Ok(Self::default()), |object| Self::from_object(&object, ports.now()))?;
+        Ok(Self { origin, ..state })
+    }
+
+    /// Parses the watermark object of the lake.
+    pub(super) fn from_object(object: &MetadataObject, now: Millis) -> Result<Self, ExportError> {
+        let filler = parse_filler(object);
+        Ok(Self { watermark: parse_filled_watermark(object, now)?, origin: filler.origin.clone(), filler })
     }
 
     /// Returns an error if another server has filled the lake. Another spelling of its base URL is the same server.
@@ -46,9 +52,27 @@ impl LakeState {
         Ok(())
     }
 
-    /// Returns an error if the synchronization leaves out types of the lake that the server can search: its watermark would be wrong.
+    /// Returns the id of the job that has moved the watermark. `None` if no synchronization has.
+    pub(super) fn job(&self) -> Option<String> {
+        self.filler.job.clone()
+    }
+
+    /// Returns an error if the watermark is not the one that an earlier attempt of the synchronization has found.
+    pub(super) fn check_time(&self, time: ExportTime) -> Result<(), ExportError> {
+        if self.watermark == time.watermark.object_time() { Ok(()) } else { Err(other_watermark()) }
+    }
+
+    /// Returns an error if the lake is not the one that the synchronization began with, by its watermark and the job that has moved it.
+    pub(super) fn check_unchanged(&self, time: ExportTime, work: &FinalizeSync) -> Result<(), ExportError> {
+        self.check_time(time)?;
+        if self.filler.job == work.lake_job { Ok(()) } else { Err(other_watermark()) }
+    }
+
+    /// Returns an error if the synchronization leaves out types of the lake that the server can search: its watermark would be wrong. The
+    /// lake may have a part of the types that an interrupted synchronization was adding.
     pub(super) fn check_types(&self, request: &SyncRequest, capabilities: &OriginCapabilities) -> Result<(), ExportError> {
-        let (Some(types), Some(requested)) = (&self.filler.types, &request.types) else { return Ok(()) };
+        let Some(requested) = &request.types else { return Ok(()) };
+        let types: BTreeSet<ResourceType> = self.filler.types.iter().flatten().chain(&self.filler.publishing_types).copied().collect();
         let left_out = types.difference(requested).filter(|kind| capabilities.of_type(**kind).can_search);
         let left_out: Vec<&str> = left_out.map(|kind| kind.as_str()).collect();
         if left_out.is_empty() {
@@ -126,6 +150,15 @@ impl LakeState {
         let since = request.deletions_since.into_iter().chain([known]).fold(to, Ord::min);
         HistoryWindow { since, to, known_up_to: known, is_first: self.fetch_from(kind, request).is_none() }
     }
+}
+
+/// Returns the error of a lake whose watermark is not the one that the synchronization began with.
+fn other_watermark() -> ExportError {
+    misconfigured(
+        "another process has moved the watermark of the lake during the synchronization, or the lake was replaced or restored, so the \
+         synchronization did not move it; synchronize again"
+            .to_owned(),
+    )
 }
 
 /// Returns the error for a setting that is wrong.

@@ -12,7 +12,7 @@ use crate::versions::key::{ResourceKey, ResourceKeyHasher};
 
 use super::super::heartbeat::send_heartbeat_if_due;
 use super::pages::{PageError, PageReader};
-use super::paging::{PagePosition, parse_page};
+use super::paging::{FollowedLinks, PagePosition, parse_page};
 use super::queries::listing_query;
 use super::verify::matched_id;
 
@@ -35,7 +35,7 @@ pub(super) struct Listing {
     /// The progress up to the last page that was read.
     pub(super) progress: ListingProgress,
     /// The links that this attempt has followed.
-    links: HashSet<String>,
+    links: FollowedLinks,
     /// The ids of resources of the lake that were listed since the last checkpoint.
     listed: Vec<String>,
     /// The number of pages that are recorded.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::searchset::SearchPage;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::ports::{AllPorts, OriginError, OriginPage, OriginRequest};
 
@@ -51,10 +52,33 @@ pub(super) fn parse_page(page: &OriginPage) -> Result<SearchPage<'_>, PageError>
     SearchPage::parse(&page.body).map_err(|error| PageError::Final(format!("a page cannot be read: {error}")))
 }
 
+/// The links that were followed, by the first half of their SHA-256: links are long, and a sequence may have a million.
+#[derive(Default)]
+pub(super) struct FollowedLinks(HashSet<[u8; 16]>);
+
+impl FollowedLinks {
+    /// Adds a link. Returns false if it was followed before.
+    pub(super) fn insert(&mut self, link: &str) -> bool {
+        let mut key = [0; 16];
+        key.iter_mut().zip(Sha256::digest(link.as_bytes())).for_each(|(to, from)| *to = from);
+        self.0.insert(key)
+    }
+
+    /// Returns the number of links.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Forgets all links.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
 /// Records that a link to the next page is followed. Fails if it was followed before, or if `limit` links were.
-pub(super) fn follow(links: &mut HashSet<String>, link: &str, limit: usize) -> Result<(), PageError> {
-    let is_new = links.insert(link.to_owned());
-    if is_new && links.len() <= limit { Ok(()) } else { Err(PageError::Final("the links to the next page have no end".to_owned())) }
+pub(super) fn follow(links: &mut FollowedLinks, link: &str, limit: usize) -> Result<(), PageError> {
+    let is_new = links.insert(link);
+    if is_new && links.count() <= limit { Ok(()) } else { Err(PageError::Final("the links to the next page have no end".to_owned())) }
 }
 
 /// The position in a sequence of pages that may be read in several attempts.
@@ -93,12 +117,12 @@ impl PagePosition {
     pub(super) async fn read_next<W: AllPorts>(
         &mut self,
         pages: &mut PageReader<'_, '_, W>,
-        links: &mut HashSet<String>,
+        links: &mut FollowedLinks,
         (kind, name): (ResourceType, &str),
         query: impl Fn(u32) -> String,
     ) -> Result<OriginPage, PageError> {
         if let Some(NextPage { page, link }) = self.next.clone() {
-            if self.pages >= PAGES || !links.insert(link.clone()) {
+            if self.pages >= PAGES || !links.insert(&link) {
                 return Err(PageError::Final("the links to the next page have no end".to_owned()));
             }
             match pages.read(OriginRequest::Link { page: &page, link: &link }).await {

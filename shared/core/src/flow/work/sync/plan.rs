@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::job::file::OutputKind;
-use crate::job::sync::{SyncRecord, SyncRequest};
+use crate::job::sync::{FinalizeSync, SyncRecord, SyncRequest};
 use crate::job::task::{Cursor, Lease, TaskCompletion, TaskUpdate, Work};
 use crate::job::{Counters, ExportError, ExportTime, FIRST_READ_TASK, OmittedSubjects, Planned, ReadMode, Watermark};
 use crate::lines::checkpoint::OpenCheckpoint;
@@ -49,8 +49,8 @@ pub(in super::super) async fn run_plan_sync_task(
         Err(PageError::TimeUp) => return yield_task(ports, lease, settings).await,
         planned => planned.map_err(plan_error)?,
     };
-    record_tasks(ports, lease, settings, vec![(TaskId::finalize(&lease.task.job).task, Work::FinalizeSync(Box::new(request.clone())))])
-        .await?;
+    let finalize = FinalizeSync { request: request.clone(), lake_job: lake.job() };
+    record_tasks(ports, lease, settings, vec![(TaskId::finalize(&lease.task.job).task, Work::FinalizeSync(Box::new(finalize)))]).await?;
     let planned = Planned {
         time,
         tasks,
@@ -95,7 +95,8 @@ async fn read_capabilities<W: AllPorts>(pages: &mut PageReader<'_, '_, W>) -> Re
     Ok((capabilities, page.server_time))
 }
 
-/// Takes the time up to which everything is fetched, once, and records it (rule P3). A later attempt keeps the time of the first.
+/// Takes the time up to which everything is fetched, once, and records it (rule P3). A later attempt keeps the time of the first, and fails if
+/// the lake has another watermark by then.
 ///
 /// It is the earlier one of both clocks, minus the lag: what the server changes from now on is later by its own clock.
 async fn take_time<W: AllPorts>(
@@ -105,6 +106,7 @@ async fn take_time<W: AllPorts>(
     server_time: Option<Millis>,
 ) -> Result<ExportTime, ExportError> {
     if let Some(time) = pages.lease.export_time {
+        lake.check_time(time)?;
         return Ok(time);
     }
     let now = pages.ports.now();

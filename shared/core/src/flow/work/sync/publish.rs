@@ -16,6 +16,7 @@ use crate::vocab::error::SourceError;
 use super::super::heartbeat::update_leased_task;
 use super::super::settings::WorkerSettings;
 use super::super::task_end::{TaskEnd, complete_task, yield_task};
+use super::publication::is_marked;
 
 /// Runs a publish task from its cursor to its end, or until `stop_at`.
 pub(in super::super) async fn run_publish_task(
@@ -25,6 +26,10 @@ pub(in super::super) async fn run_publish_task(
     stop_at: Millis,
     publications: &[Publication],
 ) -> Result<TaskEnd, ExportError> {
+    if !is_marked(ports, &lease.job.id).await? {
+        // Nothing may become visible in a lake without the mark. The finalize task finds the same, and publishes anew or says why not.
+        return complete_task(ports, lease, TaskCompletion::Done).await;
+    }
     for (index, publication) in (0_u32..).zip(publications).skip(lease.cursor.item as usize) {
         if settings.stop.is_set() || ports.now() >= stop_at {
             return yield_task(ports, lease, settings).await;

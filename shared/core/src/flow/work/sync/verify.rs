@@ -1,7 +1,5 @@
 //! Verifies a window that the server does not count: reads the ids of its resources a second time.
 
-use std::collections::HashSet;
-
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::searchset::{SearchEntry, SearchPage};
 use serde::Deserialize;
@@ -9,7 +7,7 @@ use serde::Deserialize;
 use crate::ports::{AllPorts, OriginRequest};
 
 use super::pages::{PageError, PageReader};
-use super::paging::first_page;
+use super::paging::{FollowedLinks, first_page};
 use super::queries::ids_query;
 use super::split::Range;
 
@@ -37,7 +35,7 @@ pub(super) async fn knows_all_ids<W: AllPorts>(
     is_known: impl Fn(&str) -> bool,
 ) -> Result<bool, PageError> {
     let (mut page, _) = first_page(pages, |spelling| ids_query(kind, range, page_size, spelling)).await?;
-    let mut links = HashSet::new();
+    let mut links = FollowedLinks::default();
     loop {
         let Ok(parsed) = SearchPage::parse(&page.body) else { return Ok(false) };
         PageError::check_complete(&parsed)?;
@@ -47,7 +45,7 @@ pub(super) async fn knows_all_ids<W: AllPorts>(
             }
         }
         let Some(link) = parsed.next else { return Ok(true) };
-        if !links.insert(link.clone()) || links.len() > PAGES_PER_THOUSAND * (known / 1_000 + 1) {
+        if !links.insert(&link) || links.count() > PAGES_PER_THOUSAND * (known / 1_000 + 1) {
             return Ok(false);
         }
         page = pages.read(OriginRequest::Link { page: &page.url, link: &link }).await?;

@@ -1,6 +1,7 @@
 //! The end of a window: it was read, or the reason why not.
 
 use crate::job::ExportError;
+use crate::vocab::clock::Millis;
 
 use super::lines::WindowCut;
 use super::pages::PageError;
@@ -17,6 +18,8 @@ pub(super) enum WindowEnd {
 pub(super) enum WindowError {
     /// The window must be read again.
     Repeat(String),
+    /// The window has too many resources, and is divided at this time.
+    TooMany(Millis),
     /// A page is too long.
     TooLong,
     /// The server does something that no retry changes.
@@ -32,6 +35,7 @@ impl WindowError {
     pub(super) fn into_fault(self) -> String {
         match self {
             Self::Repeat(fault) | Self::Final(fault) => fault,
+            Self::TooMany(at) => format!("the window has too many resources, and was not divided at {at}"),
             Self::TooLong => "a single resource is longer than 64 MiB".to_owned(),
             Self::TimeUp => "the time was up".to_owned(),
             Self::Attempt(error) => error.to_string(),

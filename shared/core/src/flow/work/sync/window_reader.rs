@@ -1,7 +1,5 @@
 //! Reads a window: its pages one after the other, and the server's counts before and after them.
 
-use std::collections::HashSet;
-
 use headrace_fhir::searchset::SearchPage;
 
 use crate::job::ExportError;
@@ -16,7 +14,7 @@ use crate::vocab::clock::Millis;
 use super::super::heartbeat::send_heartbeat_if_due;
 use super::lines::{WindowCut, WindowLines};
 use super::pages::{PageError, PageReader};
-use super::paging::first_page;
+use super::paging::{FollowedLinks, first_page};
 use super::queries::{everything_query, is_sorted_by_time, window_query};
 use super::split::count_window;
 use super::verify::knows_all_ids;
@@ -34,7 +32,7 @@ pub(super) struct WindowReader<'r, 'a, 'l, W: AllPorts> {
     lines: WindowLines,
     checkpoint: OpenCheckpoint<'a, W::Output>,
     /// The links that were followed.
-    links: HashSet<String>,
+    links: FollowedLinks,
     /// The first warning of the server.
     pub(super) warning: Option<String>,
     started_at: Millis,
@@ -42,11 +40,14 @@ pub(super) struct WindowReader<'r, 'a, 'l, W: AllPorts> {
 
 impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
     /// Starts at the cursor of the lease.
-    pub(super) fn new(pages: &'r mut PageReader<'a, 'l, W>, fetch: &'r FetchTask, page_size: u32) -> Self {
-        let range = fetch.range(pages.lease);
+    ///
+    /// * `end`: the end of the first part of a window that is divided.
+    pub(super) fn new(pages: &'r mut PageReader<'a, 'l, W>, fetch: &'r FetchTask, page_size: u32, end: Option<Millis>) -> Self {
+        let (from, to) = fetch.range(pages.lease);
+        let range = (from, end.or(to));
         let checkpoint = OpenCheckpoint::new(pages.ports.output(), pages.lease);
         let (lines, started_at) = (new_lines(pages.lease, fetch, range, 0), pages.ports.now());
-        Self { pages, fetch, page_size, range, lines, checkpoint, links: HashSet::new(), warning: None, started_at }
+        Self { pages, fetch, page_size, range, lines, checkpoint, links: FollowedLinks::default(), warning: None, started_at }
     }
 
     /// Returns the number of recorded lines, of different resources and of repeated resources.
@@ -95,12 +96,13 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
                 return Err(WindowError::Final("the server sends more than twice as many resources as it counts".to_owned()));
             }
             let Some(link) = parsed.next else { break };
-            if !self.links.insert(link.clone()) {
+            if !self.links.insert(&link) {
                 return Err(WindowError::Final("the links to the next page form a circle".to_owned()));
             }
             if let Some(cut) = self.cut_if_due().await? {
                 return Ok(WindowEnd::Cut(cut));
             }
+            self.check_size()?;
             page = self.pages.read(OriginRequest::Link { page: &page.url, link: &link }).await?;
         }
         self.lines.release_held();
@@ -112,6 +114,20 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
             return Err(WindowError::Repeat("incomplete: a second reading of the ids finds resources that the pages left out".to_owned()));
         }
         Ok(WindowEnd::Complete)
+    }
+
+    /// Returns an error if the window has too many resources for memory. A window that the server does not count is divided before.
+    fn check_size(&self) -> Result<(), WindowError> {
+        let (resources, limit) = (self.lines.in_memory(), self.pages.settings.max_window_resources);
+        let middle = if resources > limit / 2 && !self.fetch.is_counted() { self.lines.middle() } else { None };
+        match middle {
+            Some(at) => Err(WindowError::TooMany(at)),
+            None if resources > limit => Err(WindowError::Final(format!(
+                "more than {limit} resources that cannot be divided by time: the server cannot search by _lastUpdated, they changed within \
+                 a second, or its pages have no end"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Reads the first page.
