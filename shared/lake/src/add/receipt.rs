@@ -36,6 +36,8 @@ struct ReceiptLine {
 pub(super) struct Receipt {
     /// The identity of the run.
     pub(super) run: String,
+    /// The folders of the lake that get the record, each empty or ending in `/`: the lake itself, and those of tenants.
+    pub(super) folders: Vec<String>,
     /// The hash of each file.
     files: Vec<ContentHash>,
 }
@@ -50,7 +52,7 @@ impl Receipt {
         sorted.iter().for_each(|hash| hasher.update(hash.to_be_bytes()));
         let digest = hasher.finalize();
         let run = hex::encode(digest.get(..size_of::<ContentHash>()).unwrap_or_default());
-        Self { run, files: hashes.to_vec() }
+        Self { run, folders: vec![String::new()], files: hashes.to_vec() }
     }
 
     /// Returns the content of the receipt.
