@@ -119,6 +119,22 @@ fn a_lake_inside_another_lake_is_refused_by_name() -> Result<()> {
 }
 
 #[test]
+fn a_lake_around_other_lakes_is_refused_by_name() -> Result<()> {
+    run(async || {
+        let (server, http, folder) = start(ServerBehavior::default()).await?;
+        for inner in ["new/2026/inner", "tenants/t1", "tenants"] {
+            fs::create_dir_all(folder.path().join(inner).join("_headrace"))?;
+        }
+        for (lake, inner) in [("new", "new/2026/inner"), ("tenants", "tenants/t1")] {
+            let (code, _, stderr) = headrace(folder.path(), &["sync", &http.base, lake]).await?;
+            assert!(code == Some(1) && stderr.contains(&format!("`{lake}` contains the lake `{inner}`")), "{stderr}");
+        }
+        assert!(server.queries().is_empty() && !folder.path().join("new/_headrace").exists());
+        Ok(())
+    })
+}
+
+#[test]
 fn an_increment_names_the_types_whose_deletions_are_unknown() -> Result<()> {
     run(async || {
         let (_server, http, folder) = start(ServerBehavior::default()).await?;

@@ -18,7 +18,7 @@ pub fn contains_lake(folder: &str) -> SourceError {
         "the lake contains another one in its folder `{folder}`, and the resources of both would be mixed: name one of the lakes, or move \
          one to a place outside of the other"
     );
-    SourceError::Misconfigured { remedy, cause: "a lake inside another one".into() }
+    SourceError::Misconfigured { remedy, cause: "the lake contains another one".into() }
 }
 
 #[cfg(test)]
