@@ -7,7 +7,7 @@ use crate::definitions::ResourceType;
 use crate::instant::Instant;
 use crate::semantics::id::is_id;
 
-pub use message::ServerMessage;
+pub use message::{ServerMessage, reports_error};
 
 /// A page of search results or of a history.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
