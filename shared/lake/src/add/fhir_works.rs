@@ -200,7 +200,9 @@ fn read_items(
     if let Some(segment) = splitter.finish() {
         add(&segment)?;
     }
-    Ok((reader.into_content_hash().map_err(|cause| file.read_error(cause))?, items))
+    let (hash, md5) = reader.into_hashes().map_err(|cause| file.read_error(cause))?;
+    file.check_md5(md5, manifest::FILE_LIST)?;
+    Ok((hash, items))
 }
 
 /// A collector of the versions of resources.

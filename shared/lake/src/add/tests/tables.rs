@@ -265,6 +265,51 @@ fn a_manifest_that_does_not_match_the_files_is_refused_by_name() {
     assert!(folder.add().unwrap_err().to_string().contains("line 1"));
 }
 
+/// Returns the MD5 of a file of the input in base64.
+fn md5_of(folder: &Folder, name: &str) -> String {
+    use base64::Engine as _;
+    use md5::Digest as _;
+    let content = fs::read(folder.input().join("AWSDynamoDB/01-a").join(name)).unwrap();
+    base64::engine::general_purpose::STANDARD.encode(md5::Md5::digest(content))
+}
+
+/// Writes a table of one patient, with the MD5 of each file.
+fn write_table_with_checksums(id: &str) -> Folder {
+    let folder = Folder::new();
+    write_table(&folder, &[vec![item_of("", id)]]);
+    let listed = json!({ "itemCount": 1, "md5Checksum": md5_of(&folder, "data/f0.json.gz"), "dataFileS3Key": "data/f0.json.gz" });
+    folder.write("AWSDynamoDB/01-a/manifest-files.json", format!("{listed}\n").as_bytes());
+    for name in ["manifest-summary", "manifest-files"] {
+        let md5 = md5_of(&folder, &format!("{name}.json"));
+        folder.write(&format!("AWSDynamoDB/01-a/{name}.md5"), md5.as_bytes());
+    }
+    folder
+}
+
+#[test]
+fn files_of_a_table_that_were_changed_or_are_of_another_export_are_refused_by_name() {
+    let place = "AWSDynamoDB/01-a";
+    assert!(write_table_with_checksums("a").add().unwrap().is_complete());
+    let other = write_table_with_checksums("b");
+    for name in ["data/f0.json.gz", "manifest-summary.json", "manifest-files.json"] {
+        let folder = write_table_with_checksums("a");
+        let path = folder.input().join(place).join(name);
+        // The data file of another export has as many items. The others get a space, which changes nothing but the bytes.
+        let content = match name {
+            "data/f0.json.gz" => fs::read(other.input().join(place).join(name)).unwrap(),
+            _ => [fs::read(&path).unwrap(), b" ".to_vec()].concat(),
+        };
+        fs::write(&path, content).unwrap();
+        let error = folder.add().unwrap_err().to_string();
+        assert!(error.contains(&format!("`{place}/{name}`")) && error.contains("MD5"), "{error}");
+        assert_eq!((folder.objects(), folder.watermark()), (Vec::new(), None));
+    }
+    let folder = write_table_with_checksums("a");
+    folder.write(&format!("{place}/manifest-files.json"), br#"{"itemCount":1,"md5Checksum":"x","dataFileS3Key":"data/f0.json.gz"}"#);
+    fs::remove_file(folder.input().join(place).join("manifest-files.md5")).unwrap();
+    assert!(folder.add().unwrap_err().to_string().contains("an md5Checksum is not an MD5 in base64"));
+}
+
 /// Writes the summary of an increment.
 fn write_increment(folder: &Folder, from: &str, to: &str) {
     let summary = json!({ "exportFromTime": from, "exportToTime": to, "exportType": "INCREMENTAL_EXPORT", "itemCount": 1 });
