@@ -6,7 +6,7 @@ use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
 
 use bytes::Bytes;
-use headrace_core::lake::watermark::{WATERMARK_OBJECT, parse_watermark};
+use headrace_core::lake::watermark::{WATERMARK_OBJECT, is_first_publication, parse_watermark};
 use headrace_core::ports::{METADATA_LIMIT_BYTES, MetadataObject};
 use headrace_core::vocab::clock::Millis;
 use serde::Deserialize;
@@ -156,6 +156,9 @@ pub(super) fn watermark_file(lake: &LakeLock, folder: &str, completeness: Comple
     let mut members = serde_json::Map::new();
     let mut before = None;
     if let Some(object) = existing {
+        if is_first_publication(&object) {
+            return WatermarkFile::kept(WatermarkChange::KeptForSync);
+        }
         let Ok(time) = parse_watermark(&object, now) else { return WatermarkFile::kept(WatermarkChange::KeptInvalid) };
         if time >= up_to {
             return WatermarkFile::kept(WatermarkChange::KeptLater(time));

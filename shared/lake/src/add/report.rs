@@ -83,6 +83,8 @@ pub enum WatermarkChange {
     KeptLater(Millis),
     /// The watermark of the lake is not valid, and was not changed.
     KeptInvalid,
+    /// The first synchronization of the lake is not complete: it writes the watermark.
+    KeptForSync,
     /// The watermark object belongs to another pipeline, and was not changed.
     KeptOfOthers,
     /// The input begins later than the lake ends, and the watermark was not changed.
@@ -100,6 +102,7 @@ impl WatermarkChange {
         match self {
             Self::Written(_) | Self::KeptLater(_) => None,
             Self::KeptInvalid => Some("invalid"),
+            Self::KeptForSync => Some("unfinished-sync"),
             Self::KeptOfOthers => Some("other-pipeline"),
             Self::KeptBeforeGap { .. } => Some("gap"),
         }

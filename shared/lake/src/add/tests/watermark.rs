@@ -257,6 +257,19 @@ fn a_watermark_that_cannot_be_read_is_not_replaced() {
 }
 
 #[test]
+fn a_lake_whose_first_synchronization_is_not_complete_keeps_the_mark_of_it() {
+    let folder = Folder::new();
+    let mark = r#"{"origin":"https://h/fhir","publishing":"j"}"#;
+    fs::create_dir_all(folder.lake().join("_headrace")).unwrap();
+    fs::write(folder.lake().join("_headrace/watermark.json"), mark).unwrap();
+    write_patients(&folder, "p.ndjson", "p", 1);
+    let settings = AddSettings { complete_up_to: Some(millis("2026-11-04T00:00:00Z")), ..folder.settings() };
+    let report = folder.add_with(&settings).unwrap();
+    assert_eq!(report.watermarks, [(String::new(), WatermarkChange::KeptForSync)]);
+    assert_eq!((report.is_complete(), folder.watermark()), (false, Some(serde_json::from_str(mark).unwrap())));
+}
+
+#[test]
 fn a_manifest_that_was_cut_off_is_refused_by_name() {
     let whole = json!({ "request": REQUEST, "transactionTime": "2026-11-29T00:00:00Z", "output": [] }).to_string();
     for length in 0..whole.len() {
