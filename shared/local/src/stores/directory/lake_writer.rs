@@ -171,8 +171,7 @@ mod tests {
         fs::write(folder.path().join("Patient"), "").unwrap();
         let lake = DirectoryLakeWriter::open(folder.path());
         for name in ["deleted", "Patient"] {
-            let content: ByteStream = Box::pin(stream::iter([Ok(Bytes::from_static(b"x\n"))]));
-            match lake.put(&format!("{name}/1.ndjson"), content).await {
+            match lake.put(&format!("{name}/1.ndjson"), content(&["x\n"])).await {
                 Err(StoreError::Misconfigured { cause, .. }) => assert!(cause.to_string().contains(&format!("/{name}`")), "{cause}"),
                 other => panic!("{name}: {other:?}"),
             }
