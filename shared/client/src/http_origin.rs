@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use headrace_core::ports::{Clock as _, OriginError, OriginPage, OriginRequest, OriginServer, PAGE_LIMIT_BYTES};
 use headrace_core::vocab::clock::Millis;
 use headrace_edge::system::SystemClock;
@@ -23,6 +24,9 @@ use crate::transport::Call;
 
 /// The longest time from a request to the end of the response's header fields. Searches of large servers take minutes.
 const HEAD_TIME: Duration = Duration::from_secs(300);
+
+/// The byte order mark in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Name of the requests in messages.
 const SEARCH: &str = "a search";
@@ -178,7 +182,7 @@ impl Inner {
             | TransportError::UnknownEncoding(_)) => OriginError::Unavailable(error.into()),
         })?;
         self.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
-        Ok(OriginPage { url: final_url, body: body.into(), server_time })
+        Ok(OriginPage { url: final_url, body: without_mark(body.into()), server_time })
     }
 
     /// Returns the error for a response that is not a page.
@@ -204,6 +208,11 @@ fn origin_error(error: ClientError) -> OriginError {
     } else {
         OriginError::Unavailable(error.into())
     }
+}
+
+/// Returns a text without a byte order mark, which some servers write before their JSON.
+fn without_mark(body: Bytes) -> Bytes {
+    if body.starts_with(BYTE_ORDER_MARK) { body.slice(BYTE_ORDER_MARK.len()..) } else { body }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Reads the lake: recognizes its NDJSON objects, splits them into slices, reads and classifies the lines of a slice, and parses its
 //! watermark.
 
+pub mod inner_lake;
 pub mod large_objects;
 pub mod line;
 pub mod ndjson;

@@ -7,7 +7,7 @@ use crate::definitions::ResourceType;
 use crate::instant::Instant;
 use crate::semantics::id::is_id;
 
-pub use message::ServerMessage;
+pub use message::{ServerMessage, reports_error};
 
 /// A page of search results or of a history.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -96,14 +96,14 @@ impl<'a> SearchEntry<'a> {
     /// Classifies the entry with this index.
     fn new(entry: BundleEntry<'a>, is_history: bool, index: usize) -> Result<Self, InvalidSearchPage> {
         if entry.is_deletion() || is_history && entry.is_deletion_of_history() {
-            return HistoryDeletion::new(&entry).map(Self::Deletion).ok_or(InvalidSearchPage::InvalidDeletion(index));
+            return HistoryDeletion::from_entry(&entry).map(Self::Deletion).ok_or(InvalidSearchPage::InvalidDeletion(index));
         }
         let mode = entry.search_mode.as_deref();
         Ok(match entry.resource {
             // Some servers send their messages without saying that these are not matches.
             Some(text) if mode == Some("outcome") || message::is_outcome(text) => Self::Outcome(text),
             Some(text) if matches!(mode, None | Some("match")) => Self::Match(text),
-            None if is_history && !entry.is_change() => Self::Unclear,
+            None if is_history && entry.is_unclear_in_history() => Self::Unclear,
             Some(_) | None => Self::Other,
         })
     }
@@ -111,14 +111,14 @@ impl<'a> SearchEntry<'a> {
 
 impl HistoryDeletion {
     /// Reads the deletion of an entry. Returns `None` unless it names one resource of FHIR.
-    fn new(entry: &BundleEntry<'_>) -> Option<Self> {
+    pub fn from_entry(entry: &BundleEntry<'_>) -> Option<Self> {
         let deleted_at = entry.last_modified.as_deref().and_then(|text| Instant::parse(text).ok());
         let ((resource_type, id), version) = [&entry.url, &entry.full_url].into_iter().flatten().find_map(|url| {
             let (target, version) = url.split_once("/_history/").map_or((url.as_str(), None), |(target, version)| (target, Some(version)));
             Some((parse_target(target)?, version))
         })?;
-        let tag = entry.etag.as_deref().map(|tag| tag.trim_start_matches("W/").trim_matches('"'));
-        Some(Self { resource_type, id: id.to_owned(), deleted_at, version_id: tag.or(version).map(str::to_owned) })
+        let version_id = entry.version_id().or(version).map(str::to_owned);
+        Some(Self { resource_type, id: id.to_owned(), deleted_at, version_id })
     }
 }
 

@@ -33,7 +33,7 @@ use headrace_core::vocab::clock::Millis;
 use crate::progress::Progress;
 use crate::writing::{
     LakeBucket, LakeLock, LockClock, RewriteSettings, Staging, WriteError, check_outside_of_bucket_lakes, check_outside_of_lakes,
-    real_path, recover,
+    check_without_lakes, real_path, recover,
 };
 
 pub use format::InputFormat;
@@ -171,13 +171,20 @@ pub(crate) fn add_locked(from: &Path, lake: &LakeLock, settings: &AddSettings, p
     let addition =
         Addition { from, files: &files, format, settings, progress, added: AddedFiles::read(lake)?, large_resources: Mutex::default() };
     match format {
-        InputFormat::Bundles => addition.add_bundles(lake),
-        InputFormat::Ndjson => addition.add_export_files(lake),
+        InputFormat::Bundles => {
+            check_without_lakes(lake)?;
+            addition.add_bundles(lake)
+        }
+        InputFormat::Ndjson => {
+            check_without_lakes(lake)?;
+            addition.add_export_files(lake)
+        }
         InputFormat::FhirWorks => addition.add_table(lake),
     }
 }
 
-/// Checks that the input exists, that neither the input nor the lake contains the other, and that the lake is not inside another one.
+/// Checks that the input exists, that neither the input nor the lake contains the other, and that the lake is neither inside another one nor
+/// around one.
 fn check_places(from: &Path, lake: &Path) -> Result<(), AddError> {
     let from_path = from.canonicalize().map_err(|cause| AddError::Listing { folder: from.to_owned(), cause })?;
     let lake_path = real_path(lake);
@@ -243,8 +250,12 @@ impl Addition<'_> {
         report.objects = files.len() as u64;
         if !report.is_repeat {
             let late: u64 = report.late.iter().map(LateChanges::count).sum();
-            staging.write("receipt", receipt.to_lines(now, report.lost(), late).as_bytes())?;
-            files.push(("receipt".to_owned(), AddedFiles::receipt_name(&receipt.run)));
+            let lines = receipt.to_lines(now, report.lost(), late);
+            for (index, folder) in receipt.folders.iter().enumerate() {
+                let staged = format!("receipt-{index}");
+                staging.write(&staged, lines.as_bytes())?;
+                files.push((staged, format!("{folder}{}", AddedFiles::receipt_name(&receipt.run))));
+            }
         }
         // A synchronization that ends now must not move the watermark between the comparison and the commit.
         let names = watermarks.iter().map(|(folder, _)| receipt::watermark_name(folder));

@@ -22,8 +22,8 @@ pub(crate) use fault::FaultPoint;
 pub use lines::{LakeLines, LineSink};
 pub(crate) use lock::entries;
 pub use lock::{LakeLock, lock_watermark};
-pub(crate) use nesting::check_outside_of_bucket_lakes;
-pub use nesting::{check_outside_of_lakes, real_path};
+pub(crate) use nesting::{check_outside_of_bucket_lakes, check_without_lakes};
+pub use nesting::{check_outside_of_lakes, check_without_tenants, real_path};
 pub use settings::RewriteSettings;
 pub(crate) use staging::recover;
 pub use staging::{Staging, unfinished_runs};
@@ -34,8 +34,7 @@ use std::path::{Path, PathBuf};
 
 use headrace_core::vocab::clock::Millis;
 
-/// The internal folder of a lake, for files that are not data. Exports do not read it.
-pub const OWN_FOLDER: &str = "_headrace";
+pub use headrace_core::lake::inner_lake::OWN_FOLDER;
 
 /// The folder of receipts of additions, below the internal folder.
 pub(crate) const RECEIPT_FOLDER: &str = "added";
@@ -73,6 +72,18 @@ pub enum WriteError {
         lake: PathBuf,
         /// The lake that contains it.
         outer: PathBuf,
+    },
+    /// The directory or prefix is around a lake.
+    #[error(
+        "`{}` contains the lake `{}`, and its exports would read both: name a place that contains no lake, or that lake itself",
+        .lake.display(),
+        .inner.display()
+    )]
+    AroundLake {
+        /// The directory, or the name of the bucket and its prefix.
+        lake: PathBuf,
+        /// The lake inside it.
+        inner: PathBuf,
     },
     /// The lock of a lake is not one.
     #[error("`{0}` is not the lock of a headrace command; remove it, if none writes the lake")]

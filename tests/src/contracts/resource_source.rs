@@ -53,6 +53,7 @@ macro_rules! resource_source_contract {
                 the_arrival_of_an_object_is_the_time_of_its_last_write,
                 metadata_is_read_by_name_and_may_be_absent,
                 large_metadata_is_not_read,
+                a_lake_inside_the_lake_is_reported_by_name,
             ]
         );
     };
@@ -219,6 +220,20 @@ pub async fn large_metadata_is_not_read(lake: &impl TestLake) -> CaseResult {
         assert_eq!((object.size, object.bytes.len() as u64), (size, read));
     }
     Ok(())
+}
+
+/// Checks that the objects of a lake around another one are not listed, and that folders that no export reads may have lakes.
+pub async fn a_lake_inside_the_lake_is_reported_by_name(lake: &impl TestLake) -> CaseResult {
+    lake.put("Patient.ndjson", Bytes::from_static(b"{}\n")).await?;
+    for own in ["_headrace/watermark.json", "_old/t0/_headrace/watermark.json"] {
+        lake.put(own, Bytes::from_static(b"{}")).await?;
+        assert_eq!(lake.source().list(None).await?.objects.iter().filter(|listed| listed.pin.object == "Patient.ndjson").count(), 1);
+    }
+    lake.put("2026/t1/_headrace/watermark.json", Bytes::from_static(b"{}")).await?;
+    match lake.source().list(None).await {
+        Err(SourceError::Misconfigured { remedy, .. }) if remedy.contains("`2026/t1`") => Ok(()),
+        other => Err(format!("the result must name the inner lake, but is {other:?}").into()),
+    }
 }
 
 /// Checks the error of `check` and of `list`.

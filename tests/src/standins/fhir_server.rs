@@ -140,6 +140,8 @@ pub struct ServerBehavior {
     pub hostile_behavior: Option<HostileBehavior>,
     /// True if resources are formatted over several lines.
     pub is_pretty: bool,
+    /// True if responses over HTTP begin with a byte order mark.
+    pub has_byte_order_mark: bool,
     /// The severity and the words of an OperationOutcome that each page of a search has.
     pub message: Option<(&'static str, &'static str)>,
 }
@@ -166,6 +168,7 @@ impl Default for ServerBehavior {
             rejects_total: false,
             hostile_behavior: None,
             is_pretty: false,
+            has_byte_order_mark: false,
             message: None,
         }
     }

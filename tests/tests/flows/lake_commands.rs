@@ -295,6 +295,39 @@ fn exports_are_the_same_before_during_and_after_a_compaction() -> Result<()> {
 }
 
 #[test]
+fn a_folder_of_lakes_is_no_lake_for_any_command() -> Result<()> {
+    let folder = Folder::new()?;
+    fs::create_dir(folder.path("input"))?;
+    fs::write(folder.path("input/x.json"), r#"{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"p"}}]}"#)?;
+    for lake in ["lakes/t1", "lakes/2026/t2"] {
+        assert!(folder.run(&["lake", "add", "input", lake])?.status.success());
+    }
+    for (arguments, words) in [
+        (&["lake", "add", "input", "lakes"][..], "`lakes` contains the lake `lakes/"),
+        (&["lake", "check", "lakes"], "contains another one in its folder `"),
+        (&["lake", "compact", "lakes"], "contains another one in its folder `"),
+        (&["export", "lakes", "out"], "contains another one in its folder `"),
+    ] {
+        let output = folder.run(arguments)?;
+        let complaint = String::from_utf8(output.stderr)?;
+        assert!(output.status.code() == Some(1) && complaint.contains(words), "{arguments:?}: {complaint}");
+    }
+    assert!(folder.run(&["export", "lakes/t1", "out", "--overwrite"])?.status.success());
+    Ok(())
+}
+
+#[test]
+fn the_reason_why_a_lake_is_not_compacted_is_said_once() -> Result<()> {
+    let folder = Folder::new()?;
+    fs::create_dir_all(folder.path("lake/_headrace"))?;
+    fs::write(folder.path("lake/_headrace/watermark.json"), r#"{"completeUpTo":"yesterday"}"#)?;
+    fs::write(folder.path("lake/Patient.ndjson"), "{\"resourceType\":\"Patient\",\"id\":\"p\"}\n")?;
+    let complaint = String::from_utf8(folder.run(&["lake", "compact", "lake"])?.stderr)?;
+    assert_eq!(complaint.matches("not an instant").count(), 1, "{complaint}");
+    Ok(())
+}
+
+#[test]
 fn a_failure_is_one_line_with_the_place_and_the_status_1() -> Result<()> {
     let folder = Folder::new()?;
     fs::create_dir(folder.path("input"))?;

@@ -276,6 +276,9 @@ fn a_new_lake_in_s3_is_not_made_inside_another_one() -> Result<()> {
             let (code, _, stderr) = add(outside).await?;
             assert_eq!(code, Some(0), "{outside}: {stderr}");
         }
+        let (code, _, stderr) = add("fhir").await?;
+        let words = format!("`s3://{BUCKET}/fhir` contains the lake `s3://{BUCKET}/fhir/r4");
+        assert!(code == Some(1) && stderr.contains(&words), "{stderr}");
         Ok(())
     })
 }

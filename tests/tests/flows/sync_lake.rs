@@ -119,6 +119,39 @@ fn a_lake_inside_another_lake_is_refused_by_name() -> Result<()> {
 }
 
 #[test]
+fn a_lake_around_other_lakes_is_refused_by_name() -> Result<()> {
+    run(async || {
+        let (server, http, folder) = start(ServerBehavior::default()).await?;
+        for inner in ["new/2026/inner", "tenants/t1", "tenants"] {
+            fs::create_dir_all(folder.path().join(inner).join("_headrace"))?;
+        }
+        for (lake, inner) in [("new", "new/2026/inner"), ("tenants", "tenants/t1")] {
+            let (code, _, stderr) = headrace(folder.path(), &["sync", &http.base, lake]).await?;
+            assert!(code == Some(1) && stderr.contains(&format!("`{lake}` contains the lake `{inner}`")), "{stderr}");
+        }
+        assert!(server.queries().is_empty() && !folder.path().join("new/_headrace").exists());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_server_that_writes_a_byte_order_mark_is_read_like_any_other() -> Result<()> {
+    run(async || {
+        let (_server, http, folder) = start(ServerBehavior::default()).await?;
+        let (_marked, marked_http, marked_folder) =
+            start(ServerBehavior { has_byte_order_mark: true, ..ServerBehavior::default() }).await?;
+        for (http, folder) in [(&http, &folder), (&marked_http, &marked_folder)] {
+            let (code, _, stderr) = headrace(folder.path(), &["sync", &http.base, "lake"]).await?;
+            assert_eq!(code, Some(0), "{stderr}");
+        }
+        let lines = lake_lines(&folder.path().join("lake")).await?;
+        assert!(!lines.is_empty());
+        assert_eq!(lake_lines(&marked_folder.path().join("lake")).await?.len(), lines.len());
+        Ok(())
+    })
+}
+
+#[test]
 fn an_increment_names_the_types_whose_deletions_are_unknown() -> Result<()> {
     run(async || {
         let (_server, http, folder) = start(ServerBehavior::default()).await?;

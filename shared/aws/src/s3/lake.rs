@@ -11,6 +11,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use headrace_core::job::task::Pin;
+use headrace_core::lake::inner_lake::{contains_lake, inner_lake};
 use headrace_core::ports::{ArchivedObject, ByteStream, ListedObject, METADATA_LIMIT_BYTES, MetadataObject, ObjectPage, ResourceSource};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::{BoxError, SourceError};
@@ -82,6 +83,9 @@ impl ResourceSource for S3Lake {
         let mut listed = ObjectPage { next: page.next_continuation_token().map(str::to_owned), ..ObjectPage::default() };
         for object in page.contents() {
             let Some(pin) = pin(bucket, object) else { continue };
+            if let Some(folder) = inner_lake(&pin.object) {
+                return Err(contains_lake(folder));
+            }
             if is_archived(object) {
                 let storage_class = object.storage_class().map(|class| class.as_str().to_owned()).unwrap_or_default();
                 listed.archived.push(ArchivedObject { pin, storage_class });

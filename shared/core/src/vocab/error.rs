@@ -124,8 +124,8 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let message = error.to_string();
-        // Some libraries repeat the message of the cause in their own.
-        if !text.ends_with(&message) {
+        // Some messages contain that of their cause.
+        if !text.contains(&message) {
             text = format!("{text}: {message}");
         }
         cause = error.source();
@@ -142,5 +142,7 @@ mod tests {
         let unavailable = |cause: &str| SourceError::Unavailable(BoxError::from(cause));
         assert_eq!(error_chain(&unavailable("connection reset")), "the lake did not answer: connection reset");
         assert_eq!(error_chain(&unavailable("did not answer")), "the lake did not answer");
+        let error = SourceError::Misconfigured { remedy: "the object is empty: write one".to_owned(), cause: "is empty".into() };
+        assert_eq!(error_chain(&error), "the object is empty: write one");
     }
 }

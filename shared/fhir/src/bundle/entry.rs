@@ -94,25 +94,36 @@ impl<'a> BundleEntry<'a> {
         self.search_mode.as_deref() == Some("outcome")
     }
 
-    /// Returns true if the entry deletes a resource: a request in a transaction or batch, or an event in a history.
+    /// Returns true if the entry deletes a resource: a request in a transaction or batch, or an event in a history. Some servers write the
+    /// method in lower case.
     pub fn is_deletion(&self) -> bool {
-        self.method.as_deref() == Some("DELETE")
+        self.method.as_deref().is_some_and(|method| method.eq_ignore_ascii_case("DELETE"))
     }
 
-    /// Returns true if the entry of a history is a deletion. Some servers write the method in lower case, or only the status of the response:
-    /// 410 without a resource, also with the method `GET`, or 204 without a resource and a method.
+    /// Returns true if the entry of a history is a deletion. Some servers write only the status of the response: 410 without a resource, also
+    /// with the method `GET`, or 204 without a resource and a method.
     pub fn is_deletion_of_history(&self) -> bool {
-        match self.method.as_deref() {
-            Some(method) if method.eq_ignore_ascii_case("DELETE") => true,
-            Some(method) if method.eq_ignore_ascii_case("GET") => self.resource.is_none() && self.has_status("410"),
+        let has_status_of_deletion = || match self.method.as_deref() {
+            Some(method) if method.eq_ignore_ascii_case("GET") => self.has_status("410"),
             Some(_) => false,
-            None => self.resource.is_none() && (self.has_status("410") || self.has_status("204")),
-        }
+            None => self.has_status("410") || self.has_status("204"),
+        };
+        self.is_deletion() || self.resource.is_none() && has_status_of_deletion()
     }
 
     /// Returns true if the entry changes a resource: a request in a transaction or batch, or an event in a history.
     pub fn is_change(&self) -> bool {
         self.method.as_deref().is_some_and(|method| ["POST", "PUT", "PATCH"].iter().any(|known| method.eq_ignore_ascii_case(known)))
+    }
+
+    /// Returns true if the entry of a history has no resource and says neither that it is a change nor that it is a deletion: it may be one.
+    pub fn is_unclear_in_history(&self) -> bool {
+        self.resource.is_none() && !self.is_deletion_of_history() && !self.is_change()
+    }
+
+    /// Returns the version id in the response: its ETag without quotation marks.
+    pub fn version_id(&self) -> Option<&str> {
+        self.etag.as_deref().map(|tag| tag.trim_start_matches("W/").trim_matches('"'))
     }
 
     /// Returns true if the response has this status, with or without its words.

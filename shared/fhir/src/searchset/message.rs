@@ -67,6 +67,11 @@ impl IssueJson {
         matches!(self.severity.as_deref(), Some("error" | "fatal"))
     }
 
+    /// Returns true if the issue says that nothing is missing.
+    fn is_harmless(&self) -> bool {
+        self.is_information() || self.severity.as_deref() == Some("warning")
+    }
+
     /// Returns true if the issue needs no attention.
     fn is_information(&self) -> bool {
         matches!(self.severity.as_deref(), Some("information" | "success"))
@@ -84,6 +89,13 @@ pub(super) fn is_outcome(resource: &str) -> bool {
     // Only a few resources contain the word, so that hardly one is parsed twice.
     resource.contains("OperationOutcome")
         && serde_json::from_str::<TypeJson<'_>>(resource).is_ok_and(|resource| resource.resource_type == "OperationOutcome")
+}
+
+/// Returns true if a text is an OperationOutcome with an issue that is an error or fatal, or has no severity that is known. Any other text
+/// may report an error, too.
+pub fn reports_error(text: &str) -> bool {
+    let outcome = if is_outcome(text) { serde_json::from_str::<OutcomeJson>(text).ok() } else { None };
+    outcome.is_none_or(|outcome| !outcome.issue.iter().all(IssueJson::is_harmless))
 }
 
 /// Returns the beginning of a text with every control character as an escape.
@@ -135,6 +147,19 @@ mod tests {
         assert_eq!(ServerMessage::parse(text), expected(true, "incomplete"));
         assert_eq!(ServerMessage::parse(r#"{"issue":[{"severity":"error","details":{"text":"t"}}]}"#), expected(true, "t"));
         assert_eq!(ServerMessage::parse(r#"{"issue":7}"#), expected(false, "an OperationOutcome that cannot be read"));
+    }
+
+    #[test]
+    fn an_error_is_reported_unless_all_issues_are_warnings_and_information() {
+        let outcome = |issues: &str| format!(r#"{{"resourceType":"OperationOutcome","issue":[{issues}]}}"#);
+        let warning = r#"{"severity":"warning"}"#;
+        for issues in ["", warning, r#"{"severity":"information"},{"severity":"success"},{"severity":"warning"}"#] {
+            assert!(!reports_error(&outcome(issues)), "{issues}");
+        }
+        for issue in [r#"{"severity":"error"}"#, r#"{"severity":"fatal"}"#, r#"{"severity":"Error"}"#, "{}", "7"] {
+            assert!(reports_error(&outcome(&format!("{warning},{issue}"))), "{issue}");
+        }
+        assert!(reports_error("nonsense") && reports_error(r#"{"resourceType":"Patient","id":"p"}"#));
     }
 
     #[test]

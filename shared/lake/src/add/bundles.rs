@@ -1,7 +1,10 @@
 //! Adds Bundles. The first reading collects the names and versions of resources, of the input and of the lake. The second one resolves
 //! references and writes lines.
 
+mod histories;
+
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -28,6 +31,8 @@ use crate::progress::Progress;
 use crate::sorting::RecordSorter;
 use crate::writing::{LakeLines, LakeLock, LineSink, Staging};
 
+use histories::Histories;
+
 /// The memory for a line that a thread keeps, in bytes.
 const LINE_CAPACITY_BYTES: usize = 1 << 20;
 
@@ -51,7 +56,7 @@ impl Addition<'_> {
         // Both readings.
         files.iter().for_each(|file| self.progress.expect(2 * file.size));
         let names = NameHasher::new(&self.settings.rewrite.seed);
-        let FirstReading { hashes, full_urls, mut versions } = self.read_names(&files, objects.len(), names)?;
+        let FirstReading { hashes, full_urls, mut versions, histories } = self.read_names(&files, objects.len(), names)?;
         let (receipt, mut report) = self.identify_run(&hashes, "bundles");
         report.files_without_data = (self.files.len() - files.len()) as u64;
         let watermarks = self.operator_statement();
@@ -67,7 +72,7 @@ impl Addition<'_> {
         let lines = LakeLines::new(&staging);
         let sinks = self.settings.rewrite.sinks(&lines)?;
         let late = self.late_collectors(lake, [String::new()]);
-        let writer = |(sink, late)| BundleWriter::new(names, IndexReader::new(&decisions.index), sink, late);
+        let writer = |(sink, late)| BundleWriter::new(names, IndexReader::new(&decisions.index), &histories, sink, late);
         let writers = sinks.into_iter().zip(late).map(writer).collect();
         let (progress, large_resources) = (self.progress, &self.large_resources);
         let temporary = self.temporary();
@@ -113,6 +118,7 @@ impl Addition<'_> {
             full_urls: RecordSorter::new(folder, self.sort_bytes() / workers),
             versions: RecordSorter::new(folder, self.sort_bytes() / workers),
             hashes: Vec::new(),
+            histories: BTreeMap::new(),
         });
         let (progress, large_resources, temporary) = (self.progress, &self.large_resources, self.temporary());
         let collectors = for_each_item(files, collectors.collect(), |collector, number, file| {
@@ -123,13 +129,14 @@ impl Addition<'_> {
             collector.hashes.push((number, hash));
             Ok::<_, AddError>(())
         })?;
-        let (mut hashes, mut full_urls, mut versions) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut hashes, mut full_urls, mut versions, mut histories) = (Vec::new(), Vec::new(), Vec::new(), BTreeMap::new());
         for collector in collectors {
+            histories.extend(collector.histories);
             hashes.extend(collector.hashes);
             full_urls.push(collector.full_urls);
             versions.push(collector.versions);
         }
-        Ok(FirstReading { hashes: in_order(hashes), full_urls, versions })
+        Ok(FirstReading { hashes: in_order(hashes), full_urls, versions, histories })
     }
 
     /// Reads the versions in the lake.
@@ -152,6 +159,8 @@ struct FirstReading {
     hashes: Vec<ContentHash>,
     full_urls: Vec<RecordSorter<NamedTarget>>,
     versions: Vec<RecordSorter<KnownVersion>>,
+    /// The histories of each file that has some, by its number.
+    histories: BTreeMap<usize, Histories>,
 }
 
 /// A part of a Bundle that was read.
@@ -199,10 +208,12 @@ struct NameCollector {
     versions: RecordSorter<KnownVersion>,
     /// The hash of each file, by its number.
     hashes: Vec<(usize, ContentHash)>,
+    /// The histories of each file that has some, by its number.
+    histories: BTreeMap<usize, Histories>,
 }
 
 impl NameCollector {
-    /// Adds the names of an entry's resource.
+    /// Adds the names of an entry's resource, or the type of a Bundle.
     ///
     /// * `source`: the number of the file behind the objects of the lake.
     fn add(
@@ -212,8 +223,17 @@ impl NameCollector {
         part: ReadPart<'_>,
         temporary: &impl Fn(io::Error) -> AddError,
     ) -> Result<(), AddError> {
-        let ReadPart::Entry(offset, entry) = part else { return Ok(()) };
-        let EntryContent::Resource(resource) = EntryContent::from_entry(&entry) else { return Ok(()) };
+        let (offset, entry) = match part {
+            ReadPart::Entry(offset, entry) => (offset, entry),
+            ReadPart::End(header) => {
+                if header.bundle_type.as_deref() == Some("history") {
+                    self.histories.entry(bundle.0).or_default().add(bundle.1);
+                }
+                return Ok(());
+            }
+        };
+        // Only events without a resource depend on the type of the Bundle, which may come later.
+        let EntryContent::Resource(resource) = EntryContent::from_entry(&entry, false) else { return Ok(()) };
         let target = format!("{}/{}", resource.kind, resource.id);
         if let Some(url) = entry.full_url.as_deref().filter(|url| needs_name(url, &target)) {
             for name in [self.names.url(url), self.names.url_in_bundle(bundle, url)] {
@@ -234,6 +254,8 @@ fn needs_name(url: &str, target: &str) -> bool {
 /// A writer of the resources of Bundles.
 struct BundleWriter<'i, 'l> {
     resolver: ReferenceResolver<'i>,
+    /// The histories of each file that has some, by its number.
+    histories: &'i BTreeMap<usize, Histories>,
     sink: LineSink<'l>,
     counts: Counts,
     late: LateCollector,
@@ -245,9 +267,15 @@ struct BundleWriter<'i, 'l> {
 
 impl<'i, 'l> BundleWriter<'i, 'l> {
     /// Creates a writer.
-    fn new(names: NameHasher, index: IndexReader<'i>, sink: LineSink<'l>, late: LateCollector) -> Self {
+    fn new(
+        names: NameHasher,
+        index: IndexReader<'i>,
+        histories: &'i BTreeMap<usize, Histories>,
+        sink: LineSink<'l>,
+        late: LateCollector,
+    ) -> Self {
         let resolver = ReferenceResolver { names, index, bundle: None, counts: ReferenceCounts::default(), failure: None };
-        Self { resolver, sink, counts: Counts::default(), late, line: Vec::new(), waiting: Vec::new() }
+        Self { resolver, histories, sink, counts: Counts::default(), late, line: Vec::new(), waiting: Vec::new() }
     }
 
     /// Adds a file. Returns the hash of its content.
@@ -263,6 +291,7 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
     ) -> Result<ContentHash, AddError> {
         self.resolver.counts = ReferenceCounts::default();
         let mut next = repeated.next().transpose().map_err(temporary)?;
+        let histories = self.histories.get(&number);
         let reader = read_bundles(file, progress, large_resources, |bundle, part| {
             self.resolver.bundle = Some((number, bundle));
             match part {
@@ -273,7 +302,10 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
                     self.counts.leave_out(reason, &file.name, InputPosition::Byte(offset), String::new());
                     Ok(())
                 }
-                ReadPart::Entry(offset, entry) => self.add_entry(file, offset, &entry, temporary),
+                ReadPart::Entry(offset, entry) => {
+                    let is_history = histories.is_some_and(|histories| histories.contains(bundle));
+                    self.add_entry(file, (offset, is_history), &entry, temporary)
+                }
                 ReadPart::End(header) => self.add_waiting_deletions(&header),
             }
         })?;
@@ -333,11 +365,11 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
     fn add_entry(
         &mut self,
         file: &InputFile,
-        offset: u64,
+        (offset, is_history): (u64, bool),
         entry: &BundleEntry<'_>,
         temporary: &impl Fn(io::Error) -> AddError,
     ) -> Result<(), AddError> {
-        match EntryContent::from_entry(entry) {
+        match EntryContent::from_entry(entry, is_history) {
             EntryContent::Resource(resource) => self.add_resource(&resource, temporary),
             EntryContent::Deletion(url) => self.add_deletion(file, offset, &url, entry.last_modified.as_deref(), temporary),
             EntryContent::LeftOut(reason, detail) => {

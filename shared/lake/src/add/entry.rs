@@ -5,7 +5,10 @@ use std::borrow::Cow;
 use headrace_fhir::bundle::BundleEntry;
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::{InvalidResource, ResourceHead};
-use headrace_fhir::json::JsonValue;
+use headrace_fhir::instant::Instant;
+use headrace_fhir::json::{JsonType, JsonValue};
+use headrace_fhir::searchset::HistoryDeletion;
+use headrace_fhir::semantics::id::is_id;
 use headrace_fhir::semantics::reference::{BaseUrls, LocalReference};
 use sha2::{Digest as _, Sha256};
 
@@ -40,12 +43,21 @@ pub(super) struct EntryResource<'a> {
 }
 
 impl<'a> EntryContent<'a> {
-    /// Decides whether an entry is a resource, a deletion or neither.
-    pub(super) fn from_entry(entry: &BundleEntry<'a>) -> Self {
+    /// Decides whether an entry is a resource, a deletion or neither. The resources of histories and of other Bundles are the same.
+    ///
+    /// * `is_history`: true for an entry of a history, where the events of servers have more forms.
+    pub(super) fn from_entry(entry: &BundleEntry<'a>, is_history: bool) -> Self {
         if entry.is_outcome() {
             return Self::LeftOut(LeftOutReason::SearchOutcome, String::new());
         }
         let url = entry.url.as_deref().unwrap_or_default();
+        if is_history && entry.is_deletion_of_history() {
+            let deletion = HistoryDeletion::from_entry(entry);
+            return Self::Deletion(deletion.map_or_else(|| url.to_owned(), |one| format!("{}/{}", one.resource_type, one.id)));
+        }
+        if is_history && entry.is_unclear_in_history() {
+            return Self::LeftOut(LeftOutReason::UnclearHistory, String::new());
+        }
         if entry.is_deletion() {
             return Self::Deletion(url.to_owned());
         }
@@ -75,10 +87,37 @@ impl<'a> EntryResource<'a> {
             }
             Err(error) => return Err(invalid(error)),
         };
+        let text = with_version(text, entry);
         let kind = ResourceHead::parse(text.as_bytes()).map_err(invalid)?.resource_type;
         let id = JsonValue::from_valid(&text).member("id").and_then(JsonValue::text).unwrap_or_default().into_owned();
         if is_usable_id(&id) { Ok(Self { kind, id, text }) } else { Err((LeftOutReason::UnusableId, String::new())) }
     }
+}
+
+/// Returns a resource with the version id and the time of its response where its own `meta` does not have them: they tell which of several
+/// versions is the newest.
+fn with_version<'a>(text: Cow<'a, str>, entry: &BundleEntry<'_>) -> Cow<'a, str> {
+    let meta = JsonValue::from_valid(&text).member("meta");
+    let is_missing = |name: &str| meta.is_none_or(|meta| meta.member(name).is_none());
+    let version = entry.version_id().filter(|version| is_id(version) && is_missing("versionId"));
+    let time = entry.last_modified.as_deref().filter(|time| Instant::parse(time).is_ok() && is_missing("lastUpdated"));
+    let members = [("versionId", version), ("lastUpdated", time)].into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let members: Vec<String> = members.map(|(name, value)| format!("\"{name}\":{}", serde_json::Value::from(value))).collect();
+    if members.is_empty() {
+        return text;
+    }
+    let members = members.join(",");
+    let with_meta = match meta {
+        None => text.trim_end().strip_suffix('}').map(|rest| format!("{rest},\"meta\":{{{members}}}}}")),
+        Some(meta) if meta.json_type() == JsonType::Object => {
+            // The members come behind the brace that opens `meta`.
+            let start = meta.as_str().as_ptr() as usize - text.as_ptr() as usize + 1;
+            let comma = if meta.members().next().is_some() { "," } else { "" };
+            text.split_at_checked(start).map(|(before, behind)| format!("{before}{members}{comma}{behind}"))
+        }
+        Some(_) => None,
+    };
+    with_meta.map_or(text, Cow::Owned)
 }
 
 /// Returns the id of a resource that has none: that of the request's URL or the full URL, else the UUID or OID of the full URL, else a
@@ -118,7 +157,7 @@ mod tests {
         let (full_url, url) = (full_url.map(str::to_owned), url.map(str::to_owned));
         let method = url.as_ref().map(|_| "PUT".to_owned());
         let entry = BundleEntry { resource: Some(resource), full_url, url, method, ..BundleEntry::default() };
-        match EntryContent::from_entry(&entry) {
+        match EntryContent::from_entry(&entry, false) {
             EntryContent::Resource(resource) => Some(resource.id),
             EntryContent::Deletion(_) | EntryContent::LeftOut(..) => None,
         }
@@ -141,7 +180,7 @@ mod tests {
 
     #[test]
     fn bytes_are_copied_and_an_id_is_put_in_front() {
-        let text = |resource| match EntryContent::from_entry(&BundleEntry { resource: Some(resource), ..BundleEntry::default() }) {
+        let text = |resource| match EntryContent::from_entry(&BundleEntry { resource: Some(resource), ..BundleEntry::default() }, false) {
             EntryContent::Resource(resource) => resource.text.into_owned(),
             other @ (EntryContent::Deletion(_) | EntryContent::LeftOut(..)) => panic!("{other:?}"),
         };
@@ -153,7 +192,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_is_not_a_resource_is_left_out_with_the_reason() {
-        let reason = |entry: &BundleEntry<'static>| match EntryContent::from_entry(entry) {
+        let reason = |entry: &BundleEntry<'static>| match EntryContent::from_entry(entry, false) {
             EntryContent::LeftOut(reason, _) => reason,
             other @ (EntryContent::Resource(_) | EntryContent::Deletion(_)) => panic!("{other:?}"),
         };
@@ -186,6 +225,6 @@ mod tests {
     fn nesting_of_any_depth_is_copied_as_exports_do() {
         let deep = format!(r#"{{"resourceType":"Patient","id":"p","x":{}{}}}"#, "[".repeat(9_000), "]".repeat(9_000));
         let entry = BundleEntry { resource: Some(&deep), ..BundleEntry::default() };
-        assert!(matches!(EntryContent::from_entry(&entry), EntryContent::Resource(resource) if resource.text == deep));
+        assert!(matches!(EntryContent::from_entry(&entry, false), EntryContent::Resource(resource) if resource.text == deep));
     }
 }

@@ -3,7 +3,8 @@
 //! The first reading collects the versions of resources. Of several lines with the same resource, time and version id, the last one is
 //! added: nothing else tells which of them is newer.
 
-use std::collections::HashSet;
+mod errors;
+
 use std::io::{self, BufRead as _, BufReader};
 use std::sync::{Arc, Mutex};
 
@@ -27,15 +28,13 @@ use crate::progress::Progress;
 use crate::sorting::RecordSorter;
 use crate::writing::{LakeLines, LakeLock, LineSink, Staging};
 
+use errors::is_error_file;
+
 impl Addition<'_> {
     /// Adds NDJSON files of resources.
     pub(super) fn add_export_files(self, lake: &LakeLock) -> Result<AddReport, AddError> {
         let manifest = self.find_manifest()?;
-        let errors: HashSet<&str> = manifest.iter().flat_map(Manifest::error_files).collect();
-        let is_data = |file: &&InputFile| {
-            let is_error = errors.contains(file.file_name()) || file.name.split('/').any(|segment| segment == "error");
-            file.content == FileContent::Lines && !is_error
-        };
+        let is_data = |file: &&InputFile| file.content == FileContent::Lines && !is_error_file(manifest.as_ref(), file);
         let files: Vec<InputFile> = self.files.iter().filter(is_data).cloned().collect();
         if files.is_empty() {
             return Err(AddError::NoFiles(self.from.to_owned()));
@@ -135,7 +134,7 @@ impl Addition<'_> {
     }
 
     /// Returns the statement up to when the lake is complete: that of the operator, else that of the manifest, if the files are all that it
-    /// lists. Fails with the reason if the statement of the manifest cannot be taken.
+    /// lists, and the server reports no errors. Fails with the reason if the statement of the manifest cannot be taken.
     ///
     /// * `lost_before`: the number of resources that were left out when the same input was added before.
     fn completeness(&self, manifest: Option<&Manifest>, files: &[FileLines], lost_before: u64) -> Result<Option<Completeness>, String> {
@@ -144,6 +143,7 @@ impl Addition<'_> {
         }
         let Some(manifest) = manifest else { return Ok(None) };
         manifest.check_files(files)?;
+        self.check_errors(manifest)?;
         let period = manifest.period()?.check_time(self.settings.rewrite.now)?;
         let lost = files.iter().map(|file| file.lost).sum::<u64>();
         period.check_losses(Some(lost.max(lost_before))).map(Some)

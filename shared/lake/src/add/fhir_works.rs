@@ -4,6 +4,7 @@
 mod binary;
 mod item;
 mod manifest;
+mod tenants;
 mod versions;
 
 use std::collections::BTreeSet;
@@ -31,6 +32,7 @@ use crate::writing::{LakeLines, LakeLock, LineSink, Staging};
 use binary::{BinaryData, BinaryFolder};
 use item::{ItemLine, TableItem};
 use manifest::TableExport;
+use tenants::add_name;
 use versions::{Decision, ItemVersion, PlacedDecision, decide};
 
 /// The longest name of a tenant, which becomes the name of a folder.
@@ -46,13 +48,14 @@ impl Addition<'_> {
             .map(|folder| BinaryFolder::open(folder, &self.settings.rewrite.temp_folder, self.settings.rewrite.sort_bytes))
             .transpose()?;
         let TableVersionsRead { hashes, sorters, tenants, counts } = self.read_versions(&export)?;
+        self.check_tenants(lake, &tenants)?;
         let options = format!(
             "fhir-works {:?} {} {}",
             self.settings.versions,
             self.settings.tenant.as_deref().unwrap_or_default(),
             self.settings.binaries.is_some()
         );
-        let (receipt, mut report) = self.identify_run(&hashes, &options);
+        let (mut receipt, mut report) = self.identify_run(&hashes, &options);
         report.files = export.files.len() as u64;
         if report.is_repeat {
             let watermarks = self.table_watermarks(&export, &tenants, self.added.lost(&receipt.run), &mut report);
@@ -67,6 +70,8 @@ impl Addition<'_> {
         let lake_lines = LakeLines::new(&staging);
         let is_one_lake = self.settings.tenant.is_some();
         let late = self.late_collectors(lake, tenants.iter().map(|tenant| folder_of(tenant, is_one_lake)));
+        // The record makes the folder of a tenant a lake, also if it has no watermark: exports tell it by its internal folder.
+        receipt.folders.extend(tenants.iter().map(|tenant| folder_of(tenant, is_one_lake)).filter(|folder| !folder.is_empty()));
         let writer = |(sink, late)| ItemWriter {
             sink,
             counts: Counts::default(),
@@ -126,6 +131,7 @@ impl Addition<'_> {
             sorter: RecordSorter::new(&self.settings.rewrite.temp_folder, self.settings.rewrite.sort_bytes / workers),
             hashes: Vec::new(),
             tenants: BTreeSet::new(),
+            other_tenants: BTreeSet::new(),
             counts: Counts::default(),
             only_tenant: self.settings.tenant.clone(),
         });
@@ -133,8 +139,9 @@ impl Addition<'_> {
         let readers = for_each_item(&export.files, readers.collect(), |reader, number, (file, expected)| {
             reader.read_file(number, file, *expected, progress, &temporary)
         })?;
-        let (mut read, mut hashes) = (TableVersionsRead::default(), Vec::new());
+        let (mut read, mut hashes, mut other_tenants) = (TableVersionsRead::default(), Vec::new(), BTreeSet::new());
         for reader in readers {
+            other_tenants.extend(reader.other_tenants);
             hashes.extend(reader.hashes);
             read.sorters.push(reader.sorter);
             read.tenants.extend(reader.tenants);
@@ -142,6 +149,7 @@ impl Addition<'_> {
         }
         read.hashes = in_order(hashes);
         if read.tenants.is_empty() {
+            self.check_tenant_exists(&other_tenants)?;
             read.tenants.insert(self.settings.tenant.clone().unwrap_or_default());
         }
         Ok(read)
@@ -192,7 +200,9 @@ fn read_items(
     if let Some(segment) = splitter.finish() {
         add(&segment)?;
     }
-    Ok((reader.into_content_hash().map_err(|cause| file.read_error(cause))?, items))
+    let (hash, md5) = reader.into_hashes().map_err(|cause| file.read_error(cause))?;
+    file.check_md5(md5, manifest::FILE_LIST)?;
+    Ok((hash, items))
 }
 
 /// A collector of the versions of resources.
@@ -201,6 +211,8 @@ struct VersionReader {
     sorter: RecordSorter<ItemVersion>,
     hashes: Vec<(usize, ContentHash)>,
     tenants: BTreeSet<String>,
+    /// Some of the tenants that are not added.
+    other_tenants: BTreeSet<String>,
     counts: Counts,
     only_tenant: Option<String>,
 }
@@ -253,6 +265,7 @@ impl VersionReader {
             }
         };
         if self.only_tenant.as_ref().is_some_and(|only| *only != item.tenant) {
+            add_name(&mut self.other_tenants, &item.tenant);
             self.counts.leave_out(LeftOutReason::OtherTenant, &file.name, position, String::new());
             return Ok(());
         }

@@ -6,8 +6,11 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use headrace_core::job::task::{Encoding, Pin};
 use headrace_core::lake::slices::{encoding_from_name, is_foreign};
+use md5::Md5;
 use sha2::{Digest as _, Sha256};
 use walkdir::WalkDir;
 
@@ -27,6 +30,8 @@ pub(super) struct InputFile {
     pub(super) size: u64,
     pub(super) encoding: Encoding,
     pub(super) content: FileContent,
+    /// The MD5 that the stored content must have, if a list says it.
+    md5: Option<Md5Digest>,
 }
 
 /// The place of a file.
@@ -69,6 +74,14 @@ pub(super) enum FileContent {
 /// The first 16 bytes of the SHA-256 of a file.
 pub(super) type ContentHash = u128;
 
+/// The MD5 of a file.
+pub(super) type Md5Digest = [u8; 16];
+
+/// Parses an MD5 in base64.
+pub(super) fn md5_from_base64(text: &str) -> Option<Md5Digest> {
+    STANDARD.decode(text.trim()).ok()?.try_into().ok()
+}
+
 impl InputFile {
     /// Describes the file at this path. Returns `None` if its name says that it holds something else.
     fn from_path(root: &Path, path: &Path, size: u64) -> Option<Self> {
@@ -91,7 +104,24 @@ impl InputFile {
         } else {
             return None;
         };
-        Some(Self { place, size, encoding, content, name })
+        Some(Self { place, size, encoding, content, name, md5: None })
+    }
+
+    /// Sets the MD5 that the stored content must have.
+    pub(super) fn with_md5(self, md5: Option<Md5Digest>) -> Self {
+        Self { md5, ..self }
+    }
+
+    /// Reads the start of the file that has the name of this one with another ending. `None` if there is none.
+    pub(super) fn read_beside(&self, ending: &str, limit_bytes: u64) -> Option<String> {
+        match &self.place {
+            FilePlace::Path(path) => {
+                let mut text = String::new();
+                File::open(path.with_extension(ending)).ok()?.take(limit_bytes).read_to_string(&mut text).ok()?;
+                Some(text)
+            }
+            FilePlace::Bucket(..) => None,
+        }
     }
 
     /// Returns the last segment of the name.
@@ -123,6 +153,18 @@ impl InputFile {
 }
 
 impl InputFile {
+    /// Checks the MD5 of the stored content, which is known if one is expected.
+    ///
+    /// * `list`: the name of the file that says it.
+    pub(super) fn check_md5(&self, found: Option<Md5Digest>, list: &str) -> Result<(), AddError> {
+        if self.md5 == found {
+            return Ok(());
+        }
+        let reason =
+            format!("it does not have the MD5 that {list} says: it was changed, or is of another export; download the export again");
+        Err(AddError::Input { file: self.name.clone(), reason })
+    }
+
     /// Checks that the second reading has found the content of the first.
     pub(super) fn check_content(&self, first: Option<&ContentHash>, second: ContentHash) -> Result<(), AddError> {
         if first == Some(&second) {
@@ -187,25 +229,37 @@ fn leads_nowhere(error: &walkdir::Error) -> bool {
     error.loop_ancestor().is_some() || error.io_error().is_some_and(|cause| cause.kind() == io::ErrorKind::NotFound)
 }
 
-/// A file that is read, with the hash of what was read so far.
+/// A file that is read, with the hashes of what was read so far.
 pub(super) struct StoredReader {
     file: Box<dyn Read + Send>,
     hasher: Sha256,
+    /// `None` if nobody compares it.
+    md5: Option<Md5>,
     progress: Arc<Progress>,
 }
 
 impl StoredReader {
-    /// Returns the hash of the bytes so far.
-    fn content_hash(self) -> ContentHash {
+    /// Returns the hashes of the bytes so far.
+    fn hashes(self) -> (ContentHash, Option<Md5Digest>) {
         let digest = self.hasher.finalize();
-        digest.iter().take(size_of::<ContentHash>()).fold(0, |hash, byte| hash << 8 | ContentHash::from(*byte))
+        let hash: ContentHash = digest.iter().take(size_of::<ContentHash>()).fold(0, |hash, byte| hash << 8 | ContentHash::from(*byte));
+        let md5 = self.md5.map(|md5| {
+            let mut bytes = Md5Digest::default();
+            bytes.iter_mut().zip(md5.finalize().iter()).for_each(|(to, from)| *to = *from);
+            bytes
+        });
+        (hash, md5)
     }
 }
 
 impl Read for StoredReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read(buffer)?;
-        self.hasher.update(buffer.get(..count).unwrap_or_default());
+        let read = buffer.get(..count).unwrap_or_default();
+        self.hasher.update(read);
+        if let Some(md5) = &mut self.md5 {
+            md5.update(read);
+        }
         self.progress.add(count as u64);
         Ok(count)
     }
@@ -221,7 +275,7 @@ pub(super) enum InputReader {
 impl InputReader {
     /// Opens a file.
     fn open(file: &InputFile, progress: Arc<Progress>) -> io::Result<Self> {
-        let stored = StoredReader { file: file.place.open()?, hasher: Sha256::new(), progress };
+        let stored = StoredReader { file: file.place.open()?, hasher: Sha256::new(), md5: file.md5.map(|_| Md5::new()), progress };
         let stored = BufReader::with_capacity(READ_BYTES, stored);
         Ok(match file.encoding {
             Encoding::Plain => Self::Plain(stored),
@@ -232,6 +286,11 @@ impl InputReader {
 
     /// Reads up to the end, and returns the hash of the stored content.
     pub(super) fn into_content_hash(self) -> io::Result<ContentHash> {
+        self.into_hashes().map(|(hash, _)| hash)
+    }
+
+    /// Reads up to the end, and returns the hash of the stored content, and its MD5 if one is expected.
+    pub(super) fn into_hashes(self) -> io::Result<(ContentHash, Option<Md5Digest>)> {
         let mut stored = match self {
             Self::Plain(stored) => stored.into_inner(),
             Self::Gzip(decoder) => decoder.into_inner().into_inner(),
@@ -239,7 +298,7 @@ impl InputReader {
         };
         // A decoder may stop before the end of the file.
         io::copy(&mut stored, &mut io::sink())?;
-        Ok(stored.content_hash())
+        Ok(stored.hashes())
     }
 }
 

@@ -82,9 +82,16 @@ impl Manifest {
         })
     }
 
-    /// Returns the names of the files with errors.
-    pub(super) fn error_files(&self) -> impl Iterator<Item = &str> {
-        self.error.iter().flatten().map(ManifestFile::file_name)
+    /// Returns true if a file with this name has errors of the export, and no resources.
+    pub(super) fn lists_error(&self, name: &str) -> bool {
+        self.error.iter().flatten().any(|listed| stem(&listed.decoded_name()) == stem(name)) && !self.lists(name)
+    }
+
+    /// Returns the name of a file with errors that is not among these files, unless the manifest says that it is empty.
+    pub(super) fn missing_error_file(&self, files: &[&InputFile]) -> Option<String> {
+        let is_there = |name: &str| files.iter().any(|file| stem(file.file_name()) == stem(name));
+        let mut names = self.error.iter().flatten().filter(|listed| listed.count != Some(0)).map(ManifestFile::decoded_name);
+        names.find(|name| !is_there(name)).map(Cow::into_owned)
     }
 
     /// Returns the files with resources and deletions.

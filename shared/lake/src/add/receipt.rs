@@ -6,7 +6,7 @@ use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
 
 use bytes::Bytes;
-use headrace_core::lake::watermark::{WATERMARK_OBJECT, parse_watermark};
+use headrace_core::lake::watermark::{WATERMARK_OBJECT, is_first_publication, parse_watermark};
 use headrace_core::ports::{METADATA_LIMIT_BYTES, MetadataObject};
 use headrace_core::vocab::clock::Millis;
 use serde::Deserialize;
@@ -36,6 +36,8 @@ struct ReceiptLine {
 pub(super) struct Receipt {
     /// The identity of the run.
     pub(super) run: String,
+    /// The folders of the lake that get the record, each empty or ending in `/`: the lake itself, and those of tenants.
+    pub(super) folders: Vec<String>,
     /// The hash of each file.
     files: Vec<ContentHash>,
 }
@@ -50,7 +52,7 @@ impl Receipt {
         sorted.iter().for_each(|hash| hasher.update(hash.to_be_bytes()));
         let digest = hasher.finalize();
         let run = hex::encode(digest.get(..size_of::<ContentHash>()).unwrap_or_default());
-        Self { run, files: hashes.to_vec() }
+        Self { run, folders: vec![String::new()], files: hashes.to_vec() }
     }
 
     /// Returns the content of the receipt.
@@ -154,6 +156,9 @@ pub(super) fn watermark_file(lake: &LakeLock, folder: &str, completeness: Comple
     let mut members = serde_json::Map::new();
     let mut before = None;
     if let Some(object) = existing {
+        if is_first_publication(&object) {
+            return WatermarkFile::kept(WatermarkChange::KeptForSync);
+        }
         let Ok(time) = parse_watermark(&object, now) else { return WatermarkFile::kept(WatermarkChange::KeptInvalid) };
         if time >= up_to {
             return WatermarkFile::kept(WatermarkChange::KeptLater(time));

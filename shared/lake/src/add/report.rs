@@ -83,6 +83,8 @@ pub enum WatermarkChange {
     KeptLater(Millis),
     /// The watermark of the lake is not valid, and was not changed.
     KeptInvalid,
+    /// The first synchronization of the lake is not complete: it writes the watermark.
+    KeptForSync,
     /// The watermark object belongs to another pipeline, and was not changed.
     KeptOfOthers,
     /// The input begins later than the lake ends, and the watermark was not changed.
@@ -100,6 +102,7 @@ impl WatermarkChange {
         match self {
             Self::Written(_) | Self::KeptLater(_) => None,
             Self::KeptInvalid => Some("invalid"),
+            Self::KeptForSync => Some("unfinished-sync"),
             Self::KeptOfOthers => Some("other-pipeline"),
             Self::KeptBeforeGap { .. } => Some("gap"),
         }
@@ -163,6 +166,8 @@ pub enum LeftOutReason {
     Operation,
     /// The request deletes the results of a search, which are not exactly one resource of the input.
     UnknownDeletion,
+    /// The entry of a history has no resource, and does not say that it is a change or a deletion.
+    UnclearHistory,
     /// The item of a table is not a resource.
     InvalidItem,
     /// The item of a table was removed without a deletion.
@@ -196,6 +201,7 @@ impl LeftOutReason {
             Self::OverlongLine => "overlong-line",
             Self::Operation => "operation",
             Self::UnknownDeletion => "unknown-deletion",
+            Self::UnclearHistory => "unclear-history",
             Self::InvalidItem => "invalid-item",
             Self::RemovedItem => "removed-item",
             Self::BinaryNotFound => "binary-not-found",
@@ -218,6 +224,7 @@ impl LeftOutReason {
             Self::OverlongLine => "longer than 64 MiB",
             Self::Operation => "the parameter of an operation or a PATCH",
             Self::UnknownDeletion => "a deletion that does not name exactly one resource of the input",
+            Self::UnclearHistory => "an entry of a history that may be a deletion and does not say so",
             Self::InvalidItem => "not an item of a FHIR Works table",
             Self::RemovedItem => "removed from the table without a deletion",
             Self::BinaryNotFound => "a Binary whose data is not in the folder of --binaries",
@@ -242,6 +249,7 @@ impl LeftOutReason {
             | Self::OverlongLine
             | Self::Operation
             | Self::UnknownDeletion
+            | Self::UnclearHistory
             | Self::InvalidItem
             | Self::RemovedItem
             | Self::BinaryNotFound

@@ -1,12 +1,14 @@
-//! Keeps lakes apart: none is made inside another one, whose exports would read it, too.
+//! Keeps lakes apart: none is made inside another one, whose exports would read it, too, and none around another one.
 
 use std::path::{Path, PathBuf};
 
+use headrace_core::lake::inner_lake::inner_lake;
 use headrace_core::lake::slices::is_foreign;
+use walkdir::{DirEntry, WalkDir};
 
-use super::{LakeBucket, OWN_FOLDER, WriteError};
+use super::{LakeBucket, LakeLock, OWN_FOLDER, WriteError};
 
-/// Checks that a directory, which need not exist, is not inside a lake.
+/// Checks that a directory, which need not exist, is neither inside a lake nor around one.
 ///
 /// A lake that is already there is continued: the lakes of a table's tenants are in one folder, which has the receipts of all.
 pub fn check_outside_of_lakes(lake: &Path) -> Result<(), WriteError> {
@@ -15,6 +17,34 @@ pub fn check_outside_of_lakes(lake: &Path) -> Result<(), WriteError> {
     }
     match enclosing_lake(&real_path(lake)) {
         Some(outer) => Err(WriteError::InsideLake { lake: lake.to_owned(), outer }),
+        None => check_below(lake, usize::MAX),
+    }
+}
+
+/// Checks that no folder directly in a directory is a lake, such as that of a table's tenant. Deeper ones are found when the directory becomes
+/// a lake, and by each export.
+pub fn check_without_tenants(lake: &Path) -> Result<(), WriteError> {
+    check_below(lake, 1)
+}
+
+/// Checks that no folder of a lake that is locked is a lake of its own.
+pub(crate) fn check_without_lakes(lake: &LakeLock) -> Result<(), WriteError> {
+    let Some(locked) = lake.bucket() else { return check_below(lake.root(), usize::MAX) };
+    let pins = locked.bucket.list("").map_err(locked.failed(""))?;
+    let shown = PathBuf::from(locked.bucket.shown());
+    match pins.iter().find_map(|pin| inner_lake(&pin.object)) {
+        Some(inner) => Err(WriteError::AroundLake { inner: shown.join(inner), lake: shown }),
+        None => Ok(()),
+    }
+}
+
+/// Checks that no folder that exports of a directory read, up to this depth, is a lake. A folder that cannot be listed is named by each export.
+fn check_below(lake: &Path, depth: usize) -> Result<(), WriteError> {
+    let is_read = |entry: &DirEntry| entry.file_type().is_dir() && !entry.file_name().to_str().is_some_and(is_foreign);
+    let walk = WalkDir::new(lake).follow_links(true).min_depth(1).max_depth(depth);
+    let mut folders = walk.into_iter().filter_entry(is_read).filter_map(Result::ok).map(DirEntry::into_path);
+    match folders.find(|folder| folder.join(OWN_FOLDER).is_dir()) {
+        Some(inner) => Err(WriteError::AroundLake { lake: lake.to_owned(), inner }),
         None => Ok(()),
     }
 }
@@ -92,6 +122,28 @@ mod tests {
         }
         for outside in ["outer", "beside", "beside/new", "outer/../new", "outer/tenant", "outer/_new/lake", "outer/.new"] {
             assert!(check_outside_of_lakes(&folder.path().join(outside)).is_ok(), "{outside}");
+        }
+    }
+
+    #[test]
+    fn a_new_lake_is_not_made_around_another_one() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["new/2026/inner/_headrace", "own/_headrace", "own/t1/_headrace", "other/_old/_headrace", "other/.git/_headrace"] {
+            fs::create_dir_all(folder.path().join(path)).unwrap();
+        }
+        for (lake, inner) in [("new", "new/2026/inner"), ("new/2026", "new/2026/inner")] {
+            let error = check_outside_of_lakes(&folder.path().join(lake)).unwrap_err();
+            assert!(
+                matches!(&error, WriteError::AroundLake { inner: found, .. } if *found == folder.path().join(inner)),
+                "{lake}: {error}"
+            );
+        }
+        let own = folder.path().join("own");
+        assert!(check_outside_of_lakes(&own).is_ok(), "it has the receipts of tenants");
+        assert!(matches!(check_without_tenants(&own), Err(WriteError::AroundLake { .. })));
+        for other in ["other", "own/t1", "nowhere"] {
+            let other = folder.path().join(other);
+            assert!(check_outside_of_lakes(&other).is_ok() && check_without_tenants(&other).is_ok(), "{}", other.display());
         }
     }
 }

@@ -154,7 +154,8 @@ pub struct AddToLakeArgs {
     /// The directory with the data of a table's Binary resources: [TENANT/]ID_VERSION.EXTENSION
     #[arg(long, value_name = "DIR")]
     pub binaries: Option<PathBuf>,
-    /// Add only this tenant of a table, directly to LAKE. Without it each tenant has a lake of its own, LAKE/TENANT
+    /// Add only this tenant of a table, directly to LAKE ('' for the items without a tenant). Without it each tenant has a lake of its own,
+    /// LAKE/TENANT
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
     /// Print the report as one JSON object

@@ -21,6 +21,11 @@ pub(crate) fn create_private_folder(folder: &Path) -> io::Result<()> {
         // A umask can take permissions away from the owner, too.
         Ok(()) => restrict_folder(folder),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        // No retry mends that, unlike a folder that was removed meanwhile. The kind of the error says so.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && fs::symlink_metadata(folder).is_ok() => {
+            let problem = format!("`{}` is not a folder, but a file or a link that leads nowhere", folder.display());
+            Err(io::Error::new(io::ErrorKind::NotADirectory, problem))
+        }
         Err(error) => Err(error),
     }
 }

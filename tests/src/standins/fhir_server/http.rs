@@ -78,7 +78,7 @@ async fn serve(server: FhirServer, mut stream: TcpStream) {
         let end = head.find("\r\n\r\n").map_or(buffer.len(), |end| end + 4);
         buffer.drain(..end);
         let target = head.split(' ').nth(1).unwrap_or_default();
-        let response = match target.strip_prefix(BASE_PATH) {
+        let mut response = match target.strip_prefix(BASE_PATH) {
             Some(_) if !server.accepts(&head) => FhirResponse { status: 401, headers: Vec::new(), body: String::new() },
             Some(_) if !server.accepts_signature(&head) => {
                 let body = r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","code":"forbidden","diagnostics":"the request signature does not match"}]}"#;
@@ -87,6 +87,9 @@ async fn serve(server: FhirServer, mut stream: TcpStream) {
             Some(target) => server.respond(&target.replace("%3D", "=")),
             None => FhirResponse { status: 404, headers: Vec::new(), body: String::new() },
         };
+        if server.lock().behavior.has_byte_order_mark {
+            response.body.insert(0, '\u{feff}');
+        }
         if stream.write_all(&format_response(&response)).await.is_err() {
             return;
         }

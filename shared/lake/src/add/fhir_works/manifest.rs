@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::add::AddError;
 use crate::add::completeness::{BEGINNING, Completeness, period_end, period_start};
 use crate::add::format::TABLE_SUMMARY;
-use crate::add::input::InputFile;
+use crate::add::input::{InputFile, InputReader, Md5Digest, md5_from_base64};
 use crate::progress::Progress;
 
 /// The name of the list of data files.
@@ -19,6 +19,12 @@ pub(super) const FILE_LIST: &str = "manifest-files.json";
 
 /// The largest summary that is read, in bytes.
 const SUMMARY_LIMIT_BYTES: u64 = 1 << 20;
+
+/// The endings of the files with the MD5 of the summary and of the list.
+const CHECKSUM_ENDINGS: [&str; 2] = ["md5", "checksum"];
+
+/// The largest such file that is read, in bytes.
+const CHECKSUM_LIMIT_BYTES: u64 = 1 << 10;
 
 /// The longest line of the list, in bytes.
 const LIST_LINE_LIMIT_BYTES: usize = 64 << 10;
@@ -48,6 +54,17 @@ struct ListedFile {
     item_count: Option<u64>,
     #[serde(rename = "dataFileS3Key")]
     key: String,
+    /// The MD5 of the file as it is stored, in base64.
+    md5_checksum: Option<String>,
+}
+
+impl ListedFile {
+    /// Returns the MD5 of the file, if the list has one.
+    fn md5(&self, list: &InputFile) -> Result<Option<Md5Digest>, AddError> {
+        let Some(text) = &self.md5_checksum else { return Ok(None) };
+        let invalid = || refused(list, "an md5Checksum is not an MD5 in base64".to_owned());
+        md5_from_base64(text).ok_or_else(invalid).map(Some)
+    }
 }
 
 /// The export of a table.
@@ -67,6 +84,7 @@ impl TableExport {
             return Err(AddError::Refused(format!("the input must have one {TABLE_SUMMARY}: add one export of a table at a time")));
         };
         let folder = summary_file.name.strip_suffix(TABLE_SUMMARY).unwrap_or_default();
+        check_checksum(summary_file)?;
         let summary = Summary::read(summary_file)?;
         if let Some(format) = summary.output_format.as_ref().filter(|format| *format != "DYNAMODB_JSON") {
             return Err(refused(summary_file, format!("its outputFormat is {format:?}: export the table as DYNAMODB_JSON")));
@@ -74,6 +92,7 @@ impl TableExport {
         let list_name = format!("{folder}{FILE_LIST}");
         let list = files.iter().find(|file| file.name == list_name);
         let list = list.ok_or_else(|| refused(summary_file, format!("there is no `{list_name}` beside it")))?;
+        check_checksum(list)?;
         let mut data: BTreeMap<&str, &InputFile> =
             files.iter().filter_map(|file| Some((file.name.strip_prefix(folder)?.strip_prefix("data/")?, file))).collect();
         let mut listed_files = Vec::new();
@@ -86,7 +105,7 @@ impl TableExport {
             let Some(file) = data.remove(name) else {
                 return Err(refused(list, format!("it lists `{name}`, which is not in `{folder}data`")));
             };
-            listed_files.push((file.clone(), listed.item_count));
+            listed_files.push((file.clone().with_md5(listed.md5(list)?), listed.item_count));
         }
         if let Some((_, file)) = data.first_key_value() {
             return Err(refused(file, format!("`{list_name}` does not list it")));
@@ -132,6 +151,18 @@ impl Summary {
 fn before_commit(time: Millis) -> Millis {
     let margin = u64::try_from(COMMIT_MARGIN.as_millis()).unwrap_or(u64::MAX);
     Millis(time.0.saturating_sub(margin))
+}
+
+/// Checks a file by the MD5 in the file beside it, if there is one. What has another form is no MD5.
+fn check_checksum(file: &InputFile) -> Result<(), AddError> {
+    for ending in CHECKSUM_ENDINGS {
+        let Some(md5) = file.read_beside(ending, CHECKSUM_LIMIT_BYTES).as_deref().and_then(md5_from_base64) else { continue };
+        let file = file.clone().with_md5(Some(md5));
+        let read = file.open(&Arc::new(Progress::default())).and_then(InputReader::into_hashes);
+        let (_, found) = read.map_err(|cause| file.read_error(cause))?;
+        file.check_md5(found, &format!("the file .{ending} beside it"))?;
+    }
+    Ok(())
 }
 
 /// Reads the list of data files.

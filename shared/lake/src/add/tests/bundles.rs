@@ -233,10 +233,89 @@ fn deletions_have_the_time_of_their_entry_or_of_their_bundle() {
         "Group/3 2026-01-03T00:00:00Z",
         "Patient/1 2026-01-03T00:00:00Z",
         "Patient/2 2026-01-02T00:00:00Z",
+        "Patient/4 2026-01-03T00:00:00Z",
         "Practitioner/x 2026-01-03T00:00:00Z",
     ];
     assert_eq!(deletions.iter().map(String::as_str).collect::<Vec<_>>(), expected);
-    assert_eq!((report.deletions, report.left_out[&LeftOutReason::UnknownDeletion].count), (4, 3));
+    assert_eq!((report.deletions, report.left_out[&LeftOutReason::UnknownDeletion].count), (5, 2));
+}
+
+/// Returns the entries of a history with deletions in the forms of servers, and one that may be a deletion.
+fn deletions_of_servers() -> Vec<Value> {
+    let event = |id: &str, request: Value, status: &str| {
+        let response = json!({ "status": status, "lastModified": "2026-01-03T00:00:00Z" });
+        let mut event = json!({ "fullUrl": format!("http://h/Patient/{id}"), "response": response });
+        if !request.is_null() {
+            event["request"] = request;
+        }
+        event
+    };
+    vec![
+        event("gone", json!(null), "410"),
+        event("words", json!(null), "410 Gone"),
+        event("read", json!({ "method": "GET", "url": "Patient/read/_history/2" }), "410"),
+        event("empty", json!(null), "204"),
+        event("lower", json!({ "method": "delete", "url": "Patient/lower" }), "204"),
+        event("version", json!({ "method": "DELETE", "url": "Patient/version/_history/3" }), "204"),
+        event("unclear", json!(null), "200"),
+        event("changed", json!({ "method": "PUT", "url": "Patient/changed" }), "200"),
+    ]
+}
+
+#[test]
+fn a_history_deletes_in_the_forms_that_synchronizations_know_wherever_its_type_is() {
+    for text in
+        [r#"{"resourceType":"Bundle","type":"history","entry":ENTRY}"#, r#"{"entry":ENTRY,"resourceType":"Bundle","type":"history"}"#]
+    {
+        let folder = Folder::new();
+        folder.write("b.json", text.replace("ENTRY", &Value::from(deletions_of_servers()).to_string()).as_bytes());
+        let report = folder.add().unwrap();
+        let deleted = |id: &str| folder.lines().iter().any(|(_, line)| line.contains(&format!("Patient/{id}\"")));
+        let ids = ["gone", "words", "read", "empty", "lower", "version", "unclear", "changed"];
+        assert_eq!(ids.iter().filter(|id| deleted(id)).count(), 6, "{:?}", folder.lines());
+        assert_eq!((report.deletions, deleted("unclear"), deleted("changed")), (6, false, false));
+        assert_eq!(report.left_out[&LeftOutReason::UnclearHistory].count, 1);
+        assert!(!report.is_complete(), "it needs attention");
+    }
+}
+
+#[test]
+fn a_response_without_a_resource_is_a_deletion_in_a_history_only() {
+    let folder = Folder::new();
+    let bundle =
+        json!({ "resourceType": "Bundle", "type": "batch-response", "entry": [deletions_of_servers()[0], deletions_of_servers()[3]] });
+    folder.write("b.json", bundle.to_string().as_bytes());
+    let report = folder.add().unwrap();
+    assert_eq!((report.deletions, report.left_out[&LeftOutReason::NoResource].count, report.is_complete()), (0, 2, true));
+}
+
+#[test]
+fn a_version_without_meta_has_the_version_id_and_the_time_of_its_response() {
+    let folder = Folder::new();
+    let version = |id: &str, number: u8, meta: &str| {
+        let meta = if meta.is_empty() { String::new() } else { format!(r#","meta":{meta}"#) };
+        let response =
+            json!({ "status": "200", "etag": format!("W/\"{number}\""), "lastModified": format!("2026-01-0{number}T00:00:00Z") });
+        let resource = format!(r#"{{"resourceType":"Patient","id":"{id}"{meta},"x":{number}.10}}"#);
+        format!(r#"{{"resource":{resource},"request":{{"method":"PUT","url":"Patient/{id}"}},"response":{response}}}"#)
+    };
+    // The newest version comes first.
+    let entries = [
+        version("none", 2, ""),
+        version("none", 1, ""),
+        version("empty", 2, "{}"),
+        version("tagged", 2, r#"{"tag":[]}"#),
+        version("own", 2, r#"{"versionId":"7","lastUpdated":"2025-01-01T00:00:00Z"}"#),
+    ];
+    folder.write("b.json", format!(r#"{{"resourceType":"Bundle","type":"history","entry":[{}]}}"#, entries.join(",")).as_bytes());
+    assert!(folder.add().unwrap().is_complete());
+    let newest = folder.newest();
+    let meta = |id: &str| newest[&format!("Patient/{id}")]["meta"].clone();
+    let of_response = json!({ "versionId": "2", "lastUpdated": "2026-01-02T00:00:00Z" });
+    assert_eq!((meta("none"), meta("empty")), (of_response.clone(), of_response));
+    assert_eq!(meta("tagged"), json!({ "versionId": "2", "lastUpdated": "2026-01-02T00:00:00Z", "tag": [] }));
+    assert_eq!(meta("own"), json!({ "versionId": "7", "lastUpdated": "2025-01-01T00:00:00Z" }));
+    assert!(folder.lines().iter().any(|(_, line)| line.contains(r#""x":2.10"#)), "numbers keep their digits");
 }
 
 #[test]

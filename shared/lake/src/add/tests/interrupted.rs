@@ -83,7 +83,7 @@ fn a_watermark_that_a_synchronization_moves_meanwhile_is_not_overwritten() {
     let report = std::thread::scope(|scope| {
         let addition = scope.spawn(|| folder.add_with(&settings).unwrap());
         let files = || WalkDir::new(folder.lake().join("_headrace/staging")).into_iter().filter_map(Result::ok);
-        let is_staged = || files().any(|entry| entry.file_name() == "receipt");
+        let is_staged = || files().any(|entry| entry.file_name() == "receipt-0");
         while !is_staged() {
             std::thread::yield_now();
         }

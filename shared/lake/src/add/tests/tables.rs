@@ -134,12 +134,82 @@ fn each_tenant_has_a_lake_of_its_own() {
         assert!(folder.lake().join(name).join("_headrace/watermark.json").is_file());
     }
     assert_eq!(folder.watermark(), None);
+    write_table(&folder, &[vec![full(item("t1|b", 1, "AVAILABLE", &json!({ "_tenantId": { "S": "t1" }, "_id": { "S": "b" } })))]]);
+    assert_eq!(folder.add_with(&folder.later_settings()).unwrap().resource_count(), 1, "the lakes are continued");
     let one = Folder::new();
     write_table(&one, &[vec![full(item("t1|a", 1, "AVAILABLE", &tenant("t1"))), full(item("t2|a", 1, "AVAILABLE", &tenant("t2")))]]);
     let report = one.add_with(&AddSettings { tenant: Some("t2".to_owned()), ..one.settings() }).unwrap();
     assert_eq!((one.lines().len(), report.left_out[&LeftOutReason::OtherTenant].count), (1, 1));
     assert_eq!(one.objects()[0], "Patient/20261129T103000-000001.ndjson.zst");
     assert!(one.watermark().is_some());
+}
+
+/// Returns an item of a tenant. An empty name stands for none.
+fn item_of(tenant: &str, id: &str) -> Value {
+    if tenant.is_empty() {
+        return full(item(id, 1, "AVAILABLE", &json!({})));
+    }
+    full(item(&format!("{tenant}|{id}"), 1, "AVAILABLE", &json!({ "_tenantId": { "S": tenant }, "_id": { "S": id } })))
+}
+
+#[test]
+fn items_without_a_tenant_are_not_added_around_the_lakes_of_tenants() {
+    let folder = Folder::new();
+    write_table(&folder, &[vec![item_of("t1", "a"), item_of("", "u")]]);
+    let error = folder.add().unwrap_err().to_string();
+    assert!(error.contains("--tenant NAME") && folder.objects().is_empty(), "{error}");
+    let rest = AddSettings { tenant: Some(String::new()), ..folder.settings() };
+    assert_eq!(folder.add_with(&rest).unwrap().resource_count(), 1);
+    assert_eq!(folder.objects(), ["Patient/20261129T103000-000001.ndjson.zst"]);
+}
+
+#[test]
+fn tenants_are_not_added_below_a_lake_nor_anything_else_above_theirs() {
+    let folder = Folder::new();
+    write_table(&folder, &[vec![item_of("", "u")]]);
+    folder.add().unwrap();
+    write_table(&folder, &[vec![item_of("t1", "a"), item_of("t2", "a")]]);
+    let error = folder.add().unwrap_err().to_string();
+    assert!(error.contains("`Patient/20261129T103000-000001.ndjson.zst`"), "{error}");
+    let tenants = Folder::new();
+    write_table(&tenants, &[vec![item_of("t1", "a"), item_of("t2", "a")]]);
+    tenants.add().unwrap();
+    let objects = tenants.objects();
+    let is_refused = |settings: &AddSettings| {
+        let error = tenants.add_with(settings).unwrap_err();
+        assert!(matches!(error, AddError::Write(WriteError::AroundLake { .. })), "{error}");
+        assert_eq!(tenants.objects(), objects);
+    };
+    is_refused(&AddSettings { tenant: Some("t1".to_owned()), ..tenants.settings() });
+    write_table(&tenants, &[vec![item_of("", "u")]]);
+    is_refused(&tenants.settings());
+    fs::remove_dir_all(tenants.input()).unwrap();
+    tenants.write("b.json", br#"{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"p"}}]}"#);
+    is_refused(&tenants.settings());
+}
+
+#[test]
+fn the_folder_of_a_tenant_is_a_lake_also_without_a_watermark() {
+    let folder = Folder::new();
+    write_table(&folder, &[vec![item_of("t1", "a"), item_of("t2", "a")]]);
+    folder.write("AWSDynamoDB/01-a/manifest-summary.json", br#"{"itemCount":2}"#);
+    assert!(!folder.add().unwrap().is_complete());
+    for tenant in ["t1", "t2"] {
+        assert!(folder.lake().join(tenant).join("_headrace/added").is_dir(), "{tenant}");
+    }
+}
+
+#[test]
+fn a_tenant_that_the_table_does_not_have_is_refused_with_the_names_of_the_others() {
+    let folder = Folder::new();
+    write_table(&folder, &[vec![item_of("t1", "a"), item_of("t2", "a")]]);
+    let of_tenant = |settings: AddSettings| AddSettings { tenant: Some("T2".to_owned()), ..settings };
+    let error = folder.add_with(&of_tenant(folder.settings())).unwrap_err().to_string();
+    assert!(error.contains(r#""T2""#) && error.contains(r#""t1", "t2""#), "{error}");
+    assert_eq!((folder.objects(), folder.watermark()), (Vec::new(), None));
+    let stated = AddSettings { complete_up_to: Some(Millis(1_790_000_000_000)), ..folder.settings() };
+    assert_eq!(folder.add_with(&of_tenant(stated)).unwrap().resource_count(), 0);
+    assert!(folder.watermark().is_some(), "the operator says that the tenant has no changes");
 }
 
 #[test]
@@ -193,6 +263,51 @@ fn a_manifest_that_does_not_match_the_files_is_refused_by_name() {
     let tenant = json!({ "_tenantId": { "S": "../x" } });
     folder.write(&format!("{place}/data/f0.json.gz"), format!("{}\n", full(item("../x|a", 1, "AVAILABLE", &tenant))).as_bytes());
     assert!(folder.add().unwrap_err().to_string().contains("line 1"));
+}
+
+/// Returns the MD5 of a file of the input in base64.
+fn md5_of(folder: &Folder, name: &str) -> String {
+    use base64::Engine as _;
+    use md5::Digest as _;
+    let content = fs::read(folder.input().join("AWSDynamoDB/01-a").join(name)).unwrap();
+    base64::engine::general_purpose::STANDARD.encode(md5::Md5::digest(content))
+}
+
+/// Writes a table of one patient, with the MD5 of each file.
+fn write_table_with_checksums(id: &str) -> Folder {
+    let folder = Folder::new();
+    write_table(&folder, &[vec![item_of("", id)]]);
+    let listed = json!({ "itemCount": 1, "md5Checksum": md5_of(&folder, "data/f0.json.gz"), "dataFileS3Key": "data/f0.json.gz" });
+    folder.write("AWSDynamoDB/01-a/manifest-files.json", format!("{listed}\n").as_bytes());
+    for name in ["manifest-summary", "manifest-files"] {
+        let md5 = md5_of(&folder, &format!("{name}.json"));
+        folder.write(&format!("AWSDynamoDB/01-a/{name}.md5"), md5.as_bytes());
+    }
+    folder
+}
+
+#[test]
+fn files_of_a_table_that_were_changed_or_are_of_another_export_are_refused_by_name() {
+    let place = "AWSDynamoDB/01-a";
+    assert!(write_table_with_checksums("a").add().unwrap().is_complete());
+    let other = write_table_with_checksums("b");
+    for name in ["data/f0.json.gz", "manifest-summary.json", "manifest-files.json"] {
+        let folder = write_table_with_checksums("a");
+        let path = folder.input().join(place).join(name);
+        // The data file of another export has as many items. The others get a space, which changes nothing but the bytes.
+        let content = match name {
+            "data/f0.json.gz" => fs::read(other.input().join(place).join(name)).unwrap(),
+            _ => [fs::read(&path).unwrap(), b" ".to_vec()].concat(),
+        };
+        fs::write(&path, content).unwrap();
+        let error = folder.add().unwrap_err().to_string();
+        assert!(error.contains(&format!("`{place}/{name}`")) && error.contains("MD5"), "{error}");
+        assert_eq!((folder.objects(), folder.watermark()), (Vec::new(), None));
+    }
+    let folder = write_table_with_checksums("a");
+    folder.write(&format!("{place}/manifest-files.json"), br#"{"itemCount":1,"md5Checksum":"x","dataFileS3Key":"data/f0.json.gz"}"#);
+    fs::remove_file(folder.input().join(place).join("manifest-files.md5")).unwrap();
+    assert!(folder.add().unwrap_err().to_string().contains("an md5Checksum is not an MD5 in base64"));
 }
 
 /// Writes the summary of an increment.

@@ -101,6 +101,50 @@ fn a_file_or_a_page_that_is_missing_gives_no_watermark() {
     }
 }
 
+/// Adds an export of one patient whose manifest lists a file with errors. The file has this content, if there is one.
+fn add_with_errors(url: &str, count: Option<u64>, file: Option<(&str, &str)>) -> (AddReport, Option<Value>) {
+    let folder = Folder::new();
+    write_patients(&folder, "part/Patient.ndjson", "a", 1);
+    if let Some((name, content)) = file {
+        folder.write(&format!("part/{name}"), content.as_bytes());
+    }
+    let mut listed = json!({ "type": "OperationOutcome", "url": url });
+    if let Some(count) = count {
+        listed["count"] = count.into();
+    }
+    let files = [("Patient.ndjson", Some(1))];
+    write_manifest(&folder, "part", "2026-11-29T00:00:00Z", REQUEST, &files, &json!({ "error": [listed] }));
+    let report = add_part(&folder, "part");
+    assert_eq!((report.resource_count(), report.left_out.len()), (1, 0), "the file with errors has no data");
+    (report, folder.watermark())
+}
+
+#[test]
+fn an_export_with_errors_gives_no_watermark_and_one_with_warnings_does() {
+    let outcome = |severity: &str| {
+        let issue = json!({ "severity": severity, "code": "exception", "diagnostics": "10 Patients could not be exported" });
+        format!("{}\n", json!({ "resourceType": "OperationOutcome", "issue": [issue] }))
+    };
+    let url = "https://h/files/my%20errors.ndjson?sig=x";
+    let (error, fatal) = (outcome("warning") + &outcome("error"), outcome("fatal"));
+    let warnings = outcome("warning") + &outcome("information");
+    for (url, count, file, problem) in [
+        (url, Some(2), Some(("my errors.ndjson", error.as_str())), "reports 1 error in `my errors.ndjson`"),
+        (url, None, Some(("my errors.ndjson.gz", error.as_str())), "reports 1 error in `my errors.ndjson.gz`"),
+        ("https://h/e", None, Some(("error/e.ndjson", fatal.as_str())), "reports 1 error in `error/e.ndjson`"),
+        (url, None, Some(("my errors.ndjson", "not JSON\n")), "reports 1 error"),
+        (url, None, None, "lists errors of the export in `my errors.ndjson`, which is not among the files"),
+        (url, None, Some(("my errors.ndjson", warnings.as_str())), ""),
+        (url, Some(0), None, ""),
+    ] {
+        let (report, watermark) = add_with_errors(url, count, file);
+        let found = report.watermark_problem.clone().unwrap_or_default();
+        assert!(found.contains(problem), "{problem}: {report:?}");
+        let is_complete = problem.is_empty();
+        assert_eq!((report.is_complete(), found.is_empty(), watermark.is_some()), (is_complete, is_complete, is_complete), "{report:?}");
+    }
+}
+
 #[test]
 fn an_increment_moves_the_watermark_only_if_the_lake_has_everything_before_it() {
     let folder = Folder::new();
@@ -210,6 +254,19 @@ fn a_watermark_that_cannot_be_read_is_not_replaced() {
     let report = add_export(&folder, "full", "2026-11-20T00:00:00Z", "");
     assert_eq!(report.watermarks, [(String::new(), WatermarkChange::KeptInvalid)]);
     assert!(fs::symlink_metadata(path).unwrap().is_symlink());
+}
+
+#[test]
+fn a_lake_whose_first_synchronization_is_not_complete_keeps_the_mark_of_it() {
+    let folder = Folder::new();
+    let mark = r#"{"origin":"https://h/fhir","publishing":"j"}"#;
+    fs::create_dir_all(folder.lake().join("_headrace")).unwrap();
+    fs::write(folder.lake().join("_headrace/watermark.json"), mark).unwrap();
+    write_patients(&folder, "p.ndjson", "p", 1);
+    let settings = AddSettings { complete_up_to: Some(millis("2026-11-04T00:00:00Z")), ..folder.settings() };
+    let report = folder.add_with(&settings).unwrap();
+    assert_eq!(report.watermarks, [(String::new(), WatermarkChange::KeptForSync)]);
+    assert_eq!((report.is_complete(), folder.watermark()), (false, Some(serde_json::from_str(mark).unwrap())));
 }
 
 #[test]

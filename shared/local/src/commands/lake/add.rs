@@ -174,6 +174,9 @@ fn format_watermark(folder: &str, change: WatermarkChange) -> String {
         WatermarkChange::Written(time) => format!("watermark{place}: complete up to {}\n", time.instant()),
         WatermarkChange::KeptLater(time) => format!("watermark{place}: it stays at {}, which is not earlier\n", time.instant()),
         WatermarkChange::KeptInvalid => format!("attention: watermark{place}: the object is not valid, and was not changed\n"),
+        WatermarkChange::KeptForSync => format!(
+            "attention: watermark{place}: none was written, because the first headrace sync of the lake is not complete: run it to its end\n"
+        ),
         WatermarkChange::KeptOfOthers => {
             format!("attention: watermark{place}: the object is that of another pipeline, and was not changed{OPERATOR_REMEDY}\n")
         }
@@ -227,7 +230,7 @@ fn report_json(report: &AddReport) -> Value {
     let watermarks = report.watermarks.iter().map(|(folder, change)| match change {
         WatermarkChange::Written(time) => json!({ "folder": folder, "completeUpTo": time.instant(), "isWritten": true }),
         WatermarkChange::KeptLater(time) => json!({ "folder": folder, "completeUpTo": time.instant(), "isWritten": false }),
-        WatermarkChange::KeptInvalid | WatermarkChange::KeptOfOthers => {
+        WatermarkChange::KeptInvalid | WatermarkChange::KeptForSync | WatermarkChange::KeptOfOthers => {
             json!({ "folder": folder, "completeUpTo": null, "isWritten": false, "problem": change.problem() })
         }
         WatermarkChange::KeptBeforeGap { before, .. } => {

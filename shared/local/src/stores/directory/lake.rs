@@ -9,6 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use futures_util::stream;
 use headrace_core::job::task::Pin;
+use headrace_core::lake::inner_lake::{OWN_FOLDER, contains_lake};
 use headrace_core::lake::near_misses::NearMisses;
 use headrace_core::lake::slices::{encoding_from_name, is_foreign};
 use headrace_core::metering::count;
@@ -75,7 +76,7 @@ impl DirectoryLake {
     }
 
     /// Lists all NDJSON files below `root`, and those whose names are nearly right, ordered by path. Logs the links and other entries
-    /// that are skipped.
+    /// that are skipped. Fails if a folder is a lake of its own.
     fn list_all(root: &Path) -> Result<Vec<ListedObject>, SourceError> {
         let (mut objects, mut skipped) = (Vec::new(), 0_u32);
         let mut skip = |object: &str, reason: &str| {
@@ -97,6 +98,9 @@ impl DirectoryLake {
                         skip(&entry.path().to_string_lossy(), "its name is not UTF-8");
                         continue;
                     };
+                    if is_inner_lake(&entry) {
+                        return Err(contains_lake(&object));
+                    }
                     let is_listed = encoding_from_name(&object).is_some() || NearMisses::is_near_miss(&object);
                     if !is_listed || entry.file_type().is_dir() {
                         continue;
@@ -160,6 +164,11 @@ impl Iterator for LakeEntries {
 /// Returns true for an entry that can belong to a lake.
 fn is_read(entry: &DirEntry) -> bool {
     entry.depth() == 0 || !entry.file_name().to_str().is_some_and(is_foreign)
+}
+
+/// Returns true for a folder of a lake that is a lake of its own.
+fn is_inner_lake(entry: &DirEntry) -> bool {
+    entry.depth() > 0 && entry.file_type().is_dir() && entry.path().join(OWN_FOLDER).is_dir()
 }
 
 /// An entry of a lake that cannot be listed.

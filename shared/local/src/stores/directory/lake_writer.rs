@@ -163,6 +163,21 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_link_that_leads_nowhere_in_place_of_a_folder_is_reported_and_not_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("deleted")).unwrap();
+        fs::write(folder.path().join("Patient"), "").unwrap();
+        let lake = DirectoryLakeWriter::open(folder.path());
+        for name in ["deleted", "Patient"] {
+            match lake.put(&format!("{name}/1.ndjson"), content(&["x\n"])).await {
+                Err(StoreError::Misconfigured { cause, .. }) => assert!(cause.to_string().contains(&format!("/{name}`")), "{cause}"),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    }
+
     #[tokio::test]
     async fn a_metadata_object_is_replaced_only_if_it_is_as_expected() {
         let folder = tempfile::tempdir().unwrap();

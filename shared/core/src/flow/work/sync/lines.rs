@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use headrace_fhir::definitions::ResourceType;
-use headrace_fhir::head::{MemberIndex, Resource, UnvalidatedHead};
+use headrace_fhir::head::{MemberIndex, Resource};
 use headrace_fhir::instant::Instant;
 use headrace_fhir::searchset::{SearchEntry, SearchPage, append_line};
 use headrace_fhir::semantics::id::is_id;
@@ -154,16 +154,11 @@ impl WindowLines {
     /// Adds a resource.
     fn add_line(&mut self, line: &[u8]) -> Result<(), String> {
         let text = line.strip_suffix(b"\n").unwrap_or(line);
-        let (key, last_updated) = match UnvalidatedHead::parse(text) {
-            Some(head) => (self.checked_key(head.resource_type, head.id)?, head.last_updated),
-            None => {
-                let mut index = std::mem::take(&mut self.index);
-                let resource = Resource::parse(text, &mut index).map_err(|reason| format!("an entry is not a resource: {reason}"))?;
-                let checked = (self.checked_key(resource.head.resource_type, &resource.id())?, resource.head.last_updated);
-                self.index = index;
-                checked
-            }
-        };
+        let mut index = std::mem::take(&mut self.index);
+        // An export leaves out what this rejects, such as an object with the same member twice.
+        let resource = Resource::parse(text, &mut index).map_err(|reason| format!("an entry is not a resource: {reason}"))?;
+        let (key, last_updated) = (self.checked_key(resource.head.resource_type, &resource.id())?, resource.head.last_updated);
+        self.index = index;
         if last_updated.zip(self.to).is_some_and(|(time, to)| time >= to) {
             // Some servers search once and send the versions of the moment at which a page is read. The next synchronization has them.
             self.moved.insert(key.0.to_be_bytes());
@@ -323,6 +318,7 @@ mod tests {
             (patient(&"a".repeat(65), "01"), "id that FHIR does not allow"),
             (patient("a", "01").replace("08:00", "07:59"), "before the window"),
             ("{}".to_owned(), "not a resource"),
+            (patient("a", "01").replace("}}", r#"},"name":[{"family":"A","family":"B"}]}"#), "the same member twice"),
             (r#"{"resourceType":"Dog","id":"a"}"#.to_owned(), "not a resource"),
         ] {
             let error = add(&mut window(), std::slice::from_ref(&text)).unwrap_err();
