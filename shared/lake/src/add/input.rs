@@ -267,7 +267,7 @@ impl Read for StoredReader {
 
 /// A reader of the decompressed content of a file.
 pub(super) enum InputReader {
-    Plain(BufReader<StoredReader>),
+    Plain(Box<BufReader<StoredReader>>),
     Gzip(Box<flate2::bufread::MultiGzDecoder<BufReader<StoredReader>>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<StoredReader>>>),
 }
@@ -278,7 +278,7 @@ impl InputReader {
         let stored = StoredReader { file: file.place.open()?, hasher: Sha256::new(), md5: file.md5.map(|_| Md5::new()), progress };
         let stored = BufReader::with_capacity(READ_BYTES, stored);
         Ok(match file.encoding {
-            Encoding::Plain => Self::Plain(stored),
+            Encoding::Plain => Self::Plain(Box::new(stored)),
             Encoding::Gzip => Self::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(stored))),
             Encoding::Zstd => Self::Zstd(Box::new(zstd::stream::read::Decoder::with_buffer(stored)?)),
         })
