@@ -62,6 +62,16 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
+    /// Returns the keys. An empty one is derived from the job's secret.
+    pub(super) fn keys(&self) -> [&str; 3] {
+        [&self.crypto_hash_key, &self.date_shift_key, &self.encrypt_key]
+    }
+
+    /// Returns true if a key is given, so that later exports can use it too and a reader can join them.
+    pub(super) fn has_lasting_keys(&self) -> bool {
+        self.keys().iter().any(|key| !key.is_empty())
+    }
+
     /// Returns true if dates of different resources move by the same number of days: those of a patient, or of the whole export.
     pub(super) fn shifts_across_resources(&self) -> bool {
         self.fixed_offset_days.is_some() || self.date_shift_scope == DateShiftScope::Patient

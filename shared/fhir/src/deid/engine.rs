@@ -4,12 +4,14 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::config::{DateShiftScope, GeneralizeSettings, Method, ParsedConfig, ProcessingErrors, Replacement, Rule};
+use super::config::{DateShiftScope, GeneralizeSettings, Method, Parameters, ParsedConfig, ProcessingErrors, Replacement, Rule};
 use super::element_tree::{ElementTree, NodeId};
 use super::error::{DeidFailure, DeidFailureReason, DeidFailureScope, FailedRule};
 use super::fhirpath::EvaluationClock;
 use super::json_string::write_json_string;
-use super::methods::{DateShiftKey, GeneralizedValue, HashCache, Hasher, encrypt, generalize, perturb, redact, shift_date};
+use super::methods::{
+    AgeLimit, DateShiftKey, GeneralizedValue, HashCache, Hasher, ShiftedDate, encrypt, generalize, perturb, redact, shift_date,
+};
 use super::plan::{IdTreatment, Plan, PlanCache};
 use super::primitive::{JsonForm, PrimitiveContext, PrimitiveRole};
 use super::security_labels::{SecurityLabel, SecurityLabels};
@@ -26,9 +28,12 @@ pub(super) struct DeidEngine {
     pub(super) clock: EvaluationClock,
     crypto_hasher: Hasher,
     crypto_hashes: Mutex<HashCache>,
-    /// The source of noise and initialization vectors. It is keyed, not random, so that a repeated slice gives the same bytes.
+    /// The source of noise. It is keyed, not random, so that a repeated slice gives the same bytes, and with lasting keys each export.
     noise_hasher: Hasher,
+    /// The source of initialization vectors, which differ between exports.
+    vector_hasher: Hasher,
     date_shift_key: DateShiftKey,
+    age_limit: AgeLimit,
     encrypt_key: Vec<u8>,
     /// Finds the patients of resources in entries; `None` if dates do not move by patients.
     compartment: Option<PatientCompartment>,
@@ -89,14 +94,21 @@ impl DeidEngine {
             "" => hex::encode(derive("dateShiftKey")),
             key => key.to_owned(),
         };
+        let age_limit = if parameters.has_lasting_keys() {
+            AgeLimit::of_exported_dates(clock.today, parameters.fixed_offset_days)
+        } else {
+            AgeLimit::of_true_dates(clock.today)
+        };
         let moves_by_patient = parameters.date_shift_scope == DateShiftScope::Patient && parameters.fixed_offset_days.is_none();
         let compartment = (moves_by_patient && config.shifts_dates()).then(|| PatientCompartment::new(config.version, BaseUrls::any()));
         Self {
             compartment,
             crypto_hashes: Mutex::default(),
             crypto_hasher: Hasher::new(&key_or_derived(&parameters.crypto_hash_key, "cryptoHashKey")),
-            noise_hasher: Hasher::new(&derive("noise")),
+            noise_hasher: Hasher::new(&lasting_noise_key(parameters).unwrap_or_else(|| derive("noise"))),
+            vector_hasher: Hasher::new(&derive("noise")),
             date_shift_key: DateShiftKey::new(&date_shift_key),
+            age_limit,
             encrypt_key: key_or_derived(&parameters.encrypt_key, "encryptKey"),
             config,
             plans,
@@ -254,10 +266,14 @@ impl<'e> ResourceContext<'e> {
             Method::DateShift => {
                 let mut shifted = std::mem::take(&mut self.unquoted);
                 shifted.clear();
-                let is_shifted = shift_date(text, self.offset_days(), engine.clock.today, &mut shifted);
-                let outcome = is_shifted.then(|| self.write_replacement(Some(&shifted), text, primitive));
+                let outcome = match shift_date(text, self.offset_days(), engine.age_limit, &mut shifted) {
+                    ShiftedDate::Appended => (self.write_replacement(Some(&shifted), text, primitive), SecurityLabel::Perturbed),
+                    // Not even the year: it is that of the true date, which does not decide here.
+                    ShiftedDate::OverMaxAge => (ValueOutcome::Removed, SecurityLabel::Redacted),
+                    ShiftedDate::NotPossible => self.redact(primitive, text),
+                };
                 self.unquoted = shifted;
-                outcome.map_or_else(|| self.redact(primitive, text), |outcome| (outcome, SecurityLabel::Perturbed))
+                outcome
             }
             Method::Redact => self.redact(primitive, text),
             Method::CryptoHash => {
@@ -265,14 +281,15 @@ impl<'e> ResourceContext<'e> {
                 (ValueOutcome::Replaced, SecurityLabel::Hashed)
             }
             Method::Encrypt => {
-                let iv = self.noise_bytes(text, element_path).first_chunk().copied().unwrap_or_default();
+                let iv = self.keyed_bytes(&engine.vector_hasher, text, element_path).first_chunk().copied().unwrap_or_default();
                 let encrypted = encrypt(hash_input(primitive, text), &engine.encrypt_key, iv).ok_or(DeidFailureReason::UnknownMethod)?;
                 write_json_string(&encrypted, &mut self.replacement);
                 (ValueOutcome::Replaced, SecurityLabel::Masked)
             }
             Method::Perturb(_) if !primitive.is_number() => return Ok(ValueOutcome::Kept),
             Method::Perturb(settings) => {
-                let noise = self.noise_bytes(text, element_path).first_chunk().copied().map(u64::from_be_bytes).unwrap_or_default();
+                let bytes = self.keyed_bytes(&engine.noise_hasher, text, element_path);
+                let noise = bytes.first_chunk().copied().map(u64::from_be_bytes).unwrap_or_default();
                 self.replacement = perturb(primitive.type_name, text, settings, noise).ok_or(DeidFailureReason::NumberOutOfRange)?;
                 (ValueOutcome::Replaced, SecurityLabel::Perturbed)
             }
@@ -315,7 +332,7 @@ impl<'e> ResourceContext<'e> {
 
     /// Redacts a value and writes the part of it that the configuration keeps.
     fn redact(&mut self, primitive: PrimitiveContext, text: &str) -> (ValueOutcome, SecurityLabel) {
-        let (kept, label) = redact(primitive, text, &self.engine.config.parameters, self.engine.clock.today);
+        let (kept, label) = redact(primitive, text, &self.engine.config.parameters, self.engine.age_limit);
         (self.write_replacement(kept.as_deref(), text, primitive), label)
     }
 
@@ -356,11 +373,20 @@ impl<'e> ResourceContext<'e> {
         ValueOutcome::Replaced
     }
 
-    /// Returns pseudo-random bytes that depend on the job's key, the resource, the element's path and its value only.
-    fn noise_bytes(&self, text: &str, element_path: &dyn fmt::Display) -> [u8; 32] {
+    /// Returns pseudo-random bytes that depend on the hasher's key, the resource, the element's path and its value only.
+    fn keyed_bytes(&self, hasher: &Hasher, text: &str, element_path: &dyn fmt::Display) -> [u8; 32] {
         let path = element_path.to_string();
-        self.engine.noise_hasher.hash_parts(&[self.type_name.as_bytes(), self.original_id.as_bytes(), path.as_bytes(), text.as_bytes()])
+        hasher.hash_parts(&[self.type_name.as_bytes(), self.original_id.as_bytes(), path.as_bytes(), text.as_bytes()])
     }
+}
+
+/// Returns the key of noise that is equal in each export; `None` without lasting keys.
+///
+/// Noise that changed with each export would be averaged out by the reader of several exports.
+fn lasting_noise_key(parameters: &Parameters) -> Option<[u8; 32]> {
+    let hasher = Hasher::new(b"headrace de-identification noise");
+    let keys = parameters.keys().map(str::as_bytes);
+    parameters.has_lasting_keys().then(|| hasher.hash_parts(&keys))
 }
 
 /// Removes leading and trailing whitespace, which few texts have.
