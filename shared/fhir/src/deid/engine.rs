@@ -262,6 +262,10 @@ impl<'e> ResourceContext<'e> {
             Method::Redact | Method::DateShift | Method::CryptoHash | Method::Encrypt if text.is_empty() => {
                 return Ok(ValueOutcome::Removed);
             }
+            // The id of a value can say anything about it, and these methods would leave it.
+            Method::DateShift | Method::Perturb(_) | Method::Generalize(_) if primitive.role == PrimitiveRole::ElementId => {
+                (ValueOutcome::Removed, SecurityLabel::Redacted)
+            }
             Method::DateShift if !primitive.is_date() => return Ok(ValueOutcome::Kept),
             Method::DateShift => {
                 let mut shifted = std::mem::take(&mut self.unquoted);

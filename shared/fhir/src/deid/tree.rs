@@ -206,6 +206,7 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
                 let is_open = |node: &NodeId| self.tree.node(*node).is_some_and(|node| node.value.is_some() && !node.is_processed);
                 if let Some(value) = value.filter(is_open) {
                     self.apply_to_value(rule, value)?;
+                    self.apply_to_element_id(rule, value)?;
                     is_complete = true;
                 }
             }
@@ -228,6 +229,12 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
             self.apply_rule(rule, child)?;
         }
         Ok(())
+    }
+
+    /// Applies a rule to the id of a primitive element, if it has one.
+    fn apply_to_element_id(&mut self, rule: &'e Rule, node: NodeId) -> Result<(), DeidFailure> {
+        let id = self.tree.children(node).find(|child| self.tree.element(*child) == "id");
+        id.map_or(Ok(()), |id| self.apply_rule(rule, id))
     }
 
     /// Applies a rule's method to the value of an element, if it has one, and reports the step.

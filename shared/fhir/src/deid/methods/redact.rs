@@ -32,6 +32,8 @@ pub(in crate::deid) fn redact<'v>(
         | PrimitiveRole::Reference
         | PrimitiveRole::BundleAddress
         | PrimitiveRole::BundleSearch
+        | PrimitiveRole::Address
+        | PrimitiveRole::ElementId
         | PrimitiveRole::Other => None,
     };
     (kept.map(Into::into), SecurityLabel::Redacted)

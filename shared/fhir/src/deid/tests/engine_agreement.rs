@@ -538,3 +538,28 @@ fn ids_that_a_condition_may_hide_are_hidden_in_the_addresses_of_bundles() {
     let bundle = deidentify(&deidentifier(&config), BUNDLE).unwrap();
     assert_eq!(bundle.matches("MRN-1").count(), 1, "only the id of the Patient, for which the condition is false: {bundle}");
 }
+
+#[test]
+fn both_engines_remove_the_ids_of_values_that_a_rule_changes() {
+    let patient = r#"{"resourceType":"Patient","id":"p","birthDate":"2001-02-03","_birthDate":{"id":"secret"},"gender":"male","_gender":{"id":"secret"}}"#;
+    let observation =
+        r#"{"resourceType":"Observation","id":"o","valueQuantity":{"id":"kept","value":72,"_value":{"id":"secret"}},"status":"final"}"#;
+    let generalize = r#""method":"generalize","cases":{"$this = 'female'":"'x'"},"otherValues":"keep""#;
+    for (resource, path, settings) in [
+        (patient, "nodesByType('date') | nodesByType('code')", r#""method":"dateShift""#),
+        (patient, "Patient.birthDate | Patient.gender", r#""method":"redact""#),
+        (patient, "Patient.birthDate | Patient.gender", r#""method":"cryptoHash""#),
+        (patient, "Patient.birthDate | Patient.gender", generalize),
+        (observation, "Observation.value", r#""method":"perturb","span":2"#),
+        (observation, "Observation.value.value", r#""method":"perturb","span":2"#),
+    ] {
+        let config = configuration(&[[path, settings]], "");
+        let [streamed, by_tree] = outputs_of_both_engines(&config, resource);
+        let by_tree = by_tree.unwrap();
+        assert!(streamed.is_none_or(|streamed| streamed == by_tree), "{config}: {by_tree}");
+        assert!(!by_tree.contains("secret"), "{config}: {by_tree}");
+        assert_eq!(by_tree.contains("kept"), resource.contains("kept"), "a Quantity itself stays");
+    }
+    let [_, by_tree] = outputs_of_both_engines(&configuration(&[["Patient.birthDate", r#""method":"keep""#]], ""), patient);
+    assert!(by_tree.unwrap().contains("secret"));
+}

@@ -76,6 +76,8 @@ impl ConfigLinter<'_> {
                 | PrimitiveRole::DateTime
                 | PrimitiveRole::AgeValue
                 | PrimitiveRole::PostalCode
+                | PrimitiveRole::Address
+                | PrimitiveRole::ElementId
                 | PrimitiveRole::Other => "nodesByType('Reference').reference",
             };
             return Some(match rule {
