@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::addresses::ResourceAddresses;
 use super::config::{DateShiftScope, GeneralizeSettings, Method, Parameters, ParsedConfig, ProcessingErrors, Replacement, Rule};
 use super::element_tree::{ElementTree, NodeId};
 use super::error::{DeidFailure, DeidFailureReason, DeidFailureScope, FailedRule};
@@ -37,6 +38,7 @@ pub(super) struct DeidEngine {
     encrypt_key: Vec<u8>,
     /// Finds the patients of resources in entries; `None` if dates do not move by patients.
     compartment: Option<PatientCompartment>,
+    addresses: ResourceAddresses,
 }
 
 impl fmt::Debug for DeidEngine {
@@ -103,6 +105,7 @@ impl DeidEngine {
         let compartment = (moves_by_patient && config.shifts_dates()).then(|| PatientCompartment::new(config.version, BaseUrls::any()));
         Self {
             compartment,
+            addresses: ResourceAddresses::new(config.version),
             crypto_hashes: Mutex::default(),
             crypto_hasher: Hasher::new(&key_or_derived(&parameters.crypto_hash_key, "cryptoHashKey")),
             noise_hasher: Hasher::new(&lasting_noise_key(parameters).unwrap_or_else(|| derive("noise"))),
@@ -172,6 +175,21 @@ impl DeidEngine {
     /// Returns the rule at an index, counted from 0 in the order of the file.
     pub(super) fn rule(&self, index: usize) -> Option<&Rule> {
         self.config.rules.get(index)
+    }
+
+    /// Returns true if ids are hidden, also in addresses that no rule applies to.
+    pub(super) fn hides_addresses(&self) -> bool {
+        self.config.address_rule.is_some()
+    }
+
+    /// Returns a reference without its version, if rules hide the versions of resources of its type.
+    fn without_hidden_version<'t>(&self, reference: &'t str) -> &'t str {
+        // Few references have a version, and no id contains the character.
+        let split = if reference.contains('_') { reference.rsplit_once("/_history/") } else { None };
+        let Some((unversioned, _)) = split else { return reference };
+        let resource_type = unversioned.rsplit('/').nth(1).and_then(ResourceType::parse);
+        let is_hidden = resource_type.is_some_and(|resource_type| self.config.types_without_versions.contains(resource_type));
+        if is_hidden { unversioned } else { reference }
     }
 
     /// Creates a failure whose scope follows the configuration's `processingErrors`.
@@ -314,10 +332,34 @@ impl<'e> ResourceContext<'e> {
         Ok(outcome)
     }
 
+    /// Hides the id in a value that no rule applies to, if ids are hidden and the value is the address of a resource, or an id in an
+    /// extension. Records the security label.
+    pub(super) fn apply_to_address(&mut self, primitive: PrimitiveContext, text: &str) -> ValueOutcome {
+        let text = trim(text);
+        let engine = self.engine;
+        let is_id = primitive.type_name == "id" && !text.is_empty();
+        let rule = engine.config.address_rule.as_ref().filter(|_| is_id || engine.addresses.is_address(text));
+        let Some(rule) = rule else { return ValueOutcome::Kept };
+        if let Method::CryptoHash = rule.method {
+            self.replacement.clear();
+            self.write_text_hash(text, !is_id);
+            self.labels.add(SecurityLabel::Hashed);
+            ValueOutcome::Replaced
+        } else {
+            self.labels.add(SecurityLabel::Redacted);
+            ValueOutcome::Removed
+        }
+    }
+
     /// Writes the JSON of a value's hash, or of a reference whose id is hashed.
     fn write_hash(&mut self, primitive: PrimitiveContext, text: &str) {
         let is_reference = matches!(primitive.role, PrimitiveRole::Reference | PrimitiveRole::BundleAddress);
-        let text = hash_input(primitive, text);
+        self.write_text_hash(hash_input(primitive, text), is_reference);
+    }
+
+    /// Writes the JSON of a text's hash, or of a reference whose id is hashed.
+    fn write_text_hash(&mut self, text: &str, is_reference: bool) {
+        let text = if is_reference { self.engine.without_hidden_version(text) } else { text };
         if let Some(json) = self.hash_cache.as_ref().and_then(|cache| cache.get(text, is_reference)) {
             self.replacement.push_str(json);
             return;

@@ -75,6 +75,11 @@ impl PrimitiveContext {
         matches!(self.role, PrimitiveRole::Date | PrimitiveRole::DateTime)
     }
 
+    /// Returns true if the element can be the address of a resource.
+    pub(super) fn can_be_address(self) -> bool {
+        matches!(self.role, PrimitiveRole::Address | PrimitiveRole::BundleAddress)
+    }
+
     /// Returns true if `perturb` can add noise to the element.
     pub(super) fn is_number(self) -> bool {
         self.json_form() == JsonForm::Number

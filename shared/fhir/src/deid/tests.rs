@@ -4,6 +4,7 @@ use time::macros::date;
 use super::*;
 use crate::json::JsonType;
 
+mod addresses;
 mod bundles;
 mod conditions;
 mod configuration;

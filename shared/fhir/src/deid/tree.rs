@@ -126,6 +126,7 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
                 }
             }
         }
+        self.hide_addresses(root);
         self.report_untouched(root);
         let mut labels = self.context.labels;
         for nested in self.tree.nested_resources(root) {
@@ -136,6 +137,29 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
         }
         self.labels.push((root, labels));
         Ok(labels)
+    }
+
+    /// Hides the ids in the addresses of a resource that no rule was applied to.
+    fn hide_addresses(&mut self, root: NodeId) {
+        let engine = self.engine;
+        let Some(rule) = &engine.config.address_rule else { return };
+        for node in self.tree.self_and_descendants(root) {
+            let value = self.tree.node(node).filter(|node| !node.is_processed).and_then(|node| node.value.clone());
+            let primitive = self.tree.primitive(node).filter(|primitive| primitive.can_be_address());
+            let (Some(before), Some(primitive)) = (value, primitive) else { continue };
+            let after = match self.context.apply_to_address(primitive, &JsonValue::from_valid(&before).primitive_text()) {
+                ValueOutcome::Kept => continue,
+                ValueOutcome::Removed => None,
+                ValueOutcome::Replaced => Some(self.context.replacement.clone()),
+            };
+            if O::IS_ENABLED {
+                self.observer.on_rule_applied(rule, self.tree.path(node).to_string(), Some(&before), after.as_deref());
+            }
+            if let Some(node) = self.tree.node_mut(node) {
+                node.value = after.map(Into::into);
+                node.is_processed = true;
+            }
+        }
     }
 
     /// Exchanges the current date offset with that of a resource in an entry, if it has one.
