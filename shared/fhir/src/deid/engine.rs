@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::addresses::ResourceAddresses;
 use super::config::{DateShiftScope, GeneralizeSettings, Method, Parameters, ParsedConfig, ProcessingErrors, Replacement, Rule};
-use super::element_tree::{ElementTree, NodeId};
+use super::element_tree::{ElementTree, MAX_DEPTH, NodeId};
 use super::error::{DeidFailure, DeidFailureReason, DeidFailureScope, FailedRule};
 use super::fhirpath::EvaluationClock;
 use super::json_string::write_json_string;
@@ -85,6 +85,13 @@ pub(super) struct DateOffset<'n> {
     days: Option<i64>,
 }
 
+impl DateOffset<'_> {
+    /// Returns the id of the patient or of the resource that determines the offset.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 impl DeidEngine {
     /// Creates an engine. Keys that the file leaves empty are derived from the job's key, each with its own label.
     pub(super) fn new(config: Arc<ParsedConfig>, plans: Arc<PlanCache>, job_key: &[u8; 32], clock: EvaluationClock) -> Self {
@@ -126,7 +133,8 @@ impl DeidEngine {
         }
     }
 
-    /// Returns true if dates move by patients, so that a resource in an entry can have another offset than the resource around it.
+    /// Returns true if dates move by patients, so that a resource in an entry, or an item that names another patient, can have another offset
+    /// than the resource around it.
     pub(super) fn has_entry_offsets(&self) -> bool {
         self.compartment.is_some()
     }
@@ -146,6 +154,21 @@ impl DeidEngine {
         let patient = self.compartment.as_ref()?.first_patient_of_nested(resource_type, json, bundle_patients);
         let own_id = || json.member("id").and_then(JsonValue::text).map(Cow::into_owned);
         let id = patient.or_else(own_id).filter(|id| !id.is_empty())?;
+        Some(DateOffset { id: id.into(), days: None })
+    }
+
+    /// Returns the date offset of an item of a repeated element, such as a member of a Group, by the patient that it names. Returns `None` if
+    /// dates do not move by patients, and if the item names no patient, or the one with the id `around`, by whom the dates around it move.
+    ///
+    /// * `item` begins with the item, before any rule has changed it.
+    /// * `bundle_patients`: the Patients of the Bundle that contains the resource.
+    pub(super) fn item_offset(
+        &self,
+        item: JsonValue<'_>,
+        around: &str,
+        bundle_patients: &BundlePatients<'_>,
+    ) -> Option<DateOffset<'static>> {
+        let id = self.compartment.as_ref()?.other_patient_of_item(item, around, bundle_patients, MAX_DEPTH)?;
         Some(DateOffset { id: id.into(), days: None })
     }
 
@@ -236,6 +259,11 @@ impl<'e> ResourceContext<'e> {
             DateShiftScope::Resource => DateOffset { id: id.into(), days: None },
             DateShiftScope::Patient => self.date_offset.clone(),
         }
+    }
+
+    /// Returns the current date offset.
+    pub(super) fn date_offset(&self) -> &DateOffset<'e> {
+        &self.date_offset
     }
 
     /// Exchanges the current date offset with `other`.

@@ -10,6 +10,7 @@ mod conditions;
 mod configuration;
 mod engine_agreement;
 mod identifiers;
+mod items;
 mod known_dates;
 mod lint;
 mod methods;

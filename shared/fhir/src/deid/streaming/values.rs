@@ -14,6 +14,10 @@ impl<'p> StreamingWriter<'p> {
         if self.scanner.next_byte() == Some(b'[') {
             return self.write_array(automaton, transition);
         }
+        // Whether an item names another patient depends on what is a list in it.
+        if transition.is_list && self.may_name_others {
+            return Err(NeedsTree);
+        }
         self.path.segments.push((transition.name, transition.is_list.then_some(0)));
         let savepoint = self.savepoint();
         // Some servers write a list with one item without brackets. They are added.
@@ -70,7 +74,7 @@ impl<'p> StreamingWriter<'p> {
             }
             Some(b'{') if !transition.is_primitive => {
                 let state = automaton.get(transition.next_state).ok_or(NeedsTree)?;
-                if self.fails_on_object(state) { Err(NeedsTree) } else { self.write_object(automaton, state, None) }
+                if self.fails_on_object(state) { Err(NeedsTree) } else { self.write_element(automaton, state) }
             }
             Some(b'{' | b'[' | b'n') | None => Err(NeedsTree),
             Some(_) if transition.is_primitive => self.write_primitive(automaton.get(transition.next_state).ok_or(NeedsTree)?),

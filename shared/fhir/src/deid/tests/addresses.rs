@@ -53,8 +53,8 @@ fn both_engines_hide_the_ids_in_addresses_like_those_in_references() {
 
 #[test]
 fn names_of_definitions_and_other_urls_stay() {
-    let observation = r#"{"resourceType":"Observation","meta":{"profile":["http://hl7.org/fhir/StructureDefinition/bp"],"source":"https://x.org/feed"},"extension":[{"url":"http://x.org/StructureDefinition/1","valueUri":"http://x.org/CodeSystem/1"}],"code":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0203"}]},"subject":{"type":"Patient"}}"#;
-    assert_eq!(written(&[HASHED_IDS], observation), parse_json(observation));
+    let observation = r#"{"resourceType":"Observation","id":"o","meta":{"profile":["http://hl7.org/fhir/StructureDefinition/bp"],"source":"https://x.org/feed"},"extension":[{"url":"http://x.org/StructureDefinition/1","valueUri":"http://x.org/CodeSystem/1"}],"code":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0203"}]},"subject":{"type":"Patient"}}"#;
+    assert_eq!(written(&[["Patient.id", r#""method":"cryptoHash""#]], observation), parse_json(observation));
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn rules_of_the_file_decide_about_addresses_first() {
 #[test]
 fn references_have_no_version_if_rules_hide_versions() {
     let observation = r#"{"resourceType":"Observation","id":"o","subject":{"reference":"Patient/MRN-1/_history/7"},"focus":[{"reference":"https://x.org/r4/Device/MRN-1/_history/7"}]}"#;
-    let of = |versions: &[[&str; 2]]| written(&[&[HASHED_IDS, HASHED_REFERENCES], versions].concat(), observation);
+    let of = |versions: &[[&str; 2]]| written(&[&[HASHED_IDS, HASHED_REFERENCES][..], versions].concat(), observation);
     let id = hashed_id();
     for path in ["Resource.meta.versionId", "Resource.meta", "nodesByType('Meta').versionId", "nodesByType('Meta')"] {
         let output = of(&[[path, r#""method":"redact""#]]);

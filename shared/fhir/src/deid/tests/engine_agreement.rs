@@ -131,6 +131,8 @@ fn extension() -> BoxedStrategy<String> {
         r#"{"url":"http://x","valueDecimal":1.50}"#,
         r#"{"url":"http://x","extension":[{"url":"y","valueDate":"1900-01-02"},{"url":"z","valueReference":{"reference":"Patient/1"}}]}"#,
         r#"{"url":"http://x","valuePeriod":{"start":"2001-02-03"}}"#,
+        r#"{"url":"http://x","valueReference":{"reference":"Patient/q","identifier":{"period":{"start":"2001-02-03"}}}}"#,
+        r#"{"url":"http://x","valueUri":"Patient/q/_history/2"}"#,
         r#"{}"#,
     ])
     .prop_map(str::to_owned)
