@@ -37,7 +37,7 @@ pub(super) fn may_name_others(resource: &str, own: &str) -> bool {
     has_escape
         || memmem::find_iter(bytes, TYPE_IN_REFERENCE).any(|at| {
             let behind = resource.get(at + TYPE_IN_REFERENCE.len()..).and_then(|id| id.strip_prefix(own));
-            !behind.is_some_and(|behind| behind.starts_with(['"', '/']))
+            behind.is_none_or(|behind| !behind.starts_with(['"', '/']))
         })
 }
 
