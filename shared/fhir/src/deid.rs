@@ -180,7 +180,7 @@ impl Deidentifier {
     ///
     /// * `line`: one complete resource.
     /// * `patient`: the id of the patient whose compartment contains the resource; needed for `dateShiftScope: "patient"`. Resources in
-    ///   entries of a Bundle or in Parameters have the patients that they name.
+    ///   entries of a Bundle or in Parameters have the patients that they name, and so have items that name another patient.
     ///
     /// Elements that no rule applies to are copied byte for byte. Nothing is appended if the resource fails.
     pub fn deidentify(&self, line: &[u8], patient: Option<&str>, out: &mut Vec<u8>) -> Result<Deidentified, DeidFailure> {

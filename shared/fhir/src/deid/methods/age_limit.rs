@@ -7,6 +7,9 @@ use super::date_shift::MAX_DAYS;
 /// The highest age that may be revealed.
 pub(super) const MAX_AGE: i32 = 89;
 
+/// The days of the longest year.
+const DAYS_OF_YEAR: i64 = 366;
+
 /// The decision about dates that reveal an age over 89.
 ///
 /// In exports that a reader can join, a date that is there in one night and gone in the next would tell the true birthday. There the decision
@@ -26,9 +29,11 @@ impl AgeLimit {
 
     /// Creates the limit of exports that a reader can join. Dates move by at most 50 days, or by `fixed_days` if that is given.
     ///
-    /// The limit is later than the shifted date of everybody over 89, by whatever number of days that date was shifted.
+    /// The limit is not before the shifted date of anybody over 89, by whatever number of days that date was shifted.
     pub(in crate::deid) fn of_exported_dates(today: Date, fixed_days: Option<i32>) -> Self {
-        let days = MAX_DAYS.max(fixed_days.unwrap_or_default().into());
+        let fixed_days = i64::from(fixed_days.unwrap_or_default());
+        // The limit must not tell a larger number of days, by which all dates of the export move.
+        let days = if fixed_days > MAX_DAYS { (fixed_days / DAYS_OF_YEAR + 1) * DAYS_OF_YEAR } else { MAX_DAYS };
         let birthday = born_before(today, MAX_AGE + 1);
         Self { today, last_removed: Some(birthday.saturating_add(Duration::days(days))) }
     }
@@ -93,12 +98,12 @@ mod tests {
             let limit = AgeLimit::of_exported_dates(today, None);
             let true_limit = AgeLimit::of_true_dates(today);
             let exported = born_before(today, 90);
-            for age_in_days in -120..120 {
-                let shifted = exported + Duration::days(age_in_days);
+            for days_after in -120..120 {
+                let shifted = exported + Duration::days(days_after);
                 let removes: Vec<bool> = (-50..=50).map(|days| limit.removes_date(shifted - Duration::days(days), shifted)).collect();
-                assert!(removes.iter().all(|removed| *removed == (age_in_days <= 50)), "{today} {shifted}");
+                assert!(removes.iter().all(|removed| *removed == (days_after <= 50)), "{today} {shifted}");
                 let is_over = (-50..=50).any(|days| true_limit.removes_date(shifted - Duration::days(days), shifted));
-                assert!(!is_over || age_in_days <= 50, "{today} {shifted}");
+                assert!(!is_over || days_after <= 50, "{today} {shifted}");
             }
         }
     }
@@ -107,8 +112,11 @@ mod tests {
     fn a_fixed_shift_of_more_than_50_days_hides_everybody_over_89() {
         let today = date!(2026 - 11 - 21);
         let limit = AgeLimit::of_exported_dates(today, Some(400));
-        assert!(limit.removes_date(date!(1936 - 11 - 21), date!(1936 - 11 - 21) + Duration::days(400)));
-        assert!(!limit.removes_date(date!(1936 - 11 - 22), date!(1936 - 11 - 22) + Duration::days(400)));
+        let removes = |born: Date| limit.removes_date(born, born + Duration::days(400));
+        assert!(removes(date!(1936 - 11 - 21)));
+        // The limit is two years of 366 days behind, whatever the exact number of days is.
+        let last = date!(1936 - 11 - 21) + Duration::days(2 * 366 - 400);
+        assert!(removes(last) && !removes(last + Duration::DAY));
     }
 
     #[test]
