@@ -5,6 +5,7 @@
 //! engines apply them: `streaming` in one pass over the text, and `tree` to a tree of elements if streaming is not possible.
 //! Both must write the same. `methods` contains the methods, `tools` the checks and explanations of a configuration.
 
+mod addresses;
 mod config;
 mod element_tree;
 mod engine;
@@ -36,7 +37,7 @@ pub use error::{
 };
 use fhirpath::EvaluationClock;
 pub use keys::{DeidKeys, DeidKeysError, MAX_KEYS_BYTES, RANDOM_KEY_BYTES};
-use plan::{PlanCache, implied_rules};
+use plan::{PlanCache, add_implied_rules};
 use security_labels::{SecurityLabel, SecurityLabels, write_security_labels};
 use streaming::{DatePatient, NeedsTree, deidentify_streaming};
 use tools::{ConfigLinter, StepRecorder, increment_remarks, key_remarks, known_date_remarks, lasting_key_remarks, true_date_remark};
@@ -78,8 +79,7 @@ impl DeidConfig {
     /// Fails with all errors of the file: rules that cannot be applied, settings out of range, duplicate members.
     pub fn parse(text: &[u8], version: FhirVersion) -> Result<Self, DeidConfigError> {
         let mut config = ParsedConfig::parse(text, version)?;
-        let implied = implied_rules(&config);
-        config.rules.extend(implied);
+        add_implied_rules(&mut config);
         Ok(Self { config: Arc::new(config), plans: Arc::default() })
     }
 
@@ -185,7 +185,7 @@ impl Deidentifier {
     ///
     /// * `line`: one complete resource.
     /// * `patient`: the id of the patient whose compartment contains the resource; needed for `dateShiftScope: "patient"`. Resources in
-    ///   entries of a Bundle or in Parameters have the patients that they name.
+    ///   entries of a Bundle or in Parameters have the patients that they name, and so have items that name another patient.
     ///
     /// Elements that no rule applies to are copied byte for byte. Nothing is appended if the resource fails.
     pub fn deidentify(&self, line: &[u8], patient: Option<&str>, out: &mut Vec<u8>) -> Result<Deidentified, DeidFailure> {

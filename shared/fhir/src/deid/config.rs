@@ -11,7 +11,7 @@ use time::Date;
 
 use super::error::{DeidConfigError, DeidConfigIssue, DeidRemark, DeidRemarkCode, DeidRemarkSeverity, Truncated};
 use super::fhirpath::Selection;
-use crate::definitions::{FhirVersion, ResourceType};
+use crate::definitions::{FhirVersion, ResourceType, TypeSet};
 use crate::json::{JsonType, JsonValue};
 use jsonc::to_plain_json;
 use method::setting_text;
@@ -29,6 +29,10 @@ pub(super) struct ParsedConfig {
     pub(super) version: FhirVersion,
     pub(super) processing_errors: ProcessingErrors,
     pub(super) rules: Vec<Rule>,
+    /// The rule for addresses of resources in elements that no other rule applies to, if rules hide ids.
+    pub(super) address_rule: Option<Rule>,
+    /// The resource types for which rules hide the version ids.
+    pub(super) types_without_versions: TypeSet,
     pub(super) parameters: Parameters,
     pub(super) remarks: Vec<DeidRemark>,
 }
@@ -62,6 +66,16 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
+    /// Returns the keys. An empty one is derived from the job's secret.
+    pub(super) fn keys(&self) -> [&str; 3] {
+        [&self.crypto_hash_key, &self.date_shift_key, &self.encrypt_key]
+    }
+
+    /// Returns true if a key is given, so that later exports can use it too and a reader can join them.
+    pub(super) fn has_lasting_keys(&self) -> bool {
+        self.keys().iter().any(|key| !key.is_empty())
+    }
+
     /// Returns true if dates of different resources move by the same number of days: those of a patient, or of the whole export.
     pub(super) fn shifts_across_resources(&self) -> bool {
         self.fixed_offset_days.is_some() || self.date_shift_scope == DateShiftScope::Patient
@@ -145,7 +159,15 @@ impl ParsedConfig {
         if !parser.errors.is_empty() {
             return Err(DeidConfigError(parser.errors));
         }
-        Ok(Self { version, processing_errors, rules, parameters, remarks: parser.remarks })
+        Ok(Self {
+            version,
+            processing_errors,
+            rules,
+            address_rule: None,
+            types_without_versions: TypeSet::default(),
+            parameters,
+            remarks: parser.remarks,
+        })
     }
 }
 

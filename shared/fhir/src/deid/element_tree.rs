@@ -279,8 +279,13 @@ impl<'a> ElementTree<'a> {
         nodes
     }
 
+    /// Returns true if the element is an item of a list and has members.
+    pub(super) fn is_object_in_list(&self, id: NodeId) -> bool {
+        self.node(id).is_some_and(|node| node.is_in_list && node.kind != TypeKind::Primitive)
+    }
+
     /// Returns true if the element is a resource.
-    fn is_resource(&self, id: NodeId) -> bool {
+    pub(super) fn is_resource(&self, id: NodeId) -> bool {
         self.node(id).is_some_and(|node| node.kind == TypeKind::Resource)
     }
 

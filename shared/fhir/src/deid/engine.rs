@@ -4,12 +4,15 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::config::{DateShiftScope, GeneralizeSettings, Method, ParsedConfig, ProcessingErrors, Replacement, Rule};
-use super::element_tree::{ElementTree, NodeId};
+use super::addresses::ResourceAddresses;
+use super::config::{DateShiftScope, GeneralizeSettings, Method, Parameters, ParsedConfig, ProcessingErrors, Replacement, Rule};
+use super::element_tree::{ElementTree, MAX_DEPTH, NodeId};
 use super::error::{DeidFailure, DeidFailureReason, DeidFailureScope, FailedRule};
 use super::fhirpath::EvaluationClock;
 use super::json_string::write_json_string;
-use super::methods::{DateShiftKey, GeneralizedValue, HashCache, Hasher, encrypt, generalize, perturb, redact, shift_date};
+use super::methods::{
+    AgeLimit, DateShiftKey, GeneralizedValue, HashCache, Hasher, ShiftedDate, encrypt, generalize, perturb, redact, shift_date,
+};
 use super::plan::{IdTreatment, Plan, PlanCache};
 use super::primitive::{JsonForm, PrimitiveContext, PrimitiveRole};
 use super::security_labels::{SecurityLabel, SecurityLabels};
@@ -26,12 +29,16 @@ pub(super) struct DeidEngine {
     pub(super) clock: EvaluationClock,
     crypto_hasher: Hasher,
     crypto_hashes: Mutex<HashCache>,
-    /// The source of noise and initialization vectors. It is keyed, not random, so that a repeated slice gives the same bytes.
+    /// The source of noise. It is keyed, not random, so that a repeated slice gives the same bytes, and with lasting keys each export.
     noise_hasher: Hasher,
+    /// The source of initialization vectors, which differ between exports.
+    vector_hasher: Hasher,
     date_shift_key: DateShiftKey,
+    age_limit: AgeLimit,
     encrypt_key: Vec<u8>,
     /// Finds the patients of resources in entries; `None` if dates do not move by patients.
     compartment: Option<PatientCompartment>,
+    addresses: ResourceAddresses,
 }
 
 impl fmt::Debug for DeidEngine {
@@ -78,6 +85,13 @@ pub(super) struct DateOffset<'n> {
     days: Option<i64>,
 }
 
+impl DateOffset<'_> {
+    /// Returns the id of the patient or of the resource that determines the offset.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 impl DeidEngine {
     /// Creates an engine. Keys that the file leaves empty are derived from the job's key, each with its own label.
     pub(super) fn new(config: Arc<ParsedConfig>, plans: Arc<PlanCache>, job_key: &[u8; 32], clock: EvaluationClock) -> Self {
@@ -89,14 +103,22 @@ impl DeidEngine {
             "" => hex::encode(derive("dateShiftKey")),
             key => key.to_owned(),
         };
+        let age_limit = if parameters.has_lasting_keys() {
+            AgeLimit::of_exported_dates(clock.today, parameters.fixed_offset_days)
+        } else {
+            AgeLimit::of_true_dates(clock.today)
+        };
         let moves_by_patient = parameters.date_shift_scope == DateShiftScope::Patient && parameters.fixed_offset_days.is_none();
         let compartment = (moves_by_patient && config.shifts_dates()).then(|| PatientCompartment::new(config.version, BaseUrls::any()));
         Self {
             compartment,
+            addresses: ResourceAddresses::new(config.version),
             crypto_hashes: Mutex::default(),
             crypto_hasher: Hasher::new(&key_or_derived(&parameters.crypto_hash_key, "cryptoHashKey")),
-            noise_hasher: Hasher::new(&derive("noise")),
+            noise_hasher: Hasher::new(&lasting_noise_key(parameters).unwrap_or_else(|| derive("noise"))),
+            vector_hasher: Hasher::new(&derive("noise")),
             date_shift_key: DateShiftKey::new(&date_shift_key),
+            age_limit,
             encrypt_key: key_or_derived(&parameters.encrypt_key, "encryptKey"),
             config,
             plans,
@@ -111,7 +133,8 @@ impl DeidEngine {
         }
     }
 
-    /// Returns true if dates move by patients, so that a resource in an entry can have another offset than the resource around it.
+    /// Returns true if dates move by patients, so that a resource in an entry, or an item that names another patient, can have another offset
+    /// than the resource around it.
     pub(super) fn has_entry_offsets(&self) -> bool {
         self.compartment.is_some()
     }
@@ -131,6 +154,21 @@ impl DeidEngine {
         let patient = self.compartment.as_ref()?.first_patient_of_nested(resource_type, json, bundle_patients);
         let own_id = || json.member("id").and_then(JsonValue::text).map(Cow::into_owned);
         let id = patient.or_else(own_id).filter(|id| !id.is_empty())?;
+        Some(DateOffset { id: id.into(), days: None })
+    }
+
+    /// Returns the date offset of an item of a repeated element, such as a member of a Group, by the patient that it names. Returns `None` if
+    /// dates do not move by patients, and if the item names no patient, or the one with the id `around`, by whom the dates around it move.
+    ///
+    /// * `item` begins with the item, before any rule has changed it.
+    /// * `bundle_patients`: the Patients of the Bundle that contains the resource.
+    pub(super) fn item_offset(
+        &self,
+        item: JsonValue<'_>,
+        around: &str,
+        bundle_patients: &BundlePatients<'_>,
+    ) -> Option<DateOffset<'static>> {
+        let id = self.compartment.as_ref()?.other_patient_of_item(item, around, bundle_patients, MAX_DEPTH)?;
         Some(DateOffset { id: id.into(), days: None })
     }
 
@@ -160,6 +198,21 @@ impl DeidEngine {
     /// Returns the rule at an index, counted from 0 in the order of the file.
     pub(super) fn rule(&self, index: usize) -> Option<&Rule> {
         self.config.rules.get(index)
+    }
+
+    /// Returns true if ids are hidden, also in addresses that no rule applies to.
+    pub(super) fn hides_addresses(&self) -> bool {
+        self.config.address_rule.is_some()
+    }
+
+    /// Returns a reference without its version, if rules hide the versions of resources of its type.
+    fn without_hidden_version<'t>(&self, reference: &'t str) -> &'t str {
+        // Few references have a version, and no id contains the character.
+        let split = if reference.contains('_') { reference.rsplit_once("/_history/") } else { None };
+        let Some((unversioned, _)) = split else { return reference };
+        let resource_type = unversioned.rsplit('/').nth(1).and_then(ResourceType::parse);
+        let is_hidden = resource_type.is_some_and(|resource_type| self.config.types_without_versions.contains(resource_type));
+        if is_hidden { unversioned } else { reference }
     }
 
     /// Creates a failure whose scope follows the configuration's `processingErrors`.
@@ -208,6 +261,11 @@ impl<'e> ResourceContext<'e> {
         }
     }
 
+    /// Returns the current date offset.
+    pub(super) fn date_offset(&self) -> &DateOffset<'e> {
+        &self.date_offset
+    }
+
     /// Exchanges the current date offset with `other`.
     pub(super) fn swap_date_offset(&mut self, other: &mut DateOffset<'e>) {
         std::mem::swap(&mut self.date_offset, other);
@@ -250,14 +308,22 @@ impl<'e> ResourceContext<'e> {
             Method::Redact | Method::DateShift | Method::CryptoHash | Method::Encrypt if text.is_empty() => {
                 return Ok(ValueOutcome::Removed);
             }
+            // The id of a value can say anything about it, and these methods would leave it.
+            Method::DateShift | Method::Perturb(_) | Method::Generalize(_) if primitive.role == PrimitiveRole::ElementId => {
+                (ValueOutcome::Removed, SecurityLabel::Redacted)
+            }
             Method::DateShift if !primitive.is_date() => return Ok(ValueOutcome::Kept),
             Method::DateShift => {
                 let mut shifted = std::mem::take(&mut self.unquoted);
                 shifted.clear();
-                let is_shifted = shift_date(text, self.offset_days(), engine.clock.today, &mut shifted);
-                let outcome = is_shifted.then(|| self.write_replacement(Some(&shifted), text, primitive));
+                let outcome = match shift_date(text, self.offset_days(), engine.age_limit, &mut shifted) {
+                    ShiftedDate::Appended => (self.write_replacement(Some(&shifted), text, primitive), SecurityLabel::Perturbed),
+                    // Not even the year: it is that of the true date, which does not decide here.
+                    ShiftedDate::OverMaxAge => (ValueOutcome::Removed, SecurityLabel::Redacted),
+                    ShiftedDate::NotPossible => self.redact(primitive, text),
+                };
                 self.unquoted = shifted;
-                outcome.map_or_else(|| self.redact(primitive, text), |outcome| (outcome, SecurityLabel::Perturbed))
+                outcome
             }
             Method::Redact => self.redact(primitive, text),
             Method::CryptoHash => {
@@ -265,14 +331,15 @@ impl<'e> ResourceContext<'e> {
                 (ValueOutcome::Replaced, SecurityLabel::Hashed)
             }
             Method::Encrypt => {
-                let iv = self.noise_bytes(text, element_path).first_chunk().copied().unwrap_or_default();
+                let iv = self.keyed_bytes(&engine.vector_hasher, text, element_path).first_chunk().copied().unwrap_or_default();
                 let encrypted = encrypt(hash_input(primitive, text), &engine.encrypt_key, iv).ok_or(DeidFailureReason::UnknownMethod)?;
                 write_json_string(&encrypted, &mut self.replacement);
                 (ValueOutcome::Replaced, SecurityLabel::Masked)
             }
             Method::Perturb(_) if !primitive.is_number() => return Ok(ValueOutcome::Kept),
             Method::Perturb(settings) => {
-                let noise = self.noise_bytes(text, element_path).first_chunk().copied().map(u64::from_be_bytes).unwrap_or_default();
+                let bytes = self.keyed_bytes(&engine.noise_hasher, text, element_path);
+                let noise = bytes.first_chunk().copied().map(u64::from_be_bytes).unwrap_or_default();
                 self.replacement = perturb(primitive.type_name, text, settings, noise).ok_or(DeidFailureReason::NumberOutOfRange)?;
                 (ValueOutcome::Replaced, SecurityLabel::Perturbed)
             }
@@ -293,10 +360,34 @@ impl<'e> ResourceContext<'e> {
         Ok(outcome)
     }
 
+    /// Hides the id in a value that no rule applies to, if ids are hidden and the value is the address of a resource, or an id in an
+    /// extension. Records the security label.
+    pub(super) fn apply_to_address(&mut self, primitive: PrimitiveContext, text: &str) -> ValueOutcome {
+        let text = trim(text);
+        let engine = self.engine;
+        let is_id = primitive.type_name == "id" && !text.is_empty();
+        let rule = engine.config.address_rule.as_ref().filter(|_| is_id || engine.addresses.is_address(text));
+        let Some(rule) = rule else { return ValueOutcome::Kept };
+        if let Method::CryptoHash = rule.method {
+            self.replacement.clear();
+            self.write_text_hash(text, !is_id);
+            self.labels.add(SecurityLabel::Hashed);
+            ValueOutcome::Replaced
+        } else {
+            self.labels.add(SecurityLabel::Redacted);
+            ValueOutcome::Removed
+        }
+    }
+
     /// Writes the JSON of a value's hash, or of a reference whose id is hashed.
     fn write_hash(&mut self, primitive: PrimitiveContext, text: &str) {
         let is_reference = matches!(primitive.role, PrimitiveRole::Reference | PrimitiveRole::BundleAddress);
-        let text = hash_input(primitive, text);
+        self.write_text_hash(hash_input(primitive, text), is_reference);
+    }
+
+    /// Writes the JSON of a text's hash, or of a reference whose id is hashed.
+    fn write_text_hash(&mut self, text: &str, is_reference: bool) {
+        let text = if is_reference { self.engine.without_hidden_version(text) } else { text };
         if let Some(json) = self.hash_cache.as_ref().and_then(|cache| cache.get(text, is_reference)) {
             self.replacement.push_str(json);
             return;
@@ -315,7 +406,7 @@ impl<'e> ResourceContext<'e> {
 
     /// Redacts a value and writes the part of it that the configuration keeps.
     fn redact(&mut self, primitive: PrimitiveContext, text: &str) -> (ValueOutcome, SecurityLabel) {
-        let (kept, label) = redact(primitive, text, &self.engine.config.parameters, self.engine.clock.today);
+        let (kept, label) = redact(primitive, text, &self.engine.config.parameters, self.engine.age_limit);
         (self.write_replacement(kept.as_deref(), text, primitive), label)
     }
 
@@ -356,11 +447,20 @@ impl<'e> ResourceContext<'e> {
         ValueOutcome::Replaced
     }
 
-    /// Returns pseudo-random bytes that depend on the job's key, the resource, the element's path and its value only.
-    fn noise_bytes(&self, text: &str, element_path: &dyn fmt::Display) -> [u8; 32] {
+    /// Returns pseudo-random bytes that depend on the hasher's key, the resource, the element's path and its value only.
+    fn keyed_bytes(&self, hasher: &Hasher, text: &str, element_path: &dyn fmt::Display) -> [u8; 32] {
         let path = element_path.to_string();
-        self.engine.noise_hasher.hash_parts(&[self.type_name.as_bytes(), self.original_id.as_bytes(), path.as_bytes(), text.as_bytes()])
+        hasher.hash_parts(&[self.type_name.as_bytes(), self.original_id.as_bytes(), path.as_bytes(), text.as_bytes()])
     }
+}
+
+/// Returns the key of noise that is equal in each export; `None` without lasting keys.
+///
+/// Noise that changed with each export would be averaged out by the reader of several exports.
+fn lasting_noise_key(parameters: &Parameters) -> Option<[u8; 32]> {
+    let hasher = Hasher::new(b"headrace de-identification noise");
+    let keys = parameters.keys().map(str::as_bytes);
+    parameters.has_lasting_keys().then(|| hasher.hash_parts(&keys))
 }
 
 /// Removes leading and trailing whitespace, which few texts have.

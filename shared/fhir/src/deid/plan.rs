@@ -24,7 +24,7 @@ use crate::definitions::{ResourceType, TypeDefinition};
 pub(super) use automaton::{AppliedRule, PathAutomaton, State};
 use id_treatment::id_treatment;
 pub(super) use id_treatment::{IdTreatment, rules_of_id};
-pub(super) use implied_rules::implied_rules;
+pub(super) use implied_rules::add_implied_rules;
 pub(super) use reachability::{PathResolver, ReachableElements, TypedElement};
 pub(super) use transition::Transition;
 

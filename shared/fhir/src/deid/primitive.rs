@@ -23,6 +23,10 @@ pub(super) enum PrimitiveRole {
     BundleAddress,
     /// The search of a conditional request in a Bundle: `Bundle.entry.request.ifNoneExist`.
     BundleSearch,
+    /// A uri, url or canonical that can be the address of a resource, and an id in an extension.
+    Address,
+    /// The `id` of a primitive element, such as that in `_birthDate`. It is a text of any content.
+    ElementId,
     Other,
 }
 
@@ -45,6 +49,13 @@ impl PrimitiveContext {
             (_, "reference", "Reference") => PrimitiveRole::Reference,
             ("uri", "fullUrl" | "url" | "location", "BackboneElement") => PrimitiveRole::BundleAddress,
             ("string", "ifNoneExist", "BackboneElement") => PrimitiveRole::BundleSearch,
+            // These name code systems and definitions, and are frequent.
+            ("uri", "system", _) | ("uri", "url", "Extension") | ("uri", "type", "Reference") | ("canonical", "profile", "Meta") => {
+                PrimitiveRole::Other
+            }
+            ("uri" | "url" | "canonical", ..) | ("id", "value", "Extension") => PrimitiveRole::Address,
+            // Only the names of primitive types begin with a lower-case letter.
+            (_, "id", _) if parent_type.starts_with(|first: char| first.is_ascii_lowercase()) => PrimitiveRole::ElementId,
             _ => PrimitiveRole::Other,
         };
         Self { type_name, role }
@@ -62,6 +73,11 @@ impl PrimitiveContext {
     /// Returns true if the element is a date, a dateTime or an instant.
     pub(super) fn is_date(self) -> bool {
         matches!(self.role, PrimitiveRole::Date | PrimitiveRole::DateTime)
+    }
+
+    /// Returns true if the element can be the address of a resource.
+    pub(super) fn can_be_address(self) -> bool {
+        matches!(self.role, PrimitiveRole::Address | PrimitiveRole::BundleAddress)
     }
 
     /// Returns true if `perturb` can add noise to the element.

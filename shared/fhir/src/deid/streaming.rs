@@ -12,6 +12,7 @@ use crate::semantics::bundle_patients::BundlePatients;
 mod current_path;
 mod date_offset;
 mod entries;
+mod items;
 mod objects;
 mod output;
 mod resources;
@@ -19,6 +20,7 @@ mod values;
 
 use current_path::{CurrentPath, USUAL_DEPTH};
 use date_offset::RootId;
+use items::may_name_others;
 
 /// The streaming engine cannot handle the resource; the tree engine has to. Does not mean that the resource is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub(super) fn deidentify_streaming<'p>(
     if let Some(mut date_offset) = found {
         context.swap_date_offset(&mut date_offset);
     }
+    let bundle_patients = engine.bundle_patients(resource_type, json);
+    let may_name_others = bundle_patients.is_some() || (engine.has_entry_offsets() && may_name_others(line, context.date_offset().id()));
     let mut writer = StreamingWriter {
         engine,
         out,
@@ -63,7 +67,8 @@ pub(super) fn deidentify_streaming<'p>(
         scanner,
         context,
         root_id: RootId::new(automaton, id),
-        bundle_patients: engine.bundle_patients(resource_type, json).unwrap_or_default(),
+        bundle_patients: bundle_patients.unwrap_or_default(),
+        may_name_others,
         path: CurrentPath { root: resource_type.as_str(), segments: Vec::with_capacity(USUAL_DEPTH) },
         depth: 0,
         open_resources: 0,
@@ -106,6 +111,8 @@ struct StreamingWriter<'p> {
     root_id: RootId<'p>,
     /// The Patients of the innermost Bundle around the reader's position.
     bundle_patients: BundlePatients<'p>,
+    /// False if no item of a repeated element can name another patient than the one by whom dates move.
+    may_name_others: bool,
     path: CurrentPath,
     depth: usize,
     /// The number of resources that enclose the reader's position.

@@ -4,12 +4,14 @@ use time::macros::date;
 use super::*;
 use crate::json::JsonType;
 
+mod addresses;
 mod bundles;
 mod conditions;
 mod configuration;
 mod engine_agreement;
 mod identifiers;
 mod impossible_rules;
+mod items;
 mod known_dates;
 mod lint;
 mod methods;

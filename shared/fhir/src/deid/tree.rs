@@ -51,40 +51,59 @@ pub(super) fn deidentify_tree<'a>(
     let tree = ElementTree::from_resource(json, engine.config.version).map_err(|(reason, path)| engine.failure(None, path, reason))?;
     let id = tree.child_text(NodeId::ROOT, "id").unwrap_or_default();
     let context = ResourceContext::new(engine, tree.type_name(NodeId::ROOT), id.into(), patient);
-    let mut entry_offsets = HashMap::new();
+    let mut offsets = HashMap::new();
     if engine.has_entry_offsets() {
-        collect_entry_offsets(engine, &tree, NodeId::ROOT, &BundlePatients::default(), &mut entry_offsets);
+        collect_offsets(engine, &tree, NodeId::ROOT, context.date_offset(), &BundlePatients::default(), &mut offsets);
     }
-    let mut tree_engine = TreeEngine { engine, tree, context, entry_offsets, labels: Vec::new(), observer };
+    let mut tree_engine = TreeEngine { engine, tree, context, offsets, labels: Vec::new(), observer };
     tree_engine.apply_rules(NodeId::ROOT)?;
     tree_engine.tree.write(&tree_engine.labels, out);
     Ok(())
 }
 
-/// Collects the date offsets of the resources in entries below a resource. Rules can change the references to their patients, so this
-/// comes before them.
+/// Collects the date offsets below an element: those of all nested resources, and those of items of repeated elements that name another
+/// patient. Rules can change the references to patients, so this comes before them.
 ///
-/// `outer_patients`: the Patients of the Bundle that contains the resource.
-fn collect_entry_offsets(
+/// * `around`: the offset of the element.
+/// * `outer_patients`: the Patients of the Bundle that contains the element.
+fn collect_offsets<'e>(
     engine: &DeidEngine,
     tree: &ElementTree<'_>,
-    root: NodeId,
+    element: NodeId,
+    around: &DateOffset<'e>,
     outer_patients: &BundlePatients<'_>,
-    offsets: &mut HashMap<NodeId, DateOffset<'_>>,
+    offsets: &mut HashMap<NodeId, DateOffset<'e>>,
 ) {
-    let bundle = if tree.type_name(root) == ResourceType::BUNDLE.as_str() { tree.to_json(root) } else { None };
+    let bundle = if tree.type_name(element) == ResourceType::BUNDLE.as_str() { tree.to_json(element) } else { None };
     let own_patients = bundle.as_deref().map(|json| BundlePatients::from_bundle(JsonValue::from_valid(json)));
     let bundle_patients = own_patients.as_ref().unwrap_or(outer_patients);
-    for nested in tree.nested_resources(root) {
-        // A contained resource is a part of its container.
-        if tree.element(nested) != "contained"
-            && let Some(resource_type) = ResourceType::parse(tree.type_name(nested))
-            && let Some(json) = tree.to_json(nested)
-            && let Some(offset) = engine.entry_offset(resource_type, JsonValue::from_valid(&json), bundle_patients)
-        {
-            offsets.insert(nested, offset);
+    for child in tree.children(element) {
+        let own: Option<DateOffset<'e>> = own_offset(engine, tree, child, around.id(), bundle_patients);
+        let offset = own.as_ref().unwrap_or(around);
+        collect_offsets(engine, tree, child, offset, bundle_patients, offsets);
+        // The rules are applied to a nested resource apart from the element around it.
+        if own.is_some() || tree.is_resource(child) {
+            offsets.insert(child, offset.clone());
         }
-        collect_entry_offsets(engine, tree, nested, bundle_patients, offsets);
+    }
+}
+
+/// Returns the date offset of a nested resource or of an item of a repeated element, if that is not the one around it, whose id is `around`.
+fn own_offset(
+    engine: &DeidEngine,
+    tree: &ElementTree<'_>,
+    element: NodeId,
+    around: &str,
+    bundle_patients: &BundlePatients<'_>,
+) -> Option<DateOffset<'static>> {
+    // A contained resource is a part of its container.
+    if tree.is_resource(element) && tree.element(element) != "contained" {
+        let resource_type = ResourceType::parse(tree.type_name(element))?;
+        engine.entry_offset(resource_type, JsonValue::from_valid(&tree.to_json(element)?), bundle_patients)
+    } else if tree.is_object_in_list(element) && !tree.is_resource(element) {
+        engine.item_offset(JsonValue::from_valid(&tree.to_json(element)?), around, bundle_patients)
+    } else {
+        None
     }
 }
 
@@ -93,8 +112,8 @@ struct TreeEngine<'e, 'v, O> {
     engine: &'e DeidEngine,
     tree: ElementTree<'e>,
     context: ResourceContext<'e>,
-    /// The date offsets of resources in entries, if they have their own.
-    entry_offsets: HashMap<NodeId, DateOffset<'e>>,
+    /// The date offsets of nested resources, and of items of repeated elements that name another patient.
+    offsets: HashMap<NodeId, DateOffset<'e>>,
     /// The labels of each resource, which include those of its nested resources.
     labels: Vec<(NodeId, SecurityLabels)>,
     observer: &'v mut O,
@@ -126,20 +145,54 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
                 }
             }
         }
+        self.hide_addresses(root);
         self.report_untouched(root);
         let mut labels = self.context.labels;
         for nested in self.tree.nested_resources(root) {
-            let mut date_offset = self.entry_offsets.remove(&nested);
-            self.swap_entry_offset(&mut date_offset);
+            let mut date_offset = self.offsets.remove(&nested);
+            self.swap_date_offset(&mut date_offset);
             labels.extend(self.apply_rules(nested)?);
-            self.swap_entry_offset(&mut date_offset);
+            self.swap_date_offset(&mut date_offset);
         }
         self.labels.push((root, labels));
         Ok(labels)
     }
 
-    /// Exchanges the current date offset with that of a resource in an entry, if it has one.
-    fn swap_entry_offset(&mut self, date_offset: &mut Option<DateOffset<'e>>) {
+    /// Hides the ids in the addresses of a resource that no rule was applied to.
+    fn hide_addresses(&mut self, root: NodeId) {
+        let engine = self.engine;
+        let Some(rule) = &engine.config.address_rule else { return };
+        for node in self.tree.self_and_descendants(root) {
+            let value = self.tree.node(node).filter(|node| !node.is_processed).and_then(|node| node.value.clone());
+            let primitive = self.tree.primitive(node).filter(|primitive| primitive.can_be_address());
+            let (Some(before), Some(primitive)) = (value, primitive) else { continue };
+            let after = match self.context.apply_to_address(primitive, &JsonValue::from_valid(&before).primitive_text()) {
+                ValueOutcome::Kept => continue,
+                ValueOutcome::Removed => None,
+                ValueOutcome::Replaced => Some(self.context.replacement.clone()),
+            };
+            if O::IS_ENABLED {
+                self.observer.on_rule_applied(rule, self.tree.path(node).to_string(), Some(&before), after.as_deref());
+            }
+            if let Some(node) = self.tree.node_mut(node) {
+                node.value = after.map(Into::into);
+                node.is_processed = true;
+            }
+        }
+    }
+
+    /// Returns the date offset of the innermost item of a repeated element around an element, if it is not that of the resource.
+    fn offset_of_item(&self, element: NodeId) -> Option<DateOffset<'e>> {
+        if self.offsets.is_empty() {
+            return None;
+        }
+        let parent = |node: &NodeId| self.tree.node(*node).and_then(|node| node.parent);
+        let mut elements = std::iter::successors(Some(element), parent).take_while(|element| !self.tree.is_resource(*element));
+        elements.find_map(|element| self.offsets.get(&element)).cloned()
+    }
+
+    /// Exchanges the current date offset with that of a nested resource or of an item, if it has one.
+    fn swap_date_offset(&mut self, date_offset: &mut Option<DateOffset<'e>>) {
         if let Some(date_offset) = date_offset {
             self.context.swap_date_offset(date_offset);
         }
@@ -206,6 +259,7 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
                 let is_open = |node: &NodeId| self.tree.node(*node).is_some_and(|node| node.value.is_some() && !node.is_processed);
                 if let Some(value) = value.filter(is_open) {
                     self.apply_to_value(rule, value)?;
+                    self.apply_to_element_id(rule, value)?;
                     is_complete = true;
                 }
             }
@@ -230,6 +284,12 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
         Ok(())
     }
 
+    /// Applies a rule to the id of a primitive element, if it has one.
+    fn apply_to_element_id(&mut self, rule: &'e Rule, node: NodeId) -> Result<(), DeidFailure> {
+        let id = self.tree.children(node).find(|child| self.tree.element(*child) == "id");
+        id.map_or(Ok(()), |id| self.apply_rule(rule, id))
+    }
+
     /// Applies a rule's method to the value of an element, if it has one, and reports the step.
     fn apply_to_value(&mut self, rule: &Rule, node: NodeId) -> Result<(), DeidFailure> {
         let before = self.tree.node(node).and_then(|node| node.value.clone());
@@ -249,7 +309,10 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
         let Some(primitive) = self.tree.primitive(node) else { return Ok(()) };
         let value = self.tree.node(node).and_then(|node| node.value.clone());
         let text = value.as_deref().map(|value| JsonValue::from_valid(value).primitive_text()).unwrap_or_default();
+        let mut item_offset = self.offset_of_item(node);
+        self.swap_date_offset(&mut item_offset);
         let outcome = self.context.apply_method(&rule.method, primitive, &text, &self.tree.path(node), Some((&self.tree, node)));
+        self.swap_date_offset(&mut item_offset);
         let new_value = match outcome.map_err(|reason| self.failure(rule, node, reason))? {
             ValueOutcome::Kept => value,
             ValueOutcome::Removed => None,

@@ -1,13 +1,14 @@
 //! The Patient compartment: the resources that belong to a patient.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use super::bundle_patients::BundlePatients;
 use super::reference::{BaseUrls, LocalReference, visit_reference_texts};
 use crate::definitions::{FhirVersion, ResourceType, TypeSet};
 use crate::head::Resource;
-use crate::json::{ElementPath, JsonValue};
+use crate::json::{ElementPath, JsonType, JsonValue};
 
 /// The elements that name the patient whom a resource is about, in the order in which they count.
 const SUBJECT_ELEMENTS: [&str; 3] = ["patient", "subject", "beneficiary"];
@@ -91,6 +92,53 @@ impl PatientCompartment {
             return json.member("id").and_then(JsonValue::text).map(Cow::into_owned);
         }
         self.first_named_patient(resource_type, json.members(), bundle_patients)
+    }
+
+    /// Returns the id of the patient whom an item of a repeated element names, such as a member of a Group, if it names patients and none
+    /// of them is `own`. Of several it is the first id in sort order. References in the items of lists inside it are theirs.
+    ///
+    /// An item with a resource names none. `item` must be an element of at most `max_depth` levels; deeper references are not found.
+    pub(crate) fn other_patient_of_item(
+        &self,
+        item: JsonValue<'_>,
+        own: &str,
+        bundle_patients: &BundlePatients<'_>,
+        max_depth: usize,
+    ) -> Option<String> {
+        let mut named = BTreeSet::new();
+        let is_element = self.collect_patients_of_element(item, bundle_patients, max_depth, &mut named);
+        if is_element && !named.contains(own) { named.pop_first() } else { None }
+    }
+
+    /// Collects the ids of the patients that an element names by references in it. Returns false if it is a resource or has one.
+    fn collect_patients_of_element(
+        &self,
+        element: JsonValue<'_>,
+        bundle_patients: &BundlePatients<'_>,
+        max_depth: usize,
+        named: &mut BTreeSet<String>,
+    ) -> bool {
+        self.collect_referenced_patients(element, bundle_patients, named);
+        let Some(max_depth) = max_depth.checked_sub(1) else { return true };
+        element.members().all(|(name, value)| match value.json_type() {
+            JsonType::Object => self.collect_patients_of_element(value, bundle_patients, max_depth, named),
+            JsonType::Array => {
+                self.collect_referenced_patients(value, bundle_patients, named);
+                true
+            }
+            JsonType::String => name != "resourceType",
+            JsonType::Number | JsonType::Boolean | JsonType::Null => true,
+        })
+    }
+
+    /// Collects the ids of the patients that a Reference or an array of References names.
+    fn collect_referenced_patients(&self, reference: JsonValue<'_>, bundle_patients: &BundlePatients<'_>, named: &mut BTreeSet<String>) {
+        self.visit_referenced_patients(reference, bundle_patients, &mut |id| {
+            if !id.is_empty() {
+                named.insert(id.to_owned());
+            }
+            false
+        });
     }
 
     /// Returns the id of the patient who comes first among those that the members of a resource name.

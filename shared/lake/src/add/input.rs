@@ -292,7 +292,7 @@ impl InputReader {
     /// Reads up to the end, and returns the hash of the stored content, and its MD5 if one is expected.
     pub(super) fn into_hashes(self) -> io::Result<(ContentHash, Option<Md5Digest>)> {
         let mut stored = match self {
-            Self::Plain(stored) => stored.into_inner(),
+            Self::Plain(stored) => (*stored).into_inner(),
             Self::Gzip(decoder) => decoder.into_inner().into_inner(),
             Self::Zstd(decoder) => decoder.finish().into_inner(),
         };

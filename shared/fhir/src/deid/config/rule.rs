@@ -100,6 +100,20 @@ impl Rule {
         Some(Self { number, path, method_name, resource_type, target, selection, method, is_implied: true })
     }
 
+    /// Creates the rule for addresses of resources in elements that no other rule applies to. Its path only names it in messages.
+    pub(in crate::deid) fn for_addresses(number: usize, method_name: &str, method: Method) -> Self {
+        Self {
+            number,
+            path: "addresses of resources".to_owned(),
+            method_name: method_name.to_owned(),
+            resource_type: None,
+            target: RuleTarget::Resource,
+            selection: Selection::from_steps([]),
+            method,
+            is_implied: true,
+        }
+    }
+
     /// Returns true if the rule applies to resources of this type.
     pub(in crate::deid) fn applies_to(&self, type_name: &str) -> bool {
         self.resource_type.as_deref().is_none_or(|own_type| own_type == type_name)

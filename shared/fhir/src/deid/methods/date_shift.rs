@@ -2,11 +2,11 @@
 
 use time::{Date, Duration, Month};
 
-use super::redact::is_over_max_age;
+use super::age_limit::AgeLimit;
 use crate::deid::fhirpath::{parse_date, split_date_offset};
 
 /// The maximum offset of a date in days, in either direction.
-const MAX_DAYS: i64 = 50;
+pub(super) const MAX_DAYS: i64 = 50;
 
 const MULTIPLIER: i64 = 131;
 const MODULUS: i64 = 2 * MAX_DAYS + 1;
@@ -39,15 +39,28 @@ fn polynomial_hash(text: &str) -> i64 {
     text.as_bytes().chunks(8).fold(0, |sum, bytes| bytes.iter().fold(sum, |sum, byte| sum * MULTIPLIER + i64::from(*byte)) % MODULUS)
 }
 
-/// Appends a date or dateTime moved by `days`, with all digits of its time set to zero and its time zone unchanged.
-///
-/// Appends nothing and returns false if the value has no day, if it reveals an age over 89, or if the result leaves the calendar.
-pub(in crate::deid) fn shift_date(value: &str, days: i64, today: Date, out: &mut String) -> bool {
+/// The outcome of shifting a date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::deid) enum ShiftedDate {
+    /// The shifted date was appended.
+    Appended,
+    /// The date reveals an age over 89.
+    OverMaxAge,
+    /// The value has no day, is not a date, or would leave the calendar.
+    NotPossible,
+}
+
+/// Appends a date or dateTime moved by `days`, with all digits of its time set to zero and its time zone unchanged. Appends nothing if that
+/// is not allowed or not possible.
+pub(in crate::deid) fn shift_date(value: &str, days: i64, age_limit: AgeLimit, out: &mut String) -> ShiftedDate {
     // Only a date with a day can be shifted. It has ten bytes.
     let at_time = value.split_at_checked(10).and_then(|(date, rest)| Some((date, rest.strip_prefix('T')?)));
     // The offset of a date without a time is dropped.
     let (date, time) = at_time.map_or_else(|| (split_date_offset(value).0, None), |(date, time)| (date, Some(time)));
-    let Some(shifted) = shifted_date(date, days, today) else { return false };
+    let Some((date, shifted)) = shifted_date(date, days) else { return ShiftedDate::NotPossible };
+    if age_limit.removes_date(date, shifted) {
+        return ShiftedDate::OverMaxAge;
+    }
     out.push_str(std::str::from_utf8(&date_digits(shifted)).unwrap_or_default());
     // An invalid time could hold anything, so it is dropped.
     if let Some((fraction, zone)) = time.and_then(split_fraction_and_zone) {
@@ -55,18 +68,15 @@ pub(in crate::deid) fn shift_date(value: &str, days: i64, today: Date, out: &mut
         out.extend(fraction.bytes().map(|byte| if byte == b'.' { '.' } else { '0' }));
         out.push_str(zone);
     }
-    true
+    ShiftedDate::Appended
 }
 
-/// Returns a date moved by `days`, or `None` if that is not allowed or not possible.
-fn shifted_date(date: &str, days: i64, today: Date) -> Option<Date> {
+/// Returns a date, and the date moved by `days`; `None` if that is not possible.
+fn shifted_date(date: &str, days: i64) -> Option<(Date, Date)> {
     let (year, month, day) = parse_date(date)?;
-    let (Some(month), Some(day)) = (month, day) else { return None };
-    if is_over_max_age(year, Some(month), Some(day), today) {
-        return None;
-    }
-    let date = Date::from_calendar_date(year, Month::try_from(month).ok()?, day).ok()?;
-    date.checked_add(Duration::days(days)).filter(|shifted| (1..=9999).contains(&shifted.year()))
+    let date = Date::from_calendar_date(year, Month::try_from(month?).ok()?, day?).ok()?;
+    let shifted = date.checked_add(Duration::days(days)).filter(|shifted| (1..=9999).contains(&shifted.year()))?;
+    Some((date, shifted))
 }
 
 /// Returns a date of the years 1 to 9999 as `2015-02-07`.
@@ -106,7 +116,8 @@ mod tests {
     /// Returns a shifted date; `None` if it is not shifted.
     fn shifted(value: &str, days: i64) -> Option<String> {
         let mut out = String::new();
-        shift_date(value, days, TODAY, &mut out).then_some(out)
+        let is_shifted = shift_date(value, days, AgeLimit::of_true_dates(TODAY), &mut out) == ShiftedDate::Appended;
+        is_shifted.then_some(out)
     }
 
     #[test]

@@ -201,7 +201,12 @@ impl<'r> AutomatonCompiler<'r> {
                 member_key.applied_rule = member_key.applied_rule.map(|applied| AppliedRule { leaves_unchanged: true, ..applied });
             }
             let kind = self.resolver.loaded_type(member.definition)?.kind;
-            let is_unchanged = self.method(member_key.applied_rule).is_none_or(|method| matches!(method, Method::Keep));
+            // An address changes without a rule if it is that of a resource.
+            let is_address = member_key.primitive.is_some_and(PrimitiveContext::can_be_address);
+            let is_unchanged = match member_key.applied_rule {
+                None => !is_address,
+                Some(applied_rule) => self.method(Some(applied_rule)).is_none_or(|method| matches!(method, Method::Keep)),
+            };
             // A nested resource has a plan of its own.
             let next_state = if member.is_resource { u32::MAX } else { self.state_number(member_key) };
             members.push(Transition::new(index, *member, kind, is_unchanged, next_state));

@@ -32,8 +32,13 @@ pub(super) fn id_treatment(config: &ParsedConfig, root: TypeDefinition) -> IdTre
 /// Returns the rules that can be the first to apply to an id of the type, in the order of the file: those with conditions, up to
 /// the first without one.
 pub(in crate::deid) fn rules_of_id(rules: &[Rule], resolver: PathResolver, root: TypeDefinition) -> Vec<&Rule> {
+    rules_of_element(rules, resolver, root, &["id"])
+}
+
+/// Returns the rules that can be the first to apply to an element of the type, like [`rules_of_id`]. `names` leads to the element.
+pub(super) fn rules_of_element<'r>(rules: &'r [Rule], resolver: PathResolver, root: TypeDefinition, names: &[&str]) -> Vec<&'r Rule> {
     let mut found = Vec::new();
-    for rule in rules.iter().filter(|rule| resolver.may_select_id(rule, root)) {
+    for rule in rules.iter().filter(|rule| resolver.may_select(rule, root, names)) {
         found.push(rule);
         if rule.selection.is_exact {
             break;

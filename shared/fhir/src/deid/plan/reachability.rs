@@ -78,24 +78,26 @@ impl PathResolver {
         }
     }
 
-    /// Returns true if a rule can select a resource with the definition `root` as a whole, or its id.
-    pub(in crate::deid) fn may_select_id(&self, rule: &Rule, root: TypeDefinition) -> bool {
-        let Some(loaded) = self.loaded_type(root).filter(|loaded| rule.applies_to(loaded.name)) else { return false };
-        let positions_at = |path: &[Step], position: usize, element: TypedElement| {
-            let mut positions = Vec::new();
-            self.collect_positions(path, position, element, &mut positions);
-            positions
+    /// Returns true if a rule can select an element of a resource with the definition `root`, or an element around it. `names` leads to
+    /// the element from the root.
+    pub(in crate::deid) fn may_select(&self, rule: &Rule, root: TypeDefinition, names: &[&str]) -> bool {
+        let loaded = self.loaded_type(root).filter(|loaded| rule.applies_to(loaded.name));
+        let element = loaded.map(|loaded| TypedElement { definition: root, name: loaded.name });
+        element.is_some_and(|element| rule.selection.paths.iter().any(|path| self.selects_on_the_way(path, 0, element, names)))
+    }
+
+    /// Returns true if a path that arrives at an element with this position can select it, or one of those to which `names` leads from it.
+    fn selects_on_the_way(&self, path: &[Step], position: usize, element: TypedElement, names: &[&str]) -> bool {
+        let mut positions = Vec::new();
+        self.collect_positions(path, position, element, &mut positions);
+        let members = self.loaded_type(element.definition).map(|loaded| loaded.members.as_slice()).unwrap_or_default();
+        let next = names.split_first().and_then(|(name, rest)| Some((members.iter().find(|member| member.element == *name)?, rest)));
+        let selects_next = |(member, rest): (&MemberDefinition, &[&str])| {
+            let element = TypedElement { definition: member.definition, name: member.element };
+            let mut arriving = positions.iter().flat_map(|position| Self::positions_in_member(path, *position, member)).flatten();
+            arriving.any(|position| self.selects_on_the_way(path, position, element, rest))
         };
-        let id = loaded.members.iter().find(|member| member.element == "id");
-        rule.selection.paths.iter().any(|path| {
-            let at_root = positions_at(path, 0, TypedElement { definition: root, name: loaded.name });
-            let selects_id = |position: usize, member: &MemberDefinition| {
-                let element = TypedElement { definition: member.definition, name: member.element };
-                let mut arriving = Self::positions_in_member(path, position, member).into_iter().flatten();
-                arriving.any(|position| positions_at(path, position, element).contains(&path.len()))
-            };
-            at_root.contains(&path.len()) || id.is_some_and(|member| at_root.iter().any(|position| selects_id(*position, member)))
-        })
+        positions.contains(&path.len()) || next.is_some_and(selects_next)
     }
 
     /// Returns true if a path that arrives at a nested resource with this position can select it or continue in it.

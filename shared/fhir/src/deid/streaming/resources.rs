@@ -31,16 +31,19 @@ impl<'p> StreamingWriter<'p> {
         // A contained resource is a part of its container. One in an entry has a patient of its own.
         let mut date_offset = if is_contained { None } else { self.engine.entry_offset(resource_type, json, &self.bundle_patients) };
         let mut bundle_patients = self.engine.bundle_patients(resource_type, json);
-        self.swap_entry_offset(&mut date_offset);
+        let may_name_others = self.may_name_others;
+        self.may_name_others |= date_offset.is_some() || bundle_patients.is_some();
+        self.swap_date_offset(&mut date_offset);
         self.swap_bundle_patients(&mut bundle_patients);
         self.write_resource(automaton, is_contained)?;
         self.swap_bundle_patients(&mut bundle_patients);
-        self.swap_entry_offset(&mut date_offset);
+        self.swap_date_offset(&mut date_offset);
+        self.may_name_others = may_name_others;
         Ok(())
     }
 
-    /// Exchanges the current date offset with that of a resource in an entry, if it has one.
-    fn swap_entry_offset(&mut self, date_offset: &mut Option<DateOffset<'p>>) {
+    /// Exchanges the current date offset with that of a resource in an entry or of an item, if it has one.
+    pub(super) fn swap_date_offset(&mut self, date_offset: &mut Option<DateOffset<'p>>) {
         if let Some(date_offset) = date_offset {
             self.context.swap_date_offset(date_offset);
         }

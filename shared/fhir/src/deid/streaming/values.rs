@@ -5,6 +5,7 @@ use super::{NeedsTree, StreamingWriter};
 use crate::deid::config::{Method, Rule};
 use crate::deid::engine::ValueOutcome;
 use crate::deid::plan::{AppliedRule, PathAutomaton, State, Transition};
+use crate::deid::primitive::PrimitiveContext;
 
 impl<'p> StreamingWriter<'p> {
     /// Writes the value of a member and returns true if anything of it is kept.
@@ -12,6 +13,10 @@ impl<'p> StreamingWriter<'p> {
         let begin = self.scanner.position;
         if self.scanner.next_byte() == Some(b'[') {
             return self.write_array(automaton, transition);
+        }
+        // Whether an item names another patient depends on what is a list in it.
+        if transition.is_list && self.may_name_others {
+            return Err(NeedsTree);
         }
         self.path.segments.push((transition.name, transition.is_list.then_some(0)));
         let savepoint = self.savepoint();
@@ -69,7 +74,7 @@ impl<'p> StreamingWriter<'p> {
             }
             Some(b'{') if !transition.is_primitive => {
                 let state = automaton.get(transition.next_state).ok_or(NeedsTree)?;
-                if self.fails_on_object(state) { Err(NeedsTree) } else { self.write_object(automaton, state, None) }
+                if self.fails_on_object(state) { Err(NeedsTree) } else { self.write_element(automaton, state) }
             }
             Some(b'{' | b'[' | b'n') | None => Err(NeedsTree),
             Some(_) if transition.is_primitive => self.write_primitive(automaton.get(transition.next_state).ok_or(NeedsTree)?),
@@ -101,6 +106,11 @@ impl<'p> StreamingWriter<'p> {
     /// Writes a primitive value and returns true if anything of it is kept.
     fn write_primitive(&mut self, state: &'p State) -> Result<bool, NeedsTree> {
         let begin = self.scanner.position;
+        if let Some(primitive) = self.open_address(state) {
+            let value = self.scanner.primitive().ok_or(NeedsTree)?;
+            let outcome = self.context.apply_to_address(primitive, &value);
+            return Ok(self.write_outcome(begin, outcome));
+        }
         let rule = self.active_rule(state).filter(|(_, rule)| !matches!(rule.method, Method::Keep));
         let (Some((applied, rule)), Some(primitive)) = (rule, state.primitive) else {
             self.scanner.skip_primitive().ok_or(NeedsTree)?;
@@ -110,16 +120,25 @@ impl<'p> StreamingWriter<'p> {
             self.select_date_offset(applied)?;
         }
         let value = self.scanner.primitive().ok_or(NeedsTree)?;
-        match self.context.apply_method(&rule.method, primitive, &value, &self.path, None).map_err(|_| NeedsTree)? {
-            ValueOutcome::Kept => Ok(true),
-            ValueOutcome::Removed => Ok(false),
-            ValueOutcome::Replaced => {
-                self.copy_up_to(begin);
-                self.out.extend_from_slice(self.context.replacement.as_bytes());
-                self.copied_to = self.scanner.position;
-                Ok(true)
-            }
+        let outcome = self.context.apply_method(&rule.method, primitive, &value, &self.path, None).map_err(|_| NeedsTree)?;
+        Ok(self.write_outcome(begin, outcome))
+    }
+
+    /// Writes what a method leaves of the value that begins at `begin` and ends at the reader's position. Returns true if anything of it is
+    /// kept.
+    fn write_outcome(&mut self, begin: usize, outcome: ValueOutcome) -> bool {
+        if outcome == ValueOutcome::Replaced {
+            self.copy_up_to(begin);
+            self.out.extend_from_slice(self.context.replacement.as_bytes());
+            self.copied_to = self.scanner.position;
         }
+        outcome != ValueOutcome::Removed
+    }
+
+    /// Returns the context of an element that can be an address and that no rule applies to, if ids are hidden in addresses.
+    fn open_address(&self, state: &State) -> Option<PrimitiveContext> {
+        let is_open = state.applied_rule.is_none() && self.engine.hides_addresses();
+        state.primitive.filter(|primitive| is_open && primitive.can_be_address())
     }
 
     /// Returns the rule that applies to an element, unless it leaves the element unchanged.

@@ -3,10 +3,10 @@
 use super::*;
 use crate::deid::streaming::{DatePatient, deidentify_streaming};
 
-const DATE: &str = "2015-02-07";
+pub(super) const DATE: &str = "2015-02-07";
 
 /// Returns a de-identifier that moves dates by patients, for a lake with its own base URL.
-fn date_shifter() -> Deidentifier {
+pub(super) fn date_shifter() -> Deidentifier {
     let shifts = ["nodesByType('date')", "nodesByType('dateTime')"].map(|path| [path, r#""method":"dateShift""#]);
     let hashes = ["Resource.id", "nodesByType('Reference').reference"].map(|path| [path, r#""method":"cryptoHash""#]);
     let config = configuration(&[hashes, shifts].concat(), r#""dateShiftKey":"k","dateShiftScope":"patient""#);
@@ -14,12 +14,12 @@ fn date_shifter() -> Deidentifier {
 }
 
 /// Returns a Bundle of entries.
-fn bundle(id: &str, entries: &[String]) -> String {
+pub(super) fn bundle(id: &str, entries: &[String]) -> String {
     format!(r#"{{"resourceType":"Bundle","id":"{id}","type":"transaction","entry":[{}]}}"#, entries.join(","))
 }
 
 /// Returns an entry with a Patient. Its `fullUrl` follows the resource.
-fn patient(full_url: &str, members: &str) -> String {
+pub(super) fn patient(full_url: &str, members: &str) -> String {
     format!(r#"{{"resource":{{"resourceType":"Patient",{members}"birthDate":"{DATE}"}},"fullUrl":"{full_url}"}}"#)
 }
 
@@ -32,16 +32,16 @@ fn observation(members: &str, subject: &str) -> String {
 }
 
 /// Returns the date to which the dates of a patient, or of a resource without one, move.
-fn moved_by(deidentifier: &Deidentifier, id: &str) -> Value {
+pub(super) fn moved_by(deidentifier: &Deidentifier, id: &str) -> Value {
     let patient = format!(r#"{{"resourceType":"Patient","id":"{id}","birthDate":"{DATE}"}}"#);
     parse_json(&deidentify(deidentifier, &patient).unwrap())["birthDate"].clone()
 }
 
-/// Returns the output, which must be the same by both engines and with and without validation.
-fn output_of_all_ways(deidentifier: &Deidentifier, resource: &str) -> Value {
+/// Returns the output, which must be the same by both engines and with and without validation. `patient` is that of the resource.
+pub(super) fn output_of_all_ways(deidentifier: &Deidentifier, resource: &str, patient: Option<&str>) -> Value {
     let [mut streamed, mut by_tree, mut unvalidated] = [Vec::new(), Vec::new(), Vec::new()];
-    deidentify_streaming(&deidentifier.engine, resource, DatePatient::Given(None), &mut streamed).unwrap();
-    deidentifier.deidentify_with_tree(resource.as_bytes(), None, &mut by_tree).unwrap();
+    deidentify_streaming(&deidentifier.engine, resource, DatePatient::Given(patient), &mut streamed).unwrap();
+    deidentifier.deidentify_with_tree(resource.as_bytes(), patient, &mut by_tree).unwrap();
     assert!(deidentifier.deidentify_valid(resource.as_bytes(), &mut unvalidated));
     let [streamed, by_tree, unvalidated] = [streamed, by_tree, unvalidated].map(|out| parse_json(&String::from_utf8(out).unwrap()));
     assert_eq!(streamed, by_tree);
@@ -75,7 +75,7 @@ fn entries_of_a_transaction_move_with_the_patient_whose_full_url_they_name() {
         observation(r#""id":"o","#, "Patient/new"),
         observation(r#""id":"o","#, "Patient/p"),
     ];
-    let output = output_of_all_ways(&deidentifier, &bundle("b", &entries));
+    let output = output_of_all_ways(&deidentifier, &bundle("b", &entries), None);
     assert_moved(&deidentifier, &output, &["p", "p", "q", "q", "q", "r", "r", "s", "s", "p"]);
 }
 
@@ -85,7 +85,7 @@ fn an_address_that_is_no_full_url_of_a_patient_names_no_patient() {
     let group = r#"{"fullUrl":"urn:uuid:2","resource":{"resourceType":"Group","id":"g","type":"person","actual":true}}"#.to_owned();
     let observations = ["urn:uuid:2", "urn:uuid:3", "https://other.org/Patient/p"].map(|subject| observation(r#""id":"o","#, subject));
     let entries = [&observations[..], &[patient("urn:uuid:1", r#""id":"p","#)]].concat();
-    assert_moved(&deidentifier, &output_of_all_ways(&deidentifier, &bundle("b", &entries)), &["o", "o", "o", "p"]);
+    assert_moved(&deidentifier, &output_of_all_ways(&deidentifier, &bundle("b", &entries), None), &["o", "o", "o", "p"]);
     let with_group = parse_json(&deidentify(&deidentifier, &bundle("b", &[group, observations[0].clone()])).unwrap());
     assert_eq!(with_group["entry"][1]["resource"]["effectiveDateTime"], moved_by(&deidentifier, "o"));
 }
@@ -94,7 +94,7 @@ fn an_address_that_is_no_full_url_of_a_patient_names_no_patient() {
 fn entries_about_a_patient_without_an_id_move_with_the_bundle_like_the_patient() {
     let deidentifier = date_shifter();
     let entries = [observation(r#""id":"o","#, "urn:uuid:1"), patient("urn:uuid:1", ""), observation("", "urn:uuid:1")];
-    assert_moved(&deidentifier, &output_of_all_ways(&deidentifier, &bundle("b", &entries)), &["b", "b", "b"]);
+    assert_moved(&deidentifier, &output_of_all_ways(&deidentifier, &bundle("b", &entries), None), &["b", "b", "b"]);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_full_url_counts_only_in_its_own_bundle() {
         patient("urn:uuid:1", r#""id":"p","#),
         patient("urn:uuid:2", r#""id":"r","#),
     ];
-    let mut output = output_of_all_ways(&deidentifier, &bundle("b", &entries));
+    let mut output = output_of_all_ways(&deidentifier, &bundle("b", &entries), None);
     let inner = output["entry"].as_array_mut().unwrap().remove(0);
     assert_moved(&deidentifier, &inner["resource"], &["q", "q", "n"]);
     assert_moved(&deidentifier, &output, &["p", "p", "r"]);

@@ -131,6 +131,8 @@ fn extension() -> BoxedStrategy<String> {
         r#"{"url":"http://x","valueDecimal":1.50}"#,
         r#"{"url":"http://x","extension":[{"url":"y","valueDate":"1900-01-02"},{"url":"z","valueReference":{"reference":"Patient/1"}}]}"#,
         r#"{"url":"http://x","valuePeriod":{"start":"2001-02-03"}}"#,
+        r#"{"url":"http://x","valueReference":{"reference":"Patient/q","identifier":{"period":{"start":"2001-02-03"}}}}"#,
+        r#"{"url":"http://x","valueUri":"Patient/q/_history/2"}"#,
         r#"{}"#,
     ])
     .prop_map(str::to_owned)
@@ -246,7 +248,7 @@ fn canonical(text: &[u8]) -> String {
 }
 
 /// Returns the outputs of the streaming engine and of the tree engine; `None` if an engine fails.
-fn outputs_of_both_engines(config: &str, resource: &str) -> [Option<String>; 2] {
+pub(super) fn outputs_of_both_engines(config: &str, resource: &str) -> [Option<String>; 2] {
     let deidentifier = deidentifier(config);
     let (mut streamed, mut by_tree) = (Vec::new(), Vec::new());
     let can_stream = deidentify_streaming(&deidentifier.engine, resource, DatePatient::Given(Some("p1")), &mut streamed).is_ok();
@@ -537,4 +539,29 @@ fn ids_that_a_condition_may_hide_are_hidden_in_the_addresses_of_bundles() {
     let config = configuration(&[["Patient.where(active).id", r#""method":"cryptoHash""#]], "");
     let bundle = deidentify(&deidentifier(&config), BUNDLE).unwrap();
     assert_eq!(bundle.matches("MRN-1").count(), 1, "only the id of the Patient, for which the condition is false: {bundle}");
+}
+
+#[test]
+fn both_engines_remove_the_ids_of_values_that_a_rule_changes() {
+    let patient = r#"{"resourceType":"Patient","id":"p","birthDate":"2001-02-03","_birthDate":{"id":"secret"},"gender":"male","_gender":{"id":"secret"}}"#;
+    let observation =
+        r#"{"resourceType":"Observation","id":"o","valueQuantity":{"id":"kept","value":72,"_value":{"id":"secret"}},"status":"final"}"#;
+    let generalize = r#""method":"generalize","cases":{"$this = 'female'":"'x'"},"otherValues":"keep""#;
+    for (resource, path, settings) in [
+        (patient, "Patient.birthDate | Patient.gender", r#""method":"dateShift""#),
+        (patient, "Patient.birthDate | Patient.gender", r#""method":"redact""#),
+        (patient, "Patient.birthDate | Patient.gender", r#""method":"cryptoHash""#),
+        (patient, "Patient.birthDate | Patient.gender", generalize),
+        (observation, "Observation.value", r#""method":"perturb","span":2"#),
+        (observation, "Observation.value.value", r#""method":"perturb","span":2"#),
+    ] {
+        let config = configuration(&[[path, settings]], "");
+        let [streamed, by_tree] = outputs_of_both_engines(&config, resource);
+        let by_tree = by_tree.unwrap();
+        assert!(streamed.is_none_or(|streamed| streamed == by_tree), "{config}: {by_tree}");
+        assert!(!by_tree.contains("secret"), "{config}: {by_tree}");
+        assert_eq!(by_tree.contains("kept"), resource.contains("kept"), "a Quantity itself stays");
+    }
+    let [_, by_tree] = outputs_of_both_engines(&configuration(&[["Patient.birthDate", r#""method":"keep""#]], ""), patient);
+    assert!(by_tree.unwrap().contains("secret"));
 }

@@ -15,8 +15,14 @@ fn with_rule(path: &str, settings: &str, resource: &str) -> Value {
 
 /// Returns the birth date of a patient after a method was applied to it.
 fn birth_date(settings: &str, date: &str) -> Option<String> {
-    let patient = format!(r#"{{"resourceType":"Patient","id":"p","birthDate":"{date}"}}"#);
-    with_rule("Patient.birthDate", settings, &patient).get("birthDate").map(|date| date.as_str().unwrap().to_owned())
+    birth_date_of(&deidentifier(&configuration(&[["Patient.birthDate", settings]], ALL_PARTIAL)), "p", date)
+}
+
+/// Returns the birth date of a patient that a de-identifier writes.
+fn birth_date_of(deidentifier: &Deidentifier, id: &str, date: &str) -> Option<String> {
+    let patient = format!(r#"{{"resourceType":"Patient","id":"{id}","birthDate":"{date}"}}"#);
+    let output = parse_json(&deidentify(deidentifier, &patient).unwrap());
+    output.get("birthDate").map(|date| date.as_str().unwrap().to_owned())
 }
 
 #[test]
@@ -32,8 +38,73 @@ fn redact_keeps_the_year_unless_it_reveals_an_age_over_89() {
         ("no date", None),
         ("", None),
     ] {
-        assert_eq!(birth_date(redact, date).as_deref(), expected, "{date}");
+        let deidentifier = deidentifier(&configuration(&[["Patient.birthDate", redact]], r#""enablePartialDatesForRedact":true"#));
+        assert_eq!(birth_date_of(&deidentifier, "p", date).as_deref(), expected, "{date}");
     }
+}
+
+/// Returns the birth dates that exports of the nights after [`TODAY`] write. The exports have the same keys.
+fn birth_dates_by_night(settings: &str, born: &str, id: &str) -> Vec<Option<String>> {
+    let parameters = r#""enablePartialDatesForRedact":true,"dateShiftKey":"0123456789""#;
+    let config = configuration(&[["Patient.birthDate", settings]], parameters);
+    let config = DeidConfig::parse(config.as_bytes(), FhirVersion::R4).unwrap();
+    let night = |number: u8| {
+        let job = DeidJobContext { key: [number; 32], today: TODAY + time::Duration::days(number.into()), time: NOON };
+        birth_date_of(&config.for_job(&job), id, born)
+    };
+    (0..200).map(night).collect()
+}
+
+// A birth date that is gone from the 90th birthday on would tell the birthday, and with the shifted date of the night before the shift.
+#[test]
+fn with_lasting_keys_the_shifted_date_decides_when_a_birth_date_is_removed() {
+    // Each of these dates is removed in one of the 200 nights, by whatever number of days it is shifted.
+    for (id, born) in [("p", "1937-03-20"), ("q", "1937-03-21"), ("r", "1937-04-15"), ("s", "1937-05-10"), ("t", "1937-05-10")] {
+        let written = birth_dates_by_night(r#""method":"dateShift""#, born, id);
+        let shifted = date(&json!(written[0].as_ref().unwrap()));
+        let birthday = shifted - time::Duration::days(50);
+        let first_night_without = birthday.replace_year(birthday.year() + 90).unwrap();
+        let nights_with_date = written.iter().take_while(|date| date.is_some()).count();
+        let removed_on = TODAY + time::Duration::days(nights_with_date.try_into().unwrap());
+        assert_eq!(removed_on, first_night_without, "{id} {born} {shifted}");
+        assert!(written[nights_with_date..].iter().all(Option::is_none), "not even the year remains: {written:?}");
+    }
+}
+
+#[test]
+fn with_lasting_keys_the_year_decides_when_the_year_of_a_date_is_removed() {
+    let redacted = |born: &str| birth_dates_by_night(r#""method":"redact""#, born, "p");
+    // The first night is that of November 21.
+    let nights_of_2026 = 41;
+    for born in ["1937-01-01", "1937-06-30", "1937-12-31", "1937-05", "1937"] {
+        let written = redacted(born);
+        let (before, after) = written.split_at(nights_of_2026);
+        assert!(before.iter().all(|year| year.as_deref() == Some("1937")) && after.iter().all(Option::is_none), "{born}: {written:?}");
+    }
+    assert!(redacted("1936-12-31").iter().all(Option::is_none));
+}
+
+#[test]
+fn noise_is_equal_in_each_export_with_lasting_keys() {
+    let rules = [["Observation.value", r#""method":"perturb","span":2"#]];
+    let observation = |id: &str, value: &str| {
+        format!(
+            r#"{{"resourceType":"Observation","id":"{id}","valueQuantity":{{"value":{value}}},"component":[{{"valueQuantity":{{"value":72}}}}]}}"#
+        )
+    };
+    let perturbed = |parameters: &str, night: u8, id: &str, value: &str| {
+        let config = DeidConfig::parse(configuration(&rules, parameters).as_bytes(), FhirVersion::R4).unwrap();
+        let job = DeidJobContext { key: [night; 32], today: TODAY, time: NOON };
+        parse_json(&deidentify(&config.for_job(&job), &observation(id, value)).unwrap())["valueQuantity"]["value"].to_string()
+    };
+    let values = |parameters: &str| (0..40).map(|night| perturbed(parameters, night, "o", "72")).collect::<std::collections::BTreeSet<_>>();
+    for key in ["cryptoHashKey", "dateShiftKey", "encryptKey"] {
+        let parameters = format!(r#""{key}":"0123456789abcdef""#);
+        assert_eq!(values(&parameters).len(), 1, "{key}: the mean of several nights would be the true value");
+        let of_others: std::collections::BTreeSet<_> = (0..40).map(|id| perturbed(&parameters, 0, &id.to_string(), "72")).collect();
+        assert!(of_others.len() > 10, "{key}");
+    }
+    assert!(values("").len() > 10, "exports without lasting keys cannot be joined");
 }
 
 #[test]

@@ -74,6 +74,9 @@ fn each_path_selects_the_expected_elements() {
         // The name of a type is a type filter everywhere in a path.
         ("Patient.contained.Organization.name", &["contained[0].name"]),
         ("Patient.contained.Patient.name", &[]),
+        // Paths lead into contained resources, as in Microsoft's tool.
+        ("Patient.contained.name", &["contained[0].name"]),
+        ("Patient.descendants().where($this is Organization).name", &["contained[0].name"]),
         // Several items count as true.
         ("Patient.name.where(given).use", &["name[0].use", "name[1].use"]),
         ("Patient.name.where(given and use = 'official').use", &["name[0].use"]),

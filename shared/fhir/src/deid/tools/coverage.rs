@@ -220,7 +220,12 @@ impl CoverageWalk<'_, '_> {
             PrimitiveRole::Date | PrimitiveRole::DateTime => parameters.keeps_partial_dates,
             PrimitiveRole::AgeValue => parameters.keeps_partial_ages,
             PrimitiveRole::PostalCode => parameters.keeps_partial_zip_codes,
-            PrimitiveRole::Reference | PrimitiveRole::BundleAddress | PrimitiveRole::BundleSearch | PrimitiveRole::Other => false,
+            PrimitiveRole::Reference
+            | PrimitiveRole::BundleAddress
+            | PrimitiveRole::BundleSearch
+            | PrimitiveRole::Address
+            | PrimitiveRole::ElementId
+            | PrimitiveRole::Other => false,
         };
         let treatment = match &rule.method {
             Method::Keep => DeidTreatment::KeptByRule,

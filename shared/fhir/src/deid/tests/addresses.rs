@@ -1,0 +1,86 @@
+//! Addresses of resources outside of references, and the versions in references.
+
+use super::engine_agreement::outputs_of_both_engines;
+use super::*;
+
+const KEY: &str = r#""cryptoHashKey":"0123456789abcdef0123456789abcdef""#;
+const HASHED_IDS: [&str; 2] = ["Resource.id", r#""method":"cryptoHash""#];
+const HASHED_REFERENCES: [&str; 2] = ["nodesByType('Reference').reference", r#""method":"cryptoHash""#];
+
+/// Returns the output of both engines, which must be the same.
+fn written(rules: &[[&str; 2]], resource: &str) -> Value {
+    let config = configuration(rules, KEY);
+    let [streamed, by_tree] = outputs_of_both_engines(&config, resource);
+    assert!(streamed.is_some() && streamed == by_tree, "{config}\n{streamed:?}\n{by_tree:?}");
+    assert!(deidentifier(&config).explain(resource.as_bytes(), None).unwrap().is_exact, "the preview shows the same");
+    parse_json(&deidentify(&deidentifier(&config), resource).unwrap())
+}
+
+/// Returns the hash of the id `MRN-1`.
+fn hashed_id() -> String {
+    written(&[HASHED_IDS], r#"{"resourceType":"Patient","id":"MRN-1"}"#)["id"].as_str().unwrap().to_owned()
+}
+
+const TASK: &str = r#"{"resourceType":"Task","id":"t","instantiatesUri":"https://x.org/r4/Patient/MRN-1","input":[{"valueUri":"Patient/MRN-1"},{"valueUrl":"https://x.org/r4/Patient/MRN-1"},{"valueCanonical":"Patient/MRN-1"}],"output":[{"valueUri":"Patient?identifier=MRN-1"},{"extension":[{"url":"x","valueId":"MRN-1"},{"url":"y","valueUri":"Patient/MRN-1"}]}]}"#;
+
+#[test]
+fn both_engines_hide_the_ids_in_addresses_like_those_in_references() {
+    let (id, task) = (hashed_id(), written(&[HASHED_IDS], TASK));
+    let relative = format!("Patient/{id}");
+    assert_eq!(task["instantiatesUri"], format!("https://x.org/r4/{relative}"));
+    assert_eq!(task["input"][0]["valueUri"], relative);
+    assert_eq!(task["input"][1]["valueUrl"], format!("https://x.org/r4/{relative}"));
+    assert_eq!(task["input"][2]["valueCanonical"], relative);
+    assert_eq!(task["output"][0]["valueUri"].as_str().map(str::len), Some(64), "a search is hashed as a whole");
+    assert_eq!(task["output"][1]["extension"][0]["valueId"], id);
+    assert_eq!(task["output"][1]["extension"][1]["valueUri"], relative);
+    for resource in [
+        r#"{"resourceType":"MessageHeader","id":"m","response":{"identifier":"MRN-1","code":"ok"}}"#,
+        r#"{"resourceType":"Subscription","id":"s","criteria":"Observation?patient=Patient/MRN-1"}"#,
+        r#"{"resourceType":"AuditEvent","id":"a","entity":[{"query":"UGF0aWVudC9NUk4tMQ=="}]}"#,
+        r#"{"resourceType":"QuestionnaireResponse","id":"q","item":[{"answer":[{"valueUri":"Patient/MRN-1"}]}]}"#,
+        r#"{"resourceType":"DocumentReference","id":"d","content":[{"attachment":{"url":"Binary/MRN-1"}}]}"#,
+        r#"{"resourceType":"Parameters","id":"p","parameter":[{"name":"x","valueUri":"Patient/MRN-1"},{"name":"y","part":[{"name":"z","valueUrl":"/Patient/MRN-1"}]}]}"#,
+        r#"{"resourceType":"Observation","id":"o","contained":[{"resourceType":"Patient","photo":[{"url":"Binary/MRN-1"}]}]}"#,
+    ] {
+        let output = written(&[HASHED_IDS], resource).to_string();
+        assert!(!output.contains("MRN-1") && !output.contains("UGF0aWVudC9NUk4tMQ"), "{output}");
+        assert!(output.contains("CRYTOHASH"), "{output}");
+        let redacted = written(&[["Resource.id", r#""method":"redact""#]], resource).to_string();
+        assert!(!redacted.contains("MRN-1"), "{redacted}");
+    }
+}
+
+#[test]
+fn names_of_definitions_and_other_urls_stay() {
+    let observation = r#"{"resourceType":"Observation","id":"o","meta":{"profile":["http://hl7.org/fhir/StructureDefinition/bp"],"source":"https://x.org/feed"},"extension":[{"url":"http://x.org/StructureDefinition/1","valueUri":"http://x.org/CodeSystem/1"}],"code":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0203"}]},"subject":{"type":"Patient"}}"#;
+    assert_eq!(written(&[["Patient.id", r#""method":"cryptoHash""#]], observation), parse_json(observation));
+}
+
+#[test]
+fn rules_of_the_file_decide_about_addresses_first() {
+    let keep = written(&[["Task.input", r#""method":"keep""#], HASHED_IDS], TASK);
+    assert_eq!(keep["input"][0]["valueUri"], "Patient/MRN-1");
+    assert_ne!(keep["instantiatesUri"], "https://x.org/r4/Patient/MRN-1");
+    let hashed = written(&[["nodesByType('uri')", r#""method":"cryptoHash""#], HASHED_IDS], TASK);
+    assert_eq!(hashed["input"][0]["valueUri"].as_str().map(str::len), Some(64));
+    assert_eq!(written(&[["Patient.name", r#""method":"redact""#]], TASK), parse_json(TASK), "no rule hides ids");
+}
+
+#[test]
+fn references_have_no_version_if_rules_hide_versions() {
+    let observation = r#"{"resourceType":"Observation","id":"o","subject":{"reference":"Patient/MRN-1/_history/7"},"focus":[{"reference":"https://x.org/r4/Device/MRN-1/_history/7"}]}"#;
+    let of = |versions: &[[&str; 2]]| written(&[&[HASHED_IDS, HASHED_REFERENCES][..], versions].concat(), observation);
+    let id = hashed_id();
+    for path in ["Resource.meta.versionId", "Resource.meta", "nodesByType('Meta').versionId", "nodesByType('Meta')"] {
+        let output = of(&[[path, r#""method":"redact""#]]);
+        assert_eq!(output["subject"]["reference"], format!("Patient/{id}"), "{path}");
+        assert_eq!(output["focus"][0]["reference"], format!("https://x.org/r4/Device/{id}"), "{path}");
+    }
+    assert_eq!(of(&[])["subject"]["reference"], format!("Patient/{id}/_history/7"));
+    let of_patients = of(&[["Patient.meta.versionId", r#""method":"redact""#]]);
+    assert_eq!(of_patients["subject"]["reference"], format!("Patient/{id}"));
+    assert_eq!(of_patients["focus"][0]["reference"], format!("https://x.org/r4/Device/{id}/_history/7"));
+    let kept = of(&[["Resource.meta.versionId", r#""method":"keep""#], ["Resource.meta", r#""method":"redact""#]]);
+    assert_eq!(kept["subject"]["reference"], format!("Patient/{id}/_history/7"));
+}
