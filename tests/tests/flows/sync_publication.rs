@@ -1,6 +1,6 @@
 //! Synchronizations that are interrupted while they publish: nobody takes a part of them for the lake.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -153,7 +153,7 @@ async fn export_while_published(rule: LakeWatermark, object: Vec<u8>) -> Result<
 #[test]
 fn an_export_that_lists_while_a_first_synchronization_publishes_fails_by_name() -> Result<()> {
     for rule in rules().into_iter().filter(|rule| *rule != LakeWatermark::Object) {
-        let mark = publishing_watermark(None, "https://fhir.example.org", "a")?;
+        let mark = publishing_watermark(None, "https://fhir.example.org", ("a", BTreeSet::new()))?;
         let text = run(async || export_while_published(rule, mark.clone()).await)?;
         assert!(text.contains(UNFINISHED) && text.contains("headrace sync"), "{rule:?}: {text}");
     }
