@@ -27,6 +27,7 @@ mod queries;
 mod reconcile;
 mod repeats;
 mod split;
+mod time_order;
 mod types_to_fetch;
 mod verify;
 mod window_end;
