@@ -19,6 +19,7 @@ mod listing;
 mod newest_events;
 mod pages;
 mod paging;
+mod parts;
 mod plan;
 mod planner;
 mod progress;

@@ -13,9 +13,10 @@ use super::super::settings::WorkerSettings;
 use super::super::task_end::{TaskEnd, complete_task, yield_task};
 use super::history::run_history_task;
 use super::pages::{PageError, PageReader};
+use super::parts::Narrowing;
 use super::reconcile::run_reconcile_task;
 use super::repeats::log_repeat;
-use super::window_end::{WindowEnd, WindowError};
+use super::window_end::{WindowEnd, WindowError, capped_text};
 use super::window_reader::WindowReader;
 
 /// The number of times that a window is read again. A search that expires, a server that is being restarted and resources that change
@@ -40,19 +41,26 @@ pub(in super::super) async fn run_fetch_task(
         return run_reconcile_task(ports, lease, settings, stop_at, (fetch, to)).await;
     }
     let (mut repeats, mut page_size, mut record) = (0, fetch.page_size, SyncRecord::new(fetch.resource_type));
+    let mut narrowing = Narrowing::default();
     while lease.cursor != RECORDED {
         let mut reader = PageReader { ports, lease, settings, stop_at };
-        let mut window = WindowReader::new(&mut reader, fetch, page_size);
+        let mut window = WindowReader::new(&mut reader, fetch, page_size, narrowing);
         let end = window.read().await;
         let (lines, resources, duplicates) = window.counts(&end);
         let late_changes = window.late_changes(&end);
         let warning = window.warning.take();
         let checkpoint = window.into_checkpoint();
         let cursor = match end {
-            Ok(WindowEnd::Complete) => RECORDED,
+            // The rest of the window follows its first part.
+            Ok(WindowEnd::Complete) => narrowing.to.take().map_or(RECORDED, |to| Cursor { item: lease.cursor.item + 1, offset: to.0 }),
             Ok(WindowEnd::Cut(cut)) => Cursor { item: lease.cursor.item + 1, offset: cut.at.0 },
             Err(WindowError::TimeUp) => return yield_task(ports, lease, settings).await,
             Err(WindowError::Attempt(error)) => return Err(error),
+            Err(WindowError::Capped { middle, resources }) => {
+                log_repeat(lease, fetch.resource_type, &fetch.shown_scope(lease), &capped_text(resources));
+                (narrowing, record.repeats) = (narrowing.to_part(middle, resources), record.repeats + 1);
+                continue;
+            }
             Err(WindowError::TooLong) if page_size > 1 => {
                 page_size = (page_size / 4).max(1);
                 let reason = format!("a page is longer than 64 MiB, and pages of {page_size} resources are requested now");

@@ -85,6 +85,18 @@ impl WindowLines {
         times.filter(|time| **time <= moment && cut.is_none_or(|cut| **time < cut)).count() as u64
     }
 
+    /// Returns the second that divides the window into two parts with about as many resources, and the number of those before it. `None` if
+    /// all resources have one second, or if one has no time.
+    pub(super) fn middle(&self) -> Option<(Millis, u64)> {
+        let second = |time: &Option<Instant>| Some(time.as_ref()?.nanos().div_euclid(1_000_000_000));
+        let mut seconds: Vec<i64> = self.seen.values().map(second).collect::<Option<_>>()?;
+        seconds.sort_unstable();
+        let (first, median) = (*seconds.first()?, *seconds.get(seconds.len() / 2)?);
+        let middle = if median > first { median } else { *seconds.iter().find(|second| **second > first)? };
+        let before = seconds.partition_point(|second| *second < middle);
+        Some((Millis(u64::try_from(middle).ok()?.checked_mul(1_000)?), before as u64))
+    }
+
     /// Returns true if a resource with this id is in the window, or was changed while it was read.
     pub(super) fn contains(&self, id: &str) -> bool {
         let key = self.hasher.key(self.resource_type, id.as_bytes());
@@ -268,6 +280,23 @@ mod tests {
         assert_eq!(ready(&mut lines), patient("a", "01") + "\n");
         lines.release_held();
         assert_eq!(ready(&mut lines).lines().count(), 2);
+    }
+
+    #[test]
+    fn the_middle_of_a_window_leaves_resources_on_both_sides() {
+        for (seconds, expected) in [
+            (vec!["01", "02", "03", "04"], Some((3, 2))),
+            (vec!["01", "01", "01.9", "04"], Some((4, 3))),
+            (vec!["04.5", "01", "04.1", "04"], Some((4, 1))),
+            (vec!["01", "01.5"], None),
+            (vec![], None),
+        ] {
+            let mut lines = window();
+            let resources: Vec<_> = (0..).zip(&seconds).map(|(number, second)| patient(&format!("p-{number}"), second)).collect();
+            add(&mut lines, &resources).unwrap();
+            let expected = expected.map(|(second, before)| (Millis(1_769_846_400_000 + second * 1_000), before));
+            assert_eq!(lines.middle(), expected, "{seconds:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The end of a window: it was read, or the reason why not.
 
 use crate::job::ExportError;
+use crate::vocab::clock::Millis;
 
 use super::lines::WindowCut;
 use super::pages::PageError;
@@ -17,6 +18,13 @@ pub(super) enum WindowEnd {
 pub(super) enum WindowError {
     /// The window must be read again.
     Repeat(String),
+    /// The server has sent only a part of the window. Both parts of it must be read.
+    Capped {
+        /// The moment between the parts.
+        middle: Millis,
+        /// The number of resources that were sent.
+        resources: u64,
+    },
     /// A page is too long.
     TooLong,
     /// The server does something that no retry changes.
@@ -32,11 +40,17 @@ impl WindowError {
     pub(super) fn into_fault(self) -> String {
         match self {
             Self::Repeat(fault) | Self::Final(fault) => fault,
+            Self::Capped { resources, .. } => capped_text(resources),
             Self::TooLong => "a single resource is longer than 64 MiB".to_owned(),
             Self::TimeUp => "the time was up".to_owned(),
             Self::Attempt(error) => error.to_string(),
         }
     }
+}
+
+/// Returns the text about a window of which the server has sent only this number of resources.
+pub(super) fn capped_text(resources: u64) -> String {
+    format!("incomplete: the server shows and counts {resources} resources, and more in the parts of the window, which are read singly now")
 }
 
 impl From<PageError> for WindowError {
