@@ -88,8 +88,8 @@ impl WindowLines {
     /// Returns the second that divides the window into two parts with about as many resources, and the number of those before it. `None` if
     /// all resources have one second, or if one has no time.
     pub(super) fn middle(&self) -> Option<(Millis, u64)> {
-        let second = |time: &Option<Instant>| Some(time.as_ref()?.nanos().div_euclid(1_000_000_000));
-        let mut seconds: Vec<i64> = self.seen.values().map(second).collect::<Option<_>>()?;
+        let seconds = self.seen.values().map(|time| time.map(|time| time.nanos().div_euclid(1_000_000_000)));
+        let mut seconds = seconds.collect::<Option<Vec<i64>>>()?;
         seconds.sort_unstable();
         let (first, median) = (*seconds.first()?, *seconds.get(seconds.len() / 2)?);
         let middle = if median > first { median } else { *seconds.iter().find(|second| **second > first)? };
