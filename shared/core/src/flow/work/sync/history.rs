@@ -247,7 +247,7 @@ impl<'f> HistoryReader<'f> {
                 continue;
             }
             self.record_if_due(pages).await?;
-            let is_shown = self.read_instance(pages, &id, Events::knows).await?;
+            let is_shown = self.read_instance(pages, &id, Events::has_newest).await?;
             self.progress.unknown_instances += u64::from(!is_shown);
             self.progress.instances += 1;
             self.progress.last_instance = Some(id);
@@ -264,6 +264,7 @@ impl<'f> HistoryReader<'f> {
         is_enough: fn(&Events, &str) -> bool,
     ) -> Result<bool, PageError> {
         let query = instance_history_query(self.fetch.resource_type, id);
+        self.events.start_sequence();
         let mut page = match pages.read(OriginRequest::Query(&query)).await {
             Err(PageError::Rejected(..)) => return Ok(false),
             page => page?,

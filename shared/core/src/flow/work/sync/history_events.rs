@@ -90,6 +90,12 @@ impl Events {
     /// Starts anew with an empty history. The resources that changed after the window stay known.
     pub(super) fn start_anew(&mut self) {
         self.newest.clear();
+        self.start_sequence();
+    }
+
+    /// Starts another sequence of pages, such as the history of a resource.
+    pub(super) fn start_sequence(&mut self) {
+        self.order.start_sequence();
     }
 
     /// Adds a page. Returns the time of its oldest event.
@@ -210,6 +216,17 @@ impl Events {
     /// Returns true if an event of a resource within the window is known.
     pub(super) fn knows(&self, id: &str) -> bool {
         self.newest.contains_key(id)
+    }
+
+    /// Returns true if the history of a resource, which was read up to here, has only events before the newest one within the window left.
+    pub(super) fn has_newest(&self, id: &str) -> bool {
+        let (events, last) = (self.newest.get(id), self.order.last());
+        !self.order.is_ascending() && events.zip(last).is_some_and(|(events, last)| events.has_newer_than(last))
+    }
+
+    /// Returns true if the rest of the history of a resource cannot change which of its events within the window is the newest one.
+    pub(super) fn is_settled(&self, id: &str) -> bool {
+        !self.order.is_ascending() && self.is_decided(id)
     }
 
     /// Returns the sorted ids after `after` of the resources that changed after the window, and of which no event within it is known.

@@ -28,7 +28,7 @@ pub(super) enum Latest<'e> {
     Undecided(Option<&'e TimedEvent>),
 }
 
-/// What is known of a resource beside its events within the window.
+/// The facts about a resource beside its events within the window.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Evidence<'e> {
     /// The events after the window. `None` without any.
@@ -127,6 +127,11 @@ impl NewestEvents {
         }
     }
 
+    /// Returns true if an event is certainly after this time.
+    pub(super) fn has_newer_than(&self, at: Instant) -> bool {
+        [&self.version, &self.deletion].into_iter().flatten().any(|event| event.at > at && !may_be_same_time(event.at, at))
+    }
+
     /// Returns true if it is not clear whether the version or the deletion is newer.
     pub(super) fn is_undecided(&self) -> bool {
         self.version.as_ref().zip(self.deletion.as_ref()).is_some_and(|(version, deletion)| deletion.is_after(version).is_none())
@@ -141,7 +146,7 @@ impl NewestEvents {
     /// Returns the newest event. A deletion is not before the version that it removes, whatever its time has lost: readers of the lake compare
     /// these times.
     pub(super) fn latest(&self, evidence: Evidence<'_>) -> Option<Latest<'_>> {
-        // Their order in the history is only a hint: a server that shows the newest time first may show the oldest event of it first.
+        // The order of events of the same time is only a hint: a server that shows the newest time first may show the oldest event of it first.
         let version = self.last_tied.as_deref().filter(|_| evidence.is_ascending).or(self.version.as_ref());
         match (version, &self.deletion) {
             (Some(version), Some(deletion)) => Some(match self.is_deleted(version, deletion, evidence) {

@@ -13,6 +13,16 @@ pub(super) struct TimeOrder {
 }
 
 impl TimeOrder {
+    /// Starts another sequence of pages, such as the history of a resource.
+    pub(super) fn start_sequence(&mut self) {
+        self.last = None;
+    }
+
+    /// Returns the time of the last event of the sequence.
+    pub(super) fn last(&self) -> Option<Instant> {
+        self.last
+    }
+
     /// Adds the time of the next event. Equal times say nothing about the order.
     pub(super) fn add(&mut self, at: Instant) {
         if let Some(last) = self.last.replace(at) {
@@ -21,7 +31,7 @@ impl TimeOrder {
         }
     }
 
-    /// Returns true if the history begins with the oldest event. A history that is read again begins at its start.
+    /// Returns true if the history begins with the oldest event.
     pub(super) fn is_ascending(&self) -> bool {
         self.rising > self.falling
     }
@@ -38,12 +48,17 @@ mod tests {
             (vec![5, 5, 5], false),
             (vec![1, 2, 2, 3], true),
             (vec![3, 2, 2, 1], false),
-            (vec![1, 2, 3, 1, 2, 3], true),
-            (vec![3, 2, 1, 3, 2, 1], false),
+            (vec![1, 2, 1, 2], true),
+            (vec![2, 1, 2, 1], false),
         ] {
             let mut order = TimeOrder::default();
-            times.iter().for_each(|time| order.add(Instant::from_millis(*time)));
+            for time in &times {
+                order.add(Instant::from_millis(*time));
+            }
             assert_eq!(order.is_ascending(), is_ascending, "{times:?}");
+            assert_eq!(order.last(), times.last().map(|time| Instant::from_millis(*time)));
+            order.start_sequence();
+            assert_eq!((order.is_ascending(), order.last()), (is_ascending, None));
         }
     }
 }

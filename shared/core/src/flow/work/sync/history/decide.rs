@@ -40,6 +40,7 @@ impl HistoryReader<'_> {
         let (kind, since, page_size) = (self.fetch.resource_type, whole_second(self.window.to), self.fetch.page_size);
         let (mut page, _) = first_page(pages, |spelling| history_query(kind, since, page_size, spelling)).await?;
         let mut links = HashSet::new();
+        self.events.start_sequence();
         loop {
             if pages.is_time_up() {
                 return Err(PageError::TimeUp);
@@ -61,7 +62,7 @@ impl HistoryReader<'_> {
             }
             self.record_if_due(pages).await?;
             // If the server does not show it, the resource stays undecided.
-            self.read_instance(pages, &id, Events::is_decided).await?;
+            self.read_instance(pages, &id, Events::is_settled).await?;
             self.progress.instances += 1;
             self.progress.last_numbered = Some(id);
             send_heartbeat_if_due(pages.ports, pages.lease, pages.settings.lease.duration).await?;

@@ -184,3 +184,21 @@ fn numbers_of_versions_decide_if_all_versions_are_known() {
     assert!(events.is_decided("a") && events.ids_to_number(None).is_empty());
     assert_eq!(found(events).1.len(), 1);
 }
+
+#[test]
+fn the_history_of_a_resource_is_read_until_older_events_are_left() {
+    let mut events = events(&[("a", "01:05", false), ("a", "00:10", false)]);
+    assert!(events.knows("a") && !events.has_newest("a"), "the next event may have the same time");
+    read(&mut events, &[("a", "00:10", true)]);
+    assert!(!events.has_newest("a") && !events.is_settled("a"));
+    read(&mut events, &[("a", "00:09", false)]);
+    assert!(events.has_newest("a"));
+    events.start_sequence();
+    assert!(!events.has_newest("a"));
+}
+
+#[test]
+fn the_history_of_a_resource_that_begins_with_the_oldest_event_is_read_to_its_end() {
+    let events = events(&[("a", "00:05", false), ("a", "00:10", false), ("a", "00:20", false)]);
+    assert!(events.knows("a") && !events.has_newest("a") && !events.is_settled("a") && events.is_decided("a"));
+}

@@ -26,7 +26,7 @@ fn later(list: &[(&str, Option<u64>, bool)]) -> LaterEvents {
     later
 }
 
-/// Names the newest event: `deleted at` its time, or the position of the version that is current, or probably current.
+/// Describes the newest event: `deleted at` its time, or the position of the version that is current, or probably current.
 fn latest(events: &NewestEvents, evidence: Evidence<'_>) -> String {
     match events.latest(evidence) {
         Some(Latest::Deletion(at)) => format!("deleted at {at}"),
