@@ -99,6 +99,17 @@ pub enum HistoryForm {
     SecondsOfDeletions,
 }
 
+/// The order of the entries of a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistoryOrder {
+    /// The newest event comes first.
+    NewestFirst,
+    /// The newest time comes first, and of several events of the same time the oldest one.
+    OldestOfTimeFirst,
+    /// The oldest event comes first.
+    OldestFirst,
+}
+
 /// The behavior of a server.
 #[derive(Clone, Debug)]
 pub struct ServerBehavior {
@@ -108,6 +119,8 @@ pub struct ServerBehavior {
     pub largest_page: usize,
     /// The totals.
     pub totals: Totals,
+    /// The largest number of resources that a search shows, and counts. `None` if it shows and counts all.
+    pub caps_at: Option<usize>,
     /// True if `_lastUpdated` can be searched.
     pub searches_by_time: bool,
     /// True if the CapabilityStatement names `_lastUpdated`.
@@ -122,6 +135,8 @@ pub struct ServerBehavior {
     pub has_instance_history: bool,
     /// The form of histories.
     pub history_form: HistoryForm,
+    /// The order of histories.
+    pub history_order: HistoryOrder,
     /// The number of pages after which the first searches expire (410).
     pub expires_after: Option<u32>,
     /// The number of searches that expire.
@@ -152,6 +167,7 @@ impl Default for ServerBehavior {
             paging: Paging::Cursor,
             largest_page: 1_000,
             totals: Totals::Exact,
+            caps_at: None,
             searches_by_time: true,
             names_last_updated: true,
             id_search: IdSearch::Lists,
@@ -159,6 +175,7 @@ impl Default for ServerBehavior {
             has_history: false,
             has_instance_history: true,
             history_form: HistoryForm::Usual,
+            history_order: HistoryOrder::NewestFirst,
             expires_after: None,
             expiring_searches: 0,
             busy_every: None,

@@ -51,7 +51,8 @@ fn a_change_at_the_end_of_a_run_is_after_its_watermark() -> Result<()> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Checks that the lake equals a server with a history at the watermark, whatever changes and is deleted while it is read.
+    /// Checks that the lake equals a server with a history at the watermark if the report says so, whatever changes and is deleted while it is
+    /// read.
     #[test]
     fn the_lake_equals_a_server_with_a_history_while_resources_change(seed in any::<u64>(), server in 0_usize..9) {
         let (name, behavior) = known_servers().swap_remove(server);
@@ -66,7 +67,7 @@ proptest! {
                     }
                 });
                 let report = scenario.sync(small_request()).await?;
-                if report.is_complete {
+                if report.is_complete && report.deletions() == "history" {
                     scenario.check_equal().await?;
                 }
                 scenario.server.stop_changes();

@@ -137,7 +137,8 @@ fn resources_that_change_within_the_lag_have_their_version_of_the_watermark() ->
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
-    /// Checks that the lake equals a server with a history at the watermark, whatever changes within the lag before and during the run.
+    /// Checks that the lake equals a server with a history at the watermark if the report says so, whatever changes within the lag before and
+    /// during the run.
     #[test]
     fn the_lake_equals_a_server_that_changes_within_the_lag(seed in any::<u64>(), server in 0_usize..9) {
         let (name, behavior) = known_servers().swap_remove(server);
@@ -160,7 +161,7 @@ proptest! {
                 let report = scenario.sync(small_request()).await?;
                 assert!(report.is_complete || is_changed_while_read, "{name}: {report:?}");
                 scenario.server.stop_changes();
-                if report.is_complete {
+                if report.is_complete && report.deletions() == "history" {
                     scenario.check_equal().await?;
                 }
                 scenario.clock.advance(Duration::from_secs(120));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use headrace_core::job::sync::SyncRequest;
 use headrace_core::ports::Clock as _;
 use headrace_core::vocab::clock::Millis;
-use headrace_tests::flows::sync::{lake_state_before, small_request};
+use headrace_tests::flows::sync::{lake_state_before, small_request, watermark};
 use headrace_tests::flows::{FaultInjector, Result, run, set_next_job_number};
 use headrace_tests::standins::fhir_server::{IdSearch, Paging, ServerBehavior};
 
@@ -89,6 +89,29 @@ async fn deleted_patients(behavior: ServerBehavior, patients: u64, deleted: u64)
     scenario.server.with_store(|store| (0..deleted).for_each(|number| store.delete(PATIENT, &format!("p-{number}"), at)));
     scenario.clock.advance(Duration::from_secs(600));
     Ok(scenario)
+}
+
+#[test]
+fn a_deletion_after_the_watermark_is_one_as_of_it_and_the_report_says_so() -> Result<()> {
+    run(async || {
+        let scenario = deleted_patients(ServerBehavior::default(), 10, 0).await?;
+        let at = Millis(scenario.clock.now().0 - 10_000);
+        scenario.server.with_store(|store| store.delete(PATIENT, "p-3", at));
+        let report = scenario.sync(reconciliation()).await?;
+        assert_eq!((report.is_complete, report.deletions(), deletions(&report)), (true, "reconciled", 1), "{report:?}");
+        let remark = report.types.iter().filter_map(|one| one.remark.clone()).collect::<String>();
+        assert!(remark.contains("as of its new watermark, also those that the server deleted after that moment"), "{remark}");
+        let lake = scenario.deployment.lake();
+        assert!(watermark(lake)?.is_some_and(|watermark| watermark < at));
+        let state = lake_state_before(lake, Millis(u64::MAX / 2_000_000)).await?;
+        assert!(state.len() == 9 && !state.keys().any(|(_, id)| id == "p-3"), "{state:?}");
+        // Nothing was deleted since, and there is nothing to say.
+        scenario.clock.advance(Duration::from_secs(600));
+        let report = scenario.sync(reconciliation()).await?;
+        let is_said = report.types.iter().any(|one| one.remark.as_ref().is_some_and(|remark| remark.contains("as of its new watermark")));
+        assert!(!is_said, "{report:?}");
+        Ok(())
+    })
 }
 
 #[test]

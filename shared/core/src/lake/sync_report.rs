@@ -70,7 +70,7 @@ pub struct TypeReport {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub late_changes: u64,
     /// The number of deletions at or before the watermark that the lake had, which it did not have yet. Exports with a `_since` after it do
-    /// not have them.
+    /// not have them. If the synchronization before could not decide between events of the same time, those that it has stored count, too.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub late_deletions: u64,
     /// The moment up to which the lake has the type, if it keeps its resources and the synchronization goes on without them.

@@ -4,7 +4,9 @@ use headrace_core::vocab::clock::Millis;
 use headrace_fhir::instant::Instant;
 use percent_encoding::percent_decode_str;
 
-use super::{CachedSearch, FhirResponse, FhirServer, HistoryForm, HostileBehavior, IdSearch, Paging, State, StoredVersion, Totals};
+use super::{
+    CachedSearch, FhirResponse, FhirServer, HistoryForm, HistoryOrder, HostileBehavior, IdSearch, Paging, State, StoredVersion, Totals,
+};
 
 /// Returns a rejection with an OperationOutcome.
 fn rejection(status: u16, code: &str, text: &str) -> FhirResponse {
@@ -113,7 +115,8 @@ impl State {
         if self.behavior.rejects_count_above.is_some_and(|largest| count > largest) {
             return rejection(400, "invalid", "_count is too large");
         }
-        let matches = self.matches(kind, &query);
+        let mut matches = self.matches(kind, &query);
+        matches.truncate(self.behavior.caps_at.unwrap_or(usize::MAX));
         if query.get("_summary") == Some("count") {
             return self.total(matches.len());
         }
@@ -219,7 +222,7 @@ impl State {
         self.page(kind, &page, next)
     }
 
-    /// Serves a request for the history of a type, or of a resource: all versions since a moment, the newest first.
+    /// Serves a request for the history of a type, or of a resource: all versions since a moment.
     fn history(&mut self, kind: &str, id: Option<&str>, query: &Query<'_>) -> FhirResponse {
         let Some(kind) = ["Observation", "Patient"].into_iter().find(|known| *known == kind) else {
             return rejection(404, "not-supported", "unknown resource type");
@@ -238,8 +241,13 @@ impl State {
         let until = query.get("_until").and_then(|text| text.parse().ok().map(Millis)).unwrap_or((self.now)());
         let start: usize = query.get("page").and_then(|page| page.parse().ok()).unwrap_or(0);
         let count = query.get("_count").and_then(|count| count.parse().ok()).unwrap_or(10_usize).clamp(1, self.behavior.largest_page);
-        let of_type = self.store.versions.iter().rev().filter(|version| version.kind == kind && id.is_none_or(|id| version.id == id));
-        let all: Vec<_> = of_type.filter(|version| version.at >= since && version.at <= until).cloned().collect();
+        let of_type = self.store.versions.iter().filter(|version| version.kind == kind && id.is_none_or(|id| version.id == id));
+        let mut all: Vec<_> = of_type.filter(|version| version.at >= since && version.at <= until).cloned().collect();
+        match self.behavior.history_order {
+            HistoryOrder::NewestFirst => all.reverse(),
+            HistoryOrder::OldestOfTimeFirst => all.sort_by_key(|version| std::cmp::Reverse(version.at)),
+            HistoryOrder::OldestFirst => {}
+        }
         let next = (all.len() > start + count).then(|| {
             format!(
                 "{}/{kind}{}/_history?_since={since}&_count={count}&_until={}&page={}",

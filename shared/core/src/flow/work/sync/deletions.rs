@@ -26,12 +26,14 @@ pub(super) struct SupplementLines {
     pub(super) deletions: Lines,
     /// The number of deletions at or before the watermark that the lake had.
     pub(super) late_deletions: u64,
-    /// A remark about versions that are not known.
+    /// The number of resources of which it is not known which of several events of the same time came last.
+    pub(super) undecided: u64,
+    /// A remark about what is not known.
     pub(super) remark: Option<String>,
 }
 
-/// Records what a task has found, and completes the task. If the server does not show the deletions, the task does not fail: they stay
-/// unknown, and the report has the reason.
+/// Records what a task has found, and completes the task. If the server does not show the deletions, or not of all resources, the task does
+/// not fail: they stay unknown, and the report has the reason.
 ///
 /// * `problem`: the beginning of the reason, such as `the ids cannot be compared`.
 pub(super) async fn end_deletions_task(
@@ -45,8 +47,9 @@ pub(super) async fn end_deletions_task(
     let mut checkpoint = OpenCheckpoint::new(ports.output(), lease);
     let mut counters = Counters::default();
     match found {
-        Ok(SupplementLines { versions, deletions, late_deletions, remark }) => {
-            (record.deletions, record.late_deletions, record.remark) = (Some(deletions.1), late_deletions, remark);
+        Ok(SupplementLines { versions, deletions, late_deletions, undecided, remark }) => {
+            record.deletions = (undecided == 0).then_some(deletions.1);
+            (record.late_deletions, record.remark) = (late_deletions, remark);
             counters.resources = versions.1;
             for (kind, (text, lines)) in [(OutputKind::Output(kind), versions), (OutputKind::Deleted, deletions)] {
                 if lines > 0 {

@@ -13,9 +13,10 @@ use super::super::settings::WorkerSettings;
 use super::super::task_end::{TaskEnd, complete_task, yield_task};
 use super::history::run_history_task;
 use super::pages::{PageError, PageReader};
+use super::parts::Narrowing;
 use super::reconcile::run_reconcile_task;
 use super::repeats::log_repeat;
-use super::window_end::{WindowEnd, WindowError};
+use super::window_end::{WindowEnd, WindowError, capped_text};
 use super::window_reader::WindowReader;
 
 /// The number of times that a window is read again. A search that expires, a server that is being restarted and resources that change
@@ -40,30 +41,32 @@ pub(in super::super) async fn run_fetch_task(
         return run_reconcile_task(ports, lease, settings, stop_at, (fetch, to)).await;
     }
     let (mut repeats, mut page_size, mut record) = (0, fetch.page_size, SyncRecord::new(fetch.resource_type));
-    // The end of the first part of a window that is divided.
-    let mut end_of_part = None;
+    let mut narrowing = Narrowing::default();
     while lease.cursor != RECORDED {
         let mut reader = PageReader { ports, lease, settings, stop_at };
-        let mut window = WindowReader::new(&mut reader, fetch, page_size, end_of_part);
+        let mut window = WindowReader::new(&mut reader, fetch, page_size, narrowing);
         let end = window.read().await;
         let (lines, resources, duplicates) = window.counts(&end);
         let late_changes = window.late_changes(&end);
         let warning = window.warning.take();
         let checkpoint = window.into_checkpoint();
         let cursor = match end {
-            Ok(WindowEnd::Complete) => end_of_part.take().map_or(RECORDED, |at| cursor_at(lease, at)),
-            Ok(WindowEnd::Cut(cut)) => {
-                end_of_part = None;
-                cursor_at(lease, cut.at)
-            }
+            // The rest of the window follows its first part.
+            Ok(WindowEnd::Complete) => narrowing.to.take().map_or(RECORDED, |to| cursor_at(lease, to)),
+            Ok(WindowEnd::Cut(cut)) => cursor_at(lease, cut.at),
             Err(WindowError::TooMany(at)) => {
                 let reason = format!("it has too many resources, so it is divided at {at}");
                 log_repeat(lease, fetch.resource_type, &fetch.shown_scope(lease), &reason);
-                end_of_part = Some(at);
+                narrowing.to = Some(at);
                 continue;
             }
             Err(WindowError::TimeUp) => return yield_task(ports, lease, settings).await,
             Err(WindowError::Attempt(error)) => return Err(error),
+            Err(WindowError::Capped { middle, resources }) => {
+                log_repeat(lease, fetch.resource_type, &fetch.shown_scope(lease), &capped_text(resources));
+                (narrowing, record.repeats) = (narrowing.to_part(middle, resources), record.repeats + 1);
+                continue;
+            }
             Err(WindowError::TooLong) if page_size > 1 => {
                 page_size = (page_size / 4).max(1);
                 let reason = format!("a page is longer than 64 MiB, and pages of {page_size} resources are requested now");

@@ -6,6 +6,8 @@
 //!
 //! The events are recorded every few minutes and at the end of an attempt, with the position after them. The next attempt continues there.
 
+mod decide;
+
 use headrace_fhir::instant::Instant;
 use headrace_fhir::searchset::{SearchEntry, SearchPage};
 use serde::{Deserialize, Serialize};
@@ -21,7 +23,6 @@ use crate::vocab::plural::counted;
 use super::super::heartbeat::send_heartbeat_if_due;
 use super::super::settings::WorkerSettings;
 use super::super::task_end::{TaskEnd, complete_task};
-use super::confirm::read_current;
 use super::deletions::{SupplementLines, end_deletions_task};
 use super::fetch::RECORDED;
 use super::history_events::Events;
@@ -92,7 +93,10 @@ struct HistoryProgress {
     last_instance: Option<String>,
     /// The number of resources whose own history was read.
     instances: u64,
-    /// The number of resources whose own history the server did not show.
+    /// The last resource whose own history was read for the numbers of its versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_numbered: Option<String>,
+    /// The number of resources whose version at the end of the window the server did not show.
     unknown_instances: u64,
     /// The number of resources that the server was asked for.
     #[serde(default)]
@@ -182,18 +186,6 @@ impl<'f> HistoryReader<'f> {
         self.decide(pages).await
     }
 
-    /// Asks the server for the resources of which the history does not say whether they exist.
-    async fn decide<W: AllPorts>(&mut self, pages: &mut PageReader<'_, '_, W>) -> Result<(), PageError> {
-        for id in self.events.undecided_ids() {
-            self.record_if_due(pages).await?;
-            let current = read_current(pages, self.fetch.resource_type, &id).await?;
-            self.events.add_answer(&id, current.as_ref().map(|page| page.body.as_ref()))?;
-            self.progress.answers += 1;
-            send_heartbeat_if_due(pages.ports, pages.lease, pages.settings.lease.duration).await?;
-        }
-        Ok(())
-    }
-
     /// Reads the next page of the history of the type.
     async fn read_page<W: AllPorts>(&mut self, pages: &mut PageReader<'_, '_, W>) -> Result<(), PageError> {
         self.record_if_due(pages).await?;
@@ -262,7 +254,8 @@ impl<'f> HistoryReader<'f> {
                 continue;
             }
             self.record_if_due(pages).await?;
-            self.read_instance(pages, &id).await?;
+            let is_shown = self.read_instance(pages, &id, Events::has_newest).await?;
+            self.progress.unknown_instances += u64::from(!is_shown);
             self.progress.instances += 1;
             self.progress.last_instance = Some(id);
             send_heartbeat_if_due(pages.ports, pages.lease, pages.settings.lease.duration).await?;
@@ -270,21 +263,24 @@ impl<'f> HistoryReader<'f> {
         Ok(())
     }
 
-    /// Reads the history of a resource up to its newest version within the window.
-    async fn read_instance<W: AllPorts>(&mut self, pages: &mut PageReader<'_, '_, W>, id: &str) -> Result<(), PageError> {
+    /// Reads the history of a resource until the events are enough, or to its end. Returns false if the server does not show it.
+    async fn read_instance<W: AllPorts>(
+        &mut self,
+        pages: &mut PageReader<'_, '_, W>,
+        id: &str,
+        is_enough: fn(&Events, &str) -> bool,
+    ) -> Result<bool, PageError> {
         let query = instance_history_query(self.fetch.resource_type, id);
+        self.events.start_sequence();
         let mut page = match pages.read(OriginRequest::Query(&query)).await {
-            Err(PageError::Rejected(..)) => {
-                self.progress.unknown_instances += 1;
-                return Ok(());
-            }
+            Err(PageError::Rejected(..)) => return Ok(false),
             page => page?,
         };
         let mut links = FollowedLinks::default();
         loop {
             let parsed = parse_page(&page)?;
             self.events.add(&parsed)?;
-            let Some(link) = parsed.next.filter(|_| !self.events.knows(id)) else { return Ok(()) };
+            let Some(link) = parsed.next.filter(|_| !is_enough(&self.events, id)) else { return Ok(true) };
             follow(&mut links, &link, INSTANCE_PAGES)?;
             page = pages.read(OriginRequest::Link { page: &page.url, link: &link }).await?;
         }
@@ -320,14 +316,22 @@ impl<'f> HistoryReader<'f> {
     fn into_lines(self, watermark: Option<Millis>) -> SupplementLines {
         // Some servers show what is before the requested time, too. The lake has that.
         let late_deletions = watermark.map_or(0, |watermark| self.events.deletions_within(self.window.known_up_to, watermark));
-        let count = self.progress.unknown_instances;
-        let remark = (count > 0).then(|| {
-            let changed = counted(count, "resource", "resources");
+        let found = self.events.into_lines();
+        let unknown = (self.progress.unknown_instances > 0).then(|| {
+            let changed = counted(self.progress.unknown_instances, "resource", "resources");
             format!(
                 "{changed} changed during the synchronization, and the server did not show the versions before: the next one fetches these"
             )
         });
-        SupplementLines { late_deletions, remark, ..self.events.into_lines() }
+        let undecided = (found.undecided > 0).then(|| {
+            let tied = counted(found.undecided, "resource has", "resources have");
+            format!(
+                "{tied} several events at the same time and changed later, and neither the numbers of the versions nor the server say which \
+                 event came last: all deletions count as unknown, and the next synchronization reads the history again"
+            )
+        });
+        let remarks: Vec<String> = unknown.into_iter().chain(undecided).collect();
+        SupplementLines { late_deletions, remark: (!remarks.is_empty()).then(|| remarks.join("; ")), ..found }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The events of a history: versions and deletions of the resources of a type.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher as _};
 
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::{MemberIndex, Resource};
@@ -14,8 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::vocab::clock::Millis;
 
 use super::deletions::SupplementLines;
-use super::newest_events::{Latest, NewestEvents, TimedEvent};
+use super::newest_events::{Evidence, LaterEvents, Latest, NewestEvents, TimedEvent};
 use super::pages::PageError;
+use super::time_order::TimeOrder;
 
 /// A version or a deletion of a resource. It is recorded as a line of JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +29,9 @@ pub(super) struct HistoryEvent {
     /// The number of the version. `None` if the server does not number versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<u64>,
+    /// A hash of the name of a version without a number. 0 for other events.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    name_hash: u64,
     /// The text of a version that may be missing in the windows: the resource is known to have changed after them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     text: Option<String>,
@@ -35,18 +40,32 @@ pub(super) struct HistoryEvent {
     is_gone: Option<bool>,
 }
 
+/// Returns true for 0.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(hash: &u64) -> bool {
+    *hash == 0
+}
+
+/// Returns a hash of the name of a version.
+fn hash_name(name: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(name);
+    hasher.finish()
+}
+
 /// The events of a history.
 pub(super) struct Events {
     resource_type: ResourceType,
     /// The end of the window.
     to: Instant,
     /// The resources that changed after the window.
-    later: HashSet<String>,
+    later: HashMap<String, LaterEvents>,
     newest: HashMap<String, NewestEvents>,
     /// The answers of the server about resources of which the history does not say whether they exist: true if they are gone.
     answers: HashMap<String, bool>,
     /// The number of events that were read.
     count: usize,
+    order: TimeOrder,
     /// The events that are not recorded yet, as lines, and their size.
     unrecorded: (Vec<String>, usize),
     index: MemberIndex,
@@ -58,10 +77,11 @@ impl Events {
         Self {
             resource_type,
             to: Instant::from_millis(to.0),
-            later: HashSet::new(),
+            later: HashMap::new(),
             newest: HashMap::new(),
             answers: HashMap::new(),
             count: 0,
+            order: TimeOrder::default(),
             unrecorded: (Vec::new(), 0),
             index: MemberIndex::default(),
         }
@@ -70,6 +90,12 @@ impl Events {
     /// Starts anew with an empty history. The resources that changed after the window stay known.
     pub(super) fn start_anew(&mut self) {
         self.newest.clear();
+        self.start_sequence();
+    }
+
+    /// Starts another sequence of pages, such as the history of a resource.
+    pub(super) fn start_sequence(&mut self) {
+        self.order.start_sequence();
     }
 
     /// Returns the number of resources in memory.
@@ -90,7 +116,7 @@ impl Events {
                 SearchEntry::Deletion(deletion) if deletion.resource_type == self.resource_type => {
                     let at = deletion.deleted_at.ok_or_else(|| PageError::Final("a deletion has no time".to_owned()))?;
                     let version = deletion.version_id.as_deref().and_then(|version| version.parse().ok());
-                    HistoryEvent { id: deletion.id.clone(), at, is_deletion: true, version, text: None, is_gone: None }
+                    HistoryEvent { id: deletion.id.clone(), at, is_deletion: true, version, name_hash: 0, text: None, is_gone: None }
                 }
                 SearchEntry::Match(text) => self.parse_version(text)?,
                 SearchEntry::Unclear => {
@@ -112,16 +138,18 @@ impl Events {
         let line = line.trim_ascii_end();
         let mut index = std::mem::take(&mut self.index);
         let head = Resource::parse(line, &mut index).map(|resource| {
-            let version = resource.version_id().and_then(|version| version.parse::<u64>().ok());
-            (resource.head, resource.id().into_owned(), version)
+            let name = resource.version_id();
+            let version = name.as_deref().and_then(|name| name.parse::<u64>().ok());
+            let name_hash = if version.is_some() { 0 } else { hash_name(name.as_deref().map_or(line, str::as_bytes)) };
+            (resource.head, resource.id().into_owned(), version, name_hash)
         });
-        let (head, id, version) = head.map_err(|reason| PageError::Final(format!("an entry is not a resource: {reason}")))?;
+        let (head, id, version, name_hash) = head.map_err(|reason| PageError::Final(format!("an entry is not a resource: {reason}")))?;
         self.index = index;
         let at = head.last_updated.filter(|_| head.resource_type == self.resource_type && is_id(&id));
         let Some(at) = at else { return Err(PageError::Final("an entry is not a version of a resource of the type".to_owned())) };
-        let is_needed = at < self.to && self.later.contains(&id);
+        let is_needed = at < self.to && self.later.contains_key(&id);
         let text = is_needed.then(|| String::from_utf8_lossy(line).into_owned());
-        Ok(HistoryEvent { id, at, is_deletion: false, version, text, is_gone: None })
+        Ok(HistoryEvent { id, at, is_deletion: false, version, name_hash, text, is_gone: None })
     }
 
     /// Adds an event that was read.
@@ -142,7 +170,10 @@ impl Events {
             }
             Some(version) if version.at >= self.to => version,
             Some(version) => HistoryEvent { is_gone: Some(false), text: None, ..version },
-            None => HistoryEvent { id: id.to_owned(), at: self.to, is_deletion: false, version: None, text: None, is_gone: Some(true) },
+            None => {
+                let (id, is_gone) = (id.to_owned(), Some(true));
+                HistoryEvent { id, at: self.to, is_deletion: false, version: None, name_hash: 0, text: None, is_gone }
+            }
         };
         self.add_event(event);
         Ok(())
@@ -154,22 +185,27 @@ impl Events {
         Some(())
     }
 
-    /// Keeps an event if it is the newest one of its resource within the window, or the resource if the event is later.
+    /// Keeps an event if it is the newest one of its resource within the window, or what it says about the resource if it is later.
     fn apply(&mut self, event: HistoryEvent) {
-        let HistoryEvent { id, at, is_deletion, version, text, is_gone } = event;
+        let HistoryEvent { id, at, is_deletion, version, name_hash, text, is_gone } = event;
         self.count += 1;
         if let Some(is_gone) = is_gone {
             self.answers.insert(id, is_gone);
-        } else if at >= self.to {
-            self.later.insert(id);
+            return;
+        }
+        self.order.add(at);
+        if at >= self.to {
+            self.later.entry(id).or_default().add(at, version, is_deletion);
         } else {
-            self.newest.entry(id).or_default().add(TimedEvent { at, version, position: self.count, text }, is_deletion);
+            let event = TimedEvent { at, version, name_hash, position: self.count, text };
+            self.newest.entry(id).or_default().add(event, is_deletion);
         }
     }
 
     /// Returns the newest event of a resource within the window.
     fn latest(&self, id: &str) -> Option<Latest<'_>> {
-        self.newest.get(id)?.latest(self.answers.get(id).copied())
+        let (later, is_gone) = (self.later.get(id), self.answers.get(id).copied());
+        self.newest.get(id)?.latest(Evidence { later, is_gone, is_ascending: self.order.is_ascending() })
     }
 
     /// Returns the size of the events that are not recorded yet, in bytes.
@@ -187,15 +223,26 @@ impl Events {
         self.newest.contains_key(id)
     }
 
+    /// Returns true if the history of a resource, which was read up to here, has only events before the newest one within the window left.
+    pub(super) fn has_newest(&self, id: &str) -> bool {
+        let (events, last) = (self.newest.get(id), self.order.last());
+        !self.order.is_ascending() && events.zip(last).is_some_and(|(events, last)| events.has_newer_than(last))
+    }
+
+    /// Returns true if the rest of the history of a resource cannot change which of its events within the window is the newest one.
+    pub(super) fn is_settled(&self, id: &str) -> bool {
+        !self.order.is_ascending() && self.is_decided(id)
+    }
+
     /// Returns the sorted ids after `after` of the resources that changed after the window, and of which no event within it is known.
     pub(super) fn unknown_ids(&self, after: Option<&str>) -> Vec<String> {
-        let mut ids: Vec<_> = self.later.iter().filter(|id| Some(id.as_str()) > after && !self.knows(id)).cloned().collect();
+        let mut ids: Vec<_> = self.later.keys().filter(|id| Some(id.as_str()) > after && !self.knows(id)).cloned().collect();
         ids.sort_unstable();
         ids
     }
 
     /// Returns the sorted ids of the resources of which the history does not say whether they exist: a version and a deletion have the same
-    /// time. The present state of those that changed after the window does not tell either, so their order in the history counts.
+    /// time. The present state of those that changed after the window does not tell either.
     pub(super) fn undecided_ids(&self) -> Vec<String> {
         let undecided = self.newest.iter().filter(|(id, events)| events.is_undecided() && self.can_be_asked_for(id));
         let mut ids: Vec<_> = undecided.map(|(id, _)| id.clone()).collect();
@@ -205,13 +252,36 @@ impl Events {
 
     /// Returns true if the present state of a resource tells its state at the end of the window, and the server was not asked for it yet.
     fn can_be_asked_for(&self, id: &str) -> bool {
-        !self.later.contains(id) && !self.answers.contains_key(id)
+        !self.later.contains_key(id) && !self.answers.contains_key(id)
+    }
+
+    /// Returns true if the server has said of a resource that it is gone.
+    pub(super) fn has_gone_resources(&self) -> bool {
+        self.answers.values().any(|is_gone| *is_gone)
+    }
+
+    /// Returns true unless several events may be the newest one of a resource within the window.
+    pub(super) fn is_decided(&self, id: &str) -> bool {
+        !matches!(self.latest(id), Some(Latest::Undecided(_)))
+    }
+
+    /// Returns the sorted ids after `after` of the resources that are not decided, but may be by the numbers of all their versions.
+    pub(super) fn ids_to_number(&self, after: Option<&str>) -> Vec<String> {
+        let may_help = |(id, events): &(&String, &NewestEvents)| {
+            Some(id.as_str()) > after && events.may_be_decided_by_numbers() && !self.is_decided(id)
+        };
+        let mut ids: Vec<_> = self.newest.iter().filter(may_help).map(|(id, _)| id.clone()).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Returns true if the text of a version was dropped whose resource has changed later.
     pub(super) fn has_dropped_versions(&self) -> bool {
-        let is_dropped = |id: &String| matches!(self.latest(id), Some(Latest::Version(version)) if version.text.is_none());
-        self.later.iter().any(is_dropped)
+        let is_dropped = |id: &String| match self.latest(id) {
+            Some(Latest::Version(version) | Latest::Undecided(Some(version))) => version.text.is_none(),
+            Some(Latest::Deletion(_) | Latest::Undecided(None)) | None => false,
+        };
+        self.later.keys().any(is_dropped)
     }
 
     /// Returns the number of deletions between two moments, including both.
@@ -221,14 +291,18 @@ impl Events {
         self.newest.keys().filter(is_within).count() as u64
     }
 
-    /// Returns the lines of what the windows may not have.
+    /// Returns the lines of what the windows may not have. Of a resource that is not decided, it is the version that is probably current: a
+    /// deletion of a resource that exists would be worse.
     pub(super) fn into_lines(self) -> SupplementLines {
-        let mut found = SupplementLines::default();
+        let undecided = self.newest.keys().filter(|id| !self.is_decided(id)).count() as u64;
+        let mut found = SupplementLines { undecided, ..SupplementLines::default() };
         for id in self.newest.keys() {
             let (lines, text) = match self.latest(id) {
                 Some(Latest::Deletion(at)) => (&mut found.deletions, Some(Cow::Owned(deletion_bundle(self.resource_type, id, Some(at))))),
-                Some(Latest::Version(version)) => (&mut found.versions, version.text.as_deref().map(Cow::Borrowed)),
-                None => continue,
+                Some(Latest::Version(version) | Latest::Undecided(Some(version))) => {
+                    (&mut found.versions, version.text.as_deref().map(Cow::Borrowed))
+                }
+                Some(Latest::Undecided(None)) | None => continue,
             };
             if let Some(text) = text {
                 lines.0.extend_from_slice(text.as_bytes());
@@ -241,156 +315,4 @@ impl Events {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::deletions::Lines;
-    use super::*;
-
-    /// The end of the window of these tests: 2026-01-31T08:01:00Z.
-    const TO: Millis = Millis(1_769_846_460_000);
-
-    /// Returns the events of a history with these entries: the id, the time in the hour, and whether it is a deletion.
-    fn events(entries: &[(&str, &str, bool)]) -> Events {
-        let mut events = Events::new(ResourceType::PATIENT, TO);
-        read(&mut events, entries);
-        events
-    }
-
-    /// Adds these entries to a history.
-    fn read(events: &mut Events, entries: &[(&str, &str, bool)]) {
-        for (id, time, is_deletion) in entries {
-            let at = format!("2026-01-31T08:{time}Z");
-            let text = format!(r#"{{"resourceType":"Patient","id":"{id}","meta":{{"lastUpdated":"{at}"}}}}"#);
-            let event = if *is_deletion {
-                HistoryEvent {
-                    id: (*id).to_owned(),
-                    at: Instant::parse(&at).unwrap(),
-                    is_deletion: true,
-                    version: None,
-                    text: None,
-                    is_gone: None,
-                }
-            } else {
-                events.parse_version(&text).ok().unwrap()
-            };
-            events.add_event(event);
-        }
-    }
-
-    /// Returns the versions and the deletions of a history, sorted.
-    fn found(events: Events) -> (Vec<String>, Vec<String>) {
-        let found = events.into_lines();
-        let lines = |(text, _): Lines| {
-            let mut lines: Vec<_> = String::from_utf8(text).unwrap().lines().map(str::to_owned).collect();
-            lines.sort();
-            lines
-        };
-        (lines(found.versions), lines(found.deletions))
-    }
-
-    #[test]
-    fn resources_that_changed_later_keep_their_last_version_within_the_window() {
-        let (versions, deletions) = found(events(&[
-            ("a", "01:05", false),
-            ("b", "01:01", true),
-            ("a", "00:30", false),
-            ("a", "00:10", false),
-            ("b", "00:20", false),
-            ("c", "00:05", false),
-        ]));
-        assert!(deletions.is_empty() && versions.len() == 2, "{versions:?}");
-        let is_version = |line: &str, id: &str, time: &str| line.contains(&format!(r#""id":"{id}""#)) && line.contains(time);
-        assert!(is_version(&versions[0], "a", "08:00:30") && is_version(&versions[1], "b", "08:00:20"), "{versions:?}");
-    }
-
-    #[test]
-    fn a_deletion_counts_unless_the_resource_was_created_again_within_the_window() {
-        let (versions, deletions) =
-            found(events(&[("a", "00:30", true), ("a", "00:10", false), ("b", "00:40", false), ("b", "00:30", true)]));
-        assert_eq!((versions.len(), deletions.len()), (0, 1));
-        assert!(deletions[0].contains("Patient/a") && deletions[0].contains("08:00:30"), "{deletions:?}");
-    }
-
-    #[test]
-    fn deletions_before_and_after_a_range_are_not_within_it() {
-        let events = events(&[("a", "00:50", true), ("b", "00:40", true), ("c", "00:30", false), ("d", "00:10", true)]);
-        let before_end = |seconds: u64| Millis(TO.0 - seconds * 1_000);
-        assert_eq!(events.deletions_within(before_end(45), before_end(20)), 1);
-        assert_eq!(events.deletions_within(before_end(50), before_end(10)), 3);
-        assert_eq!(events.deletions_within(before_end(10), before_end(50)), 0);
-    }
-
-    #[test]
-    fn results_of_a_search_and_incomplete_pages_are_not_a_history() {
-        let add = |page: &SearchPage<'_>| events(&[]).add(page).map_err(PageError::into_text);
-        assert_eq!(add(&SearchPage { is_history: true, ..SearchPage::default() }), Ok(None));
-        assert!(add(&SearchPage::default()).unwrap_err().contains("results of a search"));
-        let text = r#"{"resourceType":"OperationOutcome","issue":[{"severity":"error","diagnostics":"shard 3 did not answer"}]}"#;
-        let page = SearchPage { is_history: true, entries: vec![SearchEntry::Outcome(text)], ..SearchPage::default() };
-        assert!(add(&page).unwrap_err().contains("shard 3 did not answer"));
-    }
-
-    #[test]
-    fn a_history_in_another_order_is_noticed() {
-        assert!(events(&[("a", "00:10", false), ("a", "01:05", false)]).has_dropped_versions());
-        assert!(!events(&[("a", "01:05", false), ("a", "00:10", false)]).has_dropped_versions());
-        assert!(!events(&[("a", "00:10", true), ("a", "01:05", false)]).has_dropped_versions());
-    }
-
-    #[test]
-    fn recorded_events_replace_those_that_were_read() {
-        let entries = [("a", "01:05", false), ("b", "00:50", true), ("a", "00:30", false), ("c", "00:20", false)];
-        let mut read = events(&entries);
-        let lines = read.take_unrecorded();
-        assert_eq!((lines.len(), read.unrecorded_bytes(), read.take_unrecorded().len()), (entries.len(), 0, 0));
-        let mut recorded = events(&[]);
-        assert!(lines.iter().all(|line| recorded.add_recorded(line).is_some()));
-        assert_eq!(recorded.add_recorded("{}"), None);
-        assert_eq!(found(recorded), found(read));
-    }
-
-    #[test]
-    fn a_second_reading_has_the_versions_that_the_first_one_dropped() {
-        let entries = [("a", "00:10", false), ("a", "01:05", false)];
-        let mut events = events(&entries);
-        assert!(events.has_dropped_versions());
-        events.start_anew();
-        read(&mut events, &entries);
-        assert!(!events.has_dropped_versions());
-        assert_eq!(found(events).0.len(), 1);
-    }
-
-    #[test]
-    fn ids_without_an_event_in_the_window_are_listed_in_their_order() {
-        let mut events = events(&[("c", "01:05", false), ("a", "01:04", false), ("b", "01:03", true), ("d", "01:02", false)]);
-        assert_eq!(events.unknown_ids(None), ["a", "b", "c", "d"]);
-        read(&mut events, &[("c", "00:05", false)]);
-        assert_eq!(events.unknown_ids(Some("a")), ["b", "d"]);
-    }
-
-    #[test]
-    fn the_server_decides_between_a_version_and_a_deletion_of_the_same_time() {
-        let entries = [("a", "00:10", false), ("a", "00:10", true), ("b", "00:10", true), ("b", "00:10", false), ("c", "00:10", true)];
-        let mut events = events(&entries);
-        assert_eq!(events.undecided_ids(), ["a", "b"]);
-        events.add_answer("a", None).ok().unwrap();
-        let version = br#"{"resourceType":"Patient","id":"b","meta":{"lastUpdated":"2026-01-31T08:00:10Z"}}"#;
-        events.add_answer("b", Some(version)).ok().unwrap();
-        assert!(events.undecided_ids().is_empty() && events.add_answer("a", Some(version)).is_err());
-        let mut recorded = Events::new(ResourceType::PATIENT, TO);
-        assert!(events.take_unrecorded().iter().all(|line| recorded.add_recorded(line).is_some()));
-        for events in [events, recorded] {
-            let (versions, deletions) = found(events);
-            assert!(versions.is_empty() && deletions.len() == 2, "{deletions:?}");
-            assert!(deletions[0].contains("Patient/a") && deletions[1].contains("Patient/c"), "{deletions:?}");
-        }
-    }
-
-    #[test]
-    fn a_resource_that_has_changed_after_the_window_does_not_decide() {
-        let mut events = events(&[("a", "00:10", true), ("a", "00:10", false)]);
-        let later = br#"{"resourceType":"Patient","id":"a","meta":{"lastUpdated":"2026-01-31T08:01:10Z"}}"#;
-        events.add_answer("a", Some(later)).ok().unwrap();
-        assert!(events.undecided_ids().is_empty());
-        assert_eq!(found(events).1.len(), 1, "the first event of a history is the newest");
-    }
-}
+mod tests;

@@ -98,18 +98,20 @@ impl WindowLines {
         self.seen.len() + self.moved.len()
     }
 
-    /// Returns a second near the middle of the times so far, at which the window can be divided. `None` if it has no second after its first.
-    pub(super) fn middle(&self) -> Option<Millis> {
-        let (first, to) = (self.from.map(|from| from.nanos().div_euclid(SECOND)), self.to?);
-        let seconds = self.seen.values().filter(|time| **time != NO_TIME).map(|time| time.div_euclid(SECOND));
-        let mut seconds: Vec<i64> = seconds.filter(|second| first.is_none_or(|first| *second > first)).collect();
-        if seconds.is_empty() {
-            return None;
-        }
-        let index = seconds.len() / 2;
-        let (_, second, _) = seconds.select_nth_unstable(index);
-        let at = Millis(u64::try_from(*second).ok()?.checked_mul(1_000)?);
-        (Instant::from_millis(at.0) < to).then_some(at)
+    /// Returns true if each resource has a time.
+    pub(super) fn are_all_timed(&self) -> bool {
+        self.seen.values().all(|time| *time != NO_TIME)
+    }
+
+    /// Returns the second that divides the window into two parts with about as many resources, and the number of those before it. Resources
+    /// without a time do not count. `None` if all others have one second.
+    pub(super) fn middle(&self) -> Option<(Millis, u64)> {
+        let mut seconds: Vec<i64> = self.seen.values().filter(|time| **time != NO_TIME).map(|time| time.div_euclid(SECOND)).collect();
+        seconds.sort_unstable();
+        let (first, median) = (*seconds.first()?, *seconds.get(seconds.len() / 2)?);
+        let middle = if median > first { median } else { *seconds.iter().find(|second| **second > first)? };
+        let before = seconds.partition_point(|second| *second < middle);
+        Some((Millis(u64::try_from(middle).ok()?.checked_mul(1_000)?), before as u64))
     }
 
     /// Returns true if a resource with this id is in the window, or was changed while it was read.
@@ -294,6 +296,23 @@ mod tests {
     }
 
     #[test]
+    fn the_middle_of_a_window_leaves_resources_on_both_sides() {
+        for (seconds, expected) in [
+            (vec!["01", "02", "03", "04"], Some((3, 2))),
+            (vec!["01", "01", "01.9", "04"], Some((4, 3))),
+            (vec!["04.5", "01", "04.1", "04"], Some((4, 1))),
+            (vec!["01", "01.5"], None),
+            (vec![], None),
+        ] {
+            let mut lines = window();
+            let resources: Vec<_> = (0..).zip(&seconds).map(|(number, second)| patient(&format!("p-{number}"), second)).collect();
+            add(&mut lines, &resources).unwrap();
+            let expected = expected.map(|(second, before)| (Millis(1_769_846_400_000 + second * 1_000), before));
+            assert_eq!(lines.middle(), expected, "{seconds:?}");
+        }
+    }
+
+    #[test]
     fn a_window_in_another_order_is_not_cut_and_loses_nothing() {
         let mut lines = window();
         add(&mut lines, &[patient("a", "05"), patient("b", "02"), patient("c", "09")]).unwrap();
@@ -340,7 +359,7 @@ mod tests {
     fn a_window_is_divided_in_the_middle_and_not_within_its_first_second() {
         let mut lines = window();
         add(&mut lines, &[patient("a", "09"), patient("b", "02"), patient("c", "05.7")]).unwrap();
-        assert_eq!((lines.middle(), lines.in_memory()), (Some(Millis(1_769_846_405_000)), 3));
+        assert_eq!((lines.middle(), lines.in_memory()), (Some((Millis(1_769_846_405_000), 1)), 3));
         let mut lines = window();
         add(&mut lines, &[patient("a", "00"), patient("b", "00.9"), r#"{"resourceType":"Patient","id":"c"}"#.to_owned()]).unwrap();
         assert_eq!(lines.middle(), None);

@@ -30,6 +30,10 @@ use super::listing::{Listing, ListingProgress};
 use super::pages::{PageError, PageReader};
 use super::progress::{read_progress, record_progress, recorded_fragments};
 
+/// The remark about the times of deletions.
+const DELETION_TIMES: &str = "the comparison of ids does not show when resources were deleted: the lake has them as deleted as of its new \
+                              watermark, also those that the server deleted after that moment, within the lag or while the synchronization ran";
+
 /// The item of the cursor while the ids of the server are listed.
 const LISTING: u32 = 0;
 
@@ -111,7 +115,8 @@ async fn confirm_candidates<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, kind
     }
     let recorded = recorded_fragments(pages, OutputKind::Deleted).await?;
     let total = recorded.iter().map(|fragment| fragment.summary.lines).sum();
-    let record = SyncRecord { deletions: Some(total), is_reconciled: true, ..SyncRecord::new(kind) };
+    let remark = (total > 0).then(|| DELETION_TIMES.to_owned());
+    let record = SyncRecord { deletions: Some(total), is_reconciled: true, remark, ..SyncRecord::new(kind) };
     Ok(record_deletions(pages, (kind, &[], to), record, RECORDED).await?)
 }
 
@@ -129,7 +134,8 @@ async fn record_deletions<W: AllPorts>(
     commit(pages.ports, pages.lease, pages.settings, checkpoint, (&record, Counters::default()), cursor).await
 }
 
-/// Returns the lines of the deletions. When the server deleted them is not known: it was before `to`, and after all versions of the lake.
+/// Returns the lines of the deletions. When the server deleted the resources is not known: after all their versions of the lake, and perhaps
+/// after `to`. An export of everything must not have them, so the deletions are just before `to`.
 fn deletion_lines(kind: ResourceType, ids: &[String], to: Millis) -> String {
     let at = Instant::from_millis(to.0.saturating_sub(1));
     ids.iter().map(|id| deletion_bundle(kind, id, Some(at)) + "\n").collect()

@@ -20,6 +20,13 @@ pub(super) enum WindowError {
     Repeat(String),
     /// The window has too many resources, and is divided at this time.
     TooMany(Millis),
+    /// The server has sent only a part of the window. Both parts of it must be read.
+    Capped {
+        /// The moment between the parts.
+        middle: Millis,
+        /// The number of resources that were sent.
+        resources: u64,
+    },
     /// A page is too long.
     TooLong,
     /// The server does something that no retry changes.
@@ -36,11 +43,17 @@ impl WindowError {
         match self {
             Self::Repeat(fault) | Self::Final(fault) => fault,
             Self::TooMany(at) => format!("the window has too many resources, and was not divided at {at}"),
+            Self::Capped { resources, .. } => capped_text(resources),
             Self::TooLong => "a single resource is longer than 64 MiB".to_owned(),
             Self::TimeUp => "the time was up".to_owned(),
             Self::Attempt(error) => error.to_string(),
         }
     }
+}
+
+/// Returns the text about a window of which the server has sent only this number of resources.
+pub(super) fn capped_text(resources: u64) -> String {
+    format!("incomplete: the server shows and counts {resources} resources, and more in the parts of the window, which are read singly now")
 }
 
 impl From<PageError> for WindowError {

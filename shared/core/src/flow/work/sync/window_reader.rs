@@ -15,6 +15,7 @@ use super::super::heartbeat::send_heartbeat_if_due;
 use super::lines::{WindowCut, WindowLines};
 use super::pages::{PageError, PageReader};
 use super::paging::{FollowedLinks, first_page};
+use super::parts::{Narrowing, check_parts};
 use super::queries::{everything_query, is_sorted_by_time, window_query};
 use super::split::count_window;
 use super::verify::knows_all_ids;
@@ -29,6 +30,8 @@ pub(super) struct WindowReader<'r, 'a, 'l, W: AllPorts> {
     fetch: &'r FetchTask,
     page_size: u32,
     range: (Option<Millis>, Option<Millis>),
+    /// The number of resources at which the server caps a search, if it seems to.
+    cap: Option<u64>,
     lines: WindowLines,
     checkpoint: OpenCheckpoint<'a, W::Output>,
     /// The links that were followed.
@@ -40,14 +43,13 @@ pub(super) struct WindowReader<'r, 'a, 'l, W: AllPorts> {
 
 impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
     /// Starts at the cursor of the lease.
-    ///
-    /// * `end`: the end of the first part of a window that is divided.
-    pub(super) fn new(pages: &'r mut PageReader<'a, 'l, W>, fetch: &'r FetchTask, page_size: u32, end: Option<Millis>) -> Self {
+    pub(super) fn new(pages: &'r mut PageReader<'a, 'l, W>, fetch: &'r FetchTask, page_size: u32, narrowing: Narrowing) -> Self {
         let (from, to) = fetch.range(pages.lease);
-        let range = (from, end.or(to));
+        let range = (from, narrowing.to.or(to));
         let checkpoint = OpenCheckpoint::new(pages.ports.output(), pages.lease);
         let (lines, started_at) = (new_lines(pages.lease, fetch, range, 0), pages.ports.now());
-        Self { pages, fetch, page_size, range, lines, checkpoint, links: FollowedLinks::default(), warning: None, started_at }
+        let links = FollowedLinks::default();
+        Self { pages, fetch, page_size, range, cap: narrowing.cap, lines, checkpoint, links, warning: None, started_at }
     }
 
     /// Returns the number of recorded lines, of different resources and of repeated resources.
@@ -108,9 +110,10 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
         self.lines.release_held();
         self.write_ready().await?;
         self.check_count(counted_before, self.range.1, self.lines.resources()).await?;
-        if let Some(to) = self.range.1.filter(|_| !self.fetch.is_counted())
-            && !self.knows_all_ids(to).await?
-        {
+        let Some(to) = self.range.1 else { return Ok(WindowEnd::Complete) };
+        if self.fetch.is_counted() {
+            check_parts(self.pages, self.fetch, (self.range.0, to), &self.lines, self.cap).await?;
+        } else if !self.knows_all_ids(to).await? {
             return Err(WindowError::Repeat("incomplete: a second reading of the ids finds resources that the pages left out".to_owned()));
         }
         Ok(WindowEnd::Complete)
@@ -121,7 +124,7 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
         let (resources, limit) = (self.lines.in_memory(), self.pages.settings.max_window_resources);
         let middle = if resources > limit / 2 && !self.fetch.is_counted() { self.lines.middle() } else { None };
         match middle {
-            Some(at) => Err(WindowError::TooMany(at)),
+            Some((at, _)) => Err(WindowError::TooMany(at)),
             None if resources > limit => Err(WindowError::Final(format!(
                 "more than {limit} resources that cannot be divided by time: the server cannot search by _lastUpdated, they changed within \
                  a second, or its pages have no end"
