@@ -5,15 +5,13 @@
 //! may be decided by the numbers of its versions, which its own history has. What stays undecided is not claimed: the report counts it, and
 //! the deletions of the type are unknown.
 
-use std::collections::HashSet;
-
 use crate::ports::{AllPorts, OriginRequest};
 
 use super::super::super::heartbeat::send_heartbeat_if_due;
 use super::super::confirm::read_current;
 use super::super::history_events::Events;
 use super::super::pages::{PageError, PageReader};
-use super::super::paging::{first_page, follow, parse_page};
+use super::super::paging::{FollowedLinks, first_page, follow, parse_page};
 use super::super::queries::history_query;
 use super::super::split::whole_second;
 use super::{HistoryReader, INSTANCE_PAGES, INSTANCES};
@@ -39,7 +37,7 @@ impl HistoryReader<'_> {
         // The time of a deletion may have lost its fraction of a second.
         let (kind, since, page_size) = (self.fetch.resource_type, whole_second(self.window.to), self.fetch.page_size);
         let (mut page, _) = first_page(pages, |spelling| history_query(kind, since, page_size, spelling)).await?;
-        let mut links = HashSet::new();
+        let mut links = FollowedLinks::default();
         self.events.start_sequence();
         loop {
             if pages.is_time_up() {
