@@ -242,7 +242,18 @@ impl<T: Timer> BulkClient<T> {
                 return Err(ClientError::WaitedTooLong { waited: self.session.limits.wait, next_poll: until.instant() });
             }
             on_wait(Waiting { progress: progress.as_deref(), failure: failure.as_ref(), delay, until });
-            self.timer.sleep(delay).await;
+            self.wait_for_change(delay).await;
+        }
+    }
+
+    /// Waits for this duration, or until a server in this process may have another answer.
+    async fn wait_for_change(&self, delay: Duration) {
+        match &self.local_files {
+            None => self.timer.sleep(delay).await,
+            Some(local_files) => tokio::select! {
+                () = self.timer.sleep(delay) => {}
+                () = local_files.wait_for_task_end() => {}
+            },
         }
     }
 

@@ -41,7 +41,7 @@ use crate::server::state::{
 use crate::server::state_access::{RunningAccess, record_running_access};
 use crate::server::workers::{LocalPorts, Workers, clone_ports};
 use crate::stores::directory::{DirectoryAudit, DirectoryLake, DirectoryOutputStore, GivenConfiguration};
-use crate::stores::embedded::{TableFault, TableSpace};
+use crate::stores::embedded::{TableFault, TableLifetime, TableSpace};
 use crate::stores::encryptor::FileSecretEncryptor;
 use crate::stores::signer::FileSigner;
 
@@ -174,7 +174,8 @@ impl Service {
         // The lock comes first: it proves that no other process serves this state, so tasks can be recovered and old leases voided.
         let lock = Arc::new(lock_state_folder(&config.state)?);
         record_running_access(&lock, &config.state, config.access.running_access())?;
-        let (opened, state) = (StateFolder::open_to_serve(&config.state, shown).await?, config.state.clone());
+        let lifetime = table_lifetime(&config.state, shown);
+        let (opened, state) = (StateFolder::open_to_serve(&config.state, shown, lifetime).await?, config.state.clone());
         // A start that fails leaves the folder as a stopped server does. Before it is open, it may be that of a server that was killed.
         Box::pin(Self::start_opened(config, shown, (lock.clone(), opened))).await.inspect_err(|_| mark_stopped(&state))
     }
@@ -195,8 +196,11 @@ impl Service {
         let jobs = jobs.with_encryptor(encryptor).with_events(config.webhook.is_some());
         let output = DirectoryOutputStore::open(config.state.join(FILES_FOLDER)).shown_as(shown).separate_from_lake(&config.lake);
         let output = output.with_configuration(config.given_configuration.clone());
-        // A state that is shown as another folder belongs to one export, whose client is in this process.
-        let output = if config.state == shown { output } else { output.verified_by_client() };
+        // The client of a single export is in this process, and gets the files within moments after they were written.
+        let output = match table_lifetime(&config.state, shown) {
+            TableLifetime::Persistent => output,
+            TableLifetime::OneProcess => output.trusts_own_files(),
+        };
         let lake_root = config.lake.clone();
         let lake = DirectoryLake::open(config.lake);
         lake.check().await.map_err(ExportError::from)?;
@@ -323,10 +327,20 @@ impl Service {
         self.workers.stop().await;
     }
 
+    /// Waits until a worker ends a task. A task that has ended since the last wait ends this one at once.
+    pub(crate) async fn wait_for_task_end(&self) {
+        self.workers.wait_for_task_end().await;
+    }
+
     /// Returns the fault that keeps the job table from being written, if there is one.
     pub(crate) fn table_fault(&self) -> Option<TableFault> {
         self.space.fault()
     }
+}
+
+/// Returns the lifetime of the job table in a state folder. A state that is shown as another folder belongs to one export and ends with it.
+fn table_lifetime(state: &Path, shown: &Path) -> TableLifetime {
+    if state == shown { TableLifetime::Persistent } else { TableLifetime::OneProcess }
 }
 
 impl Drop for Service {

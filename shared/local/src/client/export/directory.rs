@@ -23,8 +23,9 @@ use super::output_dir::prepare_output_dir;
 use super::run::Run;
 use super::task::{ExportTask, local_server_parameters, options_with_since};
 
-/// Time between two polls of the server in this process. Other servers choose the time with `Retry-After`.
-const LOCAL_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Longest time between two polls of the server in this process, for the progress that the user sees. The client also polls when a task
+/// ends. Other servers choose the time with `Retry-After`.
+const LOCAL_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Exports a directory, with a server in this process.
 pub(super) async fn export_directory(task: &ExportTask<'_>, lake: PathBuf, out: &Path) -> Result<ExportStatus, ExportCommandError> {
