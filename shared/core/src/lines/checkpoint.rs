@@ -21,8 +21,8 @@ use crate::versions::record::{LinePosition, ResourceLink, VersionLog, VersionRec
 use crate::vocab::error::StoreError;
 use crate::vocab::outcome::{IssueCode, OperationOutcome};
 
-/// Maximum total size of the open files except the largest one. It bounds memory where files are buffered: mixed input
-/// writes to many files at once.
+/// Maximum total size of the open files except the largest one, if the store buffers them. It bounds memory: mixed input writes to many
+/// files at once.
 const SMALL_FILES_LIMIT_BYTES: u64 = 48 << 20;
 
 /// Maximum number of files in a checkpoint, in addition to the fragments of versions, links and patients.
@@ -42,7 +42,7 @@ pub struct OpenCheckpoint<'s, P: OutputStore> {
     total_bytes: u64,
     /// Size of the largest file.
     largest_bytes: u64,
-    /// [`SMALL_FILES_LIMIT_BYTES`].
+    /// [`SMALL_FILES_LIMIT_BYTES`], or no limit. Each commit leaves fragments, which are read and written once more.
     small_files_limit_bytes: u64,
     /// Kind of the file that has reached its full size.
     full_kind: Option<OutputKind>,
@@ -137,7 +137,7 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
             files: BTreeMap::new(),
             total_bytes: 0,
             largest_bytes: 0,
-            small_files_limit_bytes: SMALL_FILES_LIMIT_BYTES,
+            small_files_limit_bytes: if P::BUFFERS_OPEN_FILES { SMALL_FILES_LIMIT_BYTES } else { u64::MAX },
             full_kind: None,
             version_log: VersionLog::new(lease.task.task),
             patient_page: SectionedFrames::new(Sections::Buckets),
@@ -491,7 +491,7 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
             || small_files_bytes >= self.small_files_limit_bytes
             || self.files.len() >= FILES_PER_CHECKPOINT
             || self.version_log.is_full()
-            || self.patient_page.bytes() >= self.small_files_limit_bytes
+            || self.patient_page.bytes() >= self.small_files_limit_bytes.min(SMALL_FILES_LIMIT_BYTES)
     }
 
     /// Appends lines of one kind to the open file of this kind. Opens the file if necessary.

@@ -8,7 +8,7 @@ use headrace_aws::{DynamoJobStore, TableSchema};
 use headrace_core::job::ExportError;
 use headrace_core::vocab::error::StoreError;
 
-use crate::stores::embedded::{EmbeddedDynamo, EmbeddedError, TableLifetime, TableSpace};
+use crate::stores::embedded::{EmbeddedDynamo, EmbeddedError, TableSpace};
 use crate::stores::io_fault::{IoFault, is_out_of_space};
 use crate::stores::private::{
     create_new_private_file, create_private_file, create_private_folder, is_accessible_by_others, restrict_folder,
@@ -127,7 +127,7 @@ impl StateFolder {
             // No server runs, so the engine of this process removes the write-ahead log when it closes the table.
             drop((fs::remove_file(folder.join(RUNNING_FILE)), lock));
         }
-        Self::open_table(folder, TableLifetime::Persistent, TableSpace::new(folder, None)).await
+        Self::open_table(folder, TableSpace::new(folder, None)).await
     }
 
     /// Opens an existing state folder. Returns [`StateError::NotFound`] if there is none.
@@ -136,11 +136,11 @@ impl StateFolder {
     }
 
     /// Opens the folder for the server that holds its lock. `shown` is its path in errors.
-    pub(crate) async fn open_to_serve(folder: &Path, shown: &Path, lifetime: TableLifetime) -> Result<Self, StateError> {
+    pub(crate) async fn open_to_serve(folder: &Path, shown: &Path) -> Result<Self, StateError> {
         check_state_folder(folder)?;
         // A state that is shown as another folder belongs to one export and ends with it, so it needs no reserve.
         let space = TableSpace::new(shown, (folder == shown).then(|| folder.join(RESERVE_FILE)));
-        let opened = Self::open_table(folder, lifetime, space.clone()).await.map_err(|error| with_shown_path(error, shown))?;
+        let opened = Self::open_table(folder, space.clone()).await.map_err(|error| with_shown_path(error, shown))?;
         create_private_file_if_absent(&folder.join(RUNNING_FILE)).map_err(|cause| unusable(shown, cause))?;
         if !space.is_reserved() {
             tracing::warn!(path = ?shown, "no space is left for the reserve of the state folder: new exports are rejected until space is freed");
@@ -149,12 +149,22 @@ impl StateFolder {
     }
 
     /// Opens the job table in the folder.
-    async fn open_table(folder: &Path, lifetime: TableLifetime, space: TableSpace) -> Result<Self, StateError> {
+    async fn open_table(folder: &Path, space: TableSpace) -> Result<Self, StateError> {
         let created = create_private_folder(folder).and_then(|()| create_private_file_if_absent(&folder.join(JOBS_FILE)));
         created.map_err(|cause| unusable(folder, cause))?;
-        let dynamo = EmbeddedDynamo::open_with_space(&folder.join(JOBS_FILE), lifetime, space)?;
-        TableSchema::create(&dynamo.client(), TABLE_NAME).await?;
+        let opened = Self::create_table(EmbeddedDynamo::open_with_space(&folder.join(JOBS_FILE), space)?).await?;
         write_format(folder).map_err(|cause| unusable(folder, cause))?;
+        Ok(opened)
+    }
+
+    /// Creates a job table in memory, of a server that runs a single export: nobody continues that after the process.
+    pub(crate) async fn open_in_memory() -> Result<Self, StateError> {
+        Self::create_table(EmbeddedDynamo::in_memory()?).await
+    }
+
+    /// Creates the job table if the database does not have it.
+    async fn create_table(dynamo: EmbeddedDynamo) -> Result<Self, StateError> {
+        TableSchema::create(&dynamo.client(), TABLE_NAME).await?;
         let jobs = DynamoJobStore::new(dynamo.client(), TABLE_NAME).with_one_partition();
         Ok(Self { dynamo, jobs })
     }

@@ -65,7 +65,7 @@ impl Workers {
         self.task_end.notified().await;
     }
 
-    /// Stops the workers and hands their leases back, within a bounded time. A stop does not count as an attempt.
+    /// Stops the workers, within a bounded time.
     pub(crate) async fn stop(&self) {
         self.stop.set();
         self.is_stopping.send_replace(true);
@@ -78,6 +78,10 @@ impl Workers {
             );
         }
         tasks.abort_all();
+    }
+
+    /// Hands the leases of the stopped workers back, within a bounded time. A stop does not count as an attempt.
+    pub(crate) async fn hand_back_leases(&self) {
         match tokio::time::timeout(HAND_BACK_TIME, hand_back_leases(&self.ports.jobs, &self.ports.clock)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(error = %error, "leases were not handed back; the next start does so"),

@@ -54,7 +54,7 @@ pub(super) async fn export_directory(task: &ExportTask<'_>, lake: PathBuf, out: 
     let base = base_url(listener.local_addr().map_err(unusable)?);
     let server = tokio::spawn(serve(service.clone(), listener));
     let local_files = LocalFiles::new(service.clone(), &base);
-    let client = BulkClient::without_credential(Some(LOCAL_POLL_INTERVAL))?.with_local_files(local_files);
+    let client = BulkClient::of_own_server(local_files, Some(LOCAL_POLL_INTERVAL))?;
     let folder = ExportFolder::create(out, false)?;
     let run = Run {
         folder: &folder,

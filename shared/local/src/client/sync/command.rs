@@ -39,7 +39,7 @@ use crate::server::workers::{LocalPorts, Workers, clone_ports};
 use crate::stores::client_key::KeyError;
 use crate::stores::deployment::{self, DeploymentError};
 use crate::stores::directory::{DirectoryLake, DirectoryLakeWriter, DirectoryOutputStore};
-use crate::stores::embedded::{TableLifetime, TableSpace};
+use crate::stores::embedded::TableSpace;
 use crate::stores::encryptor::FileSecretEncryptor;
 use crate::stores::private::create_private_folder;
 use crate::terminal::{print_result, printable_json, shorten};
@@ -323,7 +323,7 @@ impl Sync {
         source.check().await.map_err(ExportError::from)?;
         let encryptor = FileSecretEncryptor::in_memory()?;
         let lock = lock_state_folder(&self.state)?;
-        let StateFolder { dynamo, jobs } = StateFolder::open_to_serve(&self.state, &self.lake, TableLifetime::Persistent).await?;
+        let StateFolder { dynamo, jobs } = StateFolder::open_to_serve(&self.state, &self.lake).await?;
         let jobs = jobs.with_encryptor(encryptor);
         let output = DirectoryOutputStore::open(self.state.join(FILES_FOLDER)).shown_as(&self.lake);
         let (queue, clock) = (LocalQueue::default(), SystemClock);
@@ -361,7 +361,7 @@ impl Sync {
         };
         // A second signal ends the process at once.
         tokio::select! {
-            () = workers.stop() => {}
+            () = async { workers.stop().await; workers.hand_back_leases().await } => {}
             _ = stop_signal() => {}
         }
         let job = ended?;

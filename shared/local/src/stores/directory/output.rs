@@ -372,6 +372,8 @@ impl Drop for DirectoryFileWriter {
 impl OutputStore for DirectoryOutputStore {
     type Writer = DirectoryFileWriter;
 
+    const BUFFERS_OPEN_FILES: bool = false;
+
     async fn check(&self, destination: Option<&str>) -> Result<(), StoreError> {
         let (setting, path) = match destination {
             None => ("--state", self.root.clone()),

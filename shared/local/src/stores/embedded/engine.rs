@@ -6,15 +6,6 @@ use super::dispatch::{DynamoResponse, execute};
 use super::process_lock::ProcessLock;
 use super::space::TableSpace;
 
-/// The time for which a job table is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TableLifetime {
-    /// Later processes open it.
-    Persistent,
-    /// It is deleted with its process, so that nothing of it has to reach the disk.
-    OneProcess,
-}
-
 /// An open job table.
 pub(super) struct Engine {
     /// `None` only while it is dropped.
@@ -25,8 +16,8 @@ pub(super) struct Engine {
 
 impl Engine {
     /// Opens the file that the lock belongs to.
-    pub(super) fn open(path: &str, lifetime: TableLifetime, space: TableSpace, lock: ProcessLock) -> Result<Self, DynoxideError> {
-        Self::new(space, lock, || open_and_configure(path, lifetime))
+    pub(super) fn open(path: &str, space: TableSpace, lock: ProcessLock) -> Result<Self, DynoxideError> {
+        Self::new(space, lock, || Database::new(path))
     }
 
     /// Creates an engine in memory.
@@ -38,9 +29,9 @@ impl Engine {
     /// tries once more.
     fn new(space: TableSpace, lock: ProcessLock, open: impl Fn() -> Result<Database, DynoxideError>) -> Result<Self, DynoxideError> {
         let held = lock.lock_for_call().map_err(|error| DynoxideError::InternalServerError(error.to_string()))?;
-        let mut opened = open();
+        let mut opened = open_and_configure(&open);
         if opened.as_ref().err().is_some_and(|error| space.is_out_of_space(&error.to_string())) && space.release() {
-            opened = open();
+            opened = open_and_configure(&open);
         }
         drop(held);
         Ok(Self { database: Some(opened?), space, lock })
@@ -80,13 +71,10 @@ impl Drop for Engine {
 }
 
 /// Opens a database and sets how it syncs.
-fn open_and_configure(path: &str, lifetime: TableLifetime) -> Result<Database, DynoxideError> {
-    let database = Database::new(path)?;
-    // Despite their names, these are the only public ways to set `PRAGMA synchronous`. A new connection is at FULL, which syncs the disk for
-    // every item. The first sets NORMAL, the second OFF.
-    match lifetime {
-        TableLifetime::Persistent => database.disable_bulk_loading()?,
-        TableLifetime::OneProcess => database.enable_bulk_loading()?,
-    }
+fn open_and_configure(open: impl Fn() -> Result<Database, DynoxideError>) -> Result<Database, DynoxideError> {
+    let database = open()?;
+    // Despite its name, this is the only public way to set `PRAGMA synchronous = NORMAL`. A new connection is at FULL, which syncs the
+    // disk for every item.
+    database.disable_bulk_loading()?;
     Ok(database)
 }

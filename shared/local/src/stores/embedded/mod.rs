@@ -6,8 +6,7 @@
 //! **Durability.** The file is in WAL mode with `synchronous = NORMAL`. An acknowledged write has been passed to the operating
 //! system, so it survives `kill -9`. A power failure can lose the last writes, but never tears a transaction. The reaper announces
 //! recorded tasks again, so such a loss repeats work but gives no wrong result. The test
-//! `a_copy_without_closing_contains_every_acknowledged_write` verifies the first half. A table that is deleted with its process is never
-//! synced.
+//! `a_copy_without_closing_contains_every_acknowledged_write` verifies the first half.
 //!
 //! **Several processes** can open the file, and one at a time uses it: an engine holds the lock of `jobs.db-lock` while it opens, reads,
 //! writes or closes the file, and waits up to five seconds for it; then the SDK retries the call. The module `process_lock` says why. The
@@ -38,7 +37,6 @@ use dynoxide::DynoxideError;
 use http_body_util::BodyExt as _;
 
 use engine::Engine;
-pub(crate) use engine::TableLifetime;
 pub use http_client::{BoxError, in_process_http_client};
 use process_lock::ProcessLock;
 pub(crate) use space::{TableFault, TableSpace};
@@ -96,19 +94,19 @@ impl EmbeddedDynamo {
     /// [`EmbeddedError::PathNotUtf8`], [`EmbeddedError::Lock`] and [`EmbeddedError::Open`], with the path.
     pub fn open(path: &Path) -> Result<Self, EmbeddedError> {
         let folder = path.parent().unwrap_or(path);
-        Self::open_with_space(path, TableLifetime::Persistent, TableSpace::new(folder, None))
+        Self::open_with_space(path, TableSpace::new(folder, None))
     }
 
-    /// Opens or creates the file as [`Self::open`] does, with a lifetime and a reserve of space.
-    pub(crate) fn open_with_space(path: &Path, lifetime: TableLifetime, space: TableSpace) -> Result<Self, EmbeddedError> {
+    /// Opens or creates the file as [`Self::open`] does, with a reserve of space.
+    pub(crate) fn open_with_space(path: &Path, space: TableSpace) -> Result<Self, EmbeddedError> {
         let lock = ProcessLock::open(path).map_err(|cause| EmbeddedError::Lock { path: path.to_owned(), cause })?;
-        Self::open_with_lock(path, lifetime, space, lock)
+        Self::open_with_lock(path, space, lock)
     }
 
     /// Opens or creates the file that a lock belongs to.
-    fn open_with_lock(path: &Path, lifetime: TableLifetime, space: TableSpace, lock: ProcessLock) -> Result<Self, EmbeddedError> {
+    fn open_with_lock(path: &Path, space: TableSpace, lock: ProcessLock) -> Result<Self, EmbeddedError> {
         let text = path.to_str().ok_or_else(|| EmbeddedError::PathNotUtf8(path.to_owned()))?;
-        let engine = Engine::open(text, lifetime, space, lock).map_err(|cause| {
+        let engine = Engine::open(text, space, lock).map_err(|cause| {
             // SQLite has one error for all reasons.
             let is_unopenable = cause.to_string().contains("unable to open database file");
             let hint = if is_unopenable { OPEN_HINT } else { "" };

@@ -303,7 +303,7 @@ async fn an_engine_touches_its_file_only_while_no_other_process_does() -> Result
     let path = folder.path().join("jobs.db");
     let open = || {
         let lock = ProcessLock::open(&path)?.with_patience(Duration::ZERO);
-        Ok::<_, BoxError>(EmbeddedDynamo::open_with_lock(&path, TableLifetime::Persistent, TableSpace::default(), lock)?)
+        Ok::<_, BoxError>(EmbeddedDynamo::open_with_lock(&path, TableSpace::default(), lock)?)
     };
     let dynamo = open()?;
     let client = dynamo.client();
