@@ -144,10 +144,20 @@ pub trait FixedSizeRecord: Copy + Ord {
 }
 
 /// Sorts records and serializes them as the content of a fragment.
-pub fn write_sorted<T: FixedSizeRecord>(mut records: Vec<T>) -> Bytes {
-    records.sort_unstable();
+pub fn write_sorted<T: FixedSizeRecord>(records: &[T]) -> Bytes {
+    // To sort short keys with the index of the record takes a third of the time of sorting the records.
+    let order_of = |(index, record): (u64, &T)| u128::from(record.key().high_bits()) << 64 | u128::from(index);
+    let mut order: Vec<u128> = (0..).zip(records).map(order_of).collect();
+    order.sort_unstable();
     let mut bytes = Vec::with_capacity(records.len() * T::BYTES);
-    records.iter().for_each(|record| record.write(&mut bytes));
+    let mut same_key = Vec::new();
+    for orders in order.chunk_by(|one, next| one >> 64 == next >> 64) {
+        let indices = orders.iter().filter_map(|order| usize::try_from(order & u128::from(u64::MAX)).ok());
+        same_key.clear();
+        same_key.extend(indices.filter_map(|index| records.get(index)).copied());
+        same_key.sort_unstable();
+        same_key.iter().for_each(|record: &T| record.write(&mut bytes));
+    }
     bytes.into()
 }
 
@@ -307,6 +317,20 @@ impl VersionLog {
     /// Returns true if the log has no records.
     pub fn is_empty(&self) -> bool {
         self.versions.is_empty() && self.links.is_empty()
+    }
+
+    /// Removes the records of versions. Returns the content of a fragment, and the number of records in it.
+    ///
+    /// This and [`Self::take_links`] are not generic. So they are compiled with this crate, which is optimized in every profile.
+    pub fn take_versions(&mut self) -> (Bytes, usize) {
+        let versions = std::mem::take(&mut self.versions);
+        (write_sorted(&versions), versions.len())
+    }
+
+    /// Removes the records of links. Returns the content of a fragment, and the number of records in it.
+    pub fn take_links(&mut self) -> (Bytes, usize) {
+        let links = std::mem::take(&mut self.links);
+        (write_sorted(&links), links.len())
     }
 
     /// Returns true if the log must be stored before more records are added.

@@ -9,6 +9,9 @@ use crate::versions::correction::{Correction, CorrectionAction};
 use crate::versions::record::{LinkKind, ResourceLink, VersionFlags, VersionRecord};
 use crate::vocab::level::Level;
 
+/// The number of records up to which they are sorted by merging. It takes 16 MB.
+const MAX_MERGED_RECORDS: usize = 500_000;
+
 /// The resources that an export adds to those that match its request by their own content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Associations {
@@ -76,8 +79,12 @@ pub fn resolve_versions(
     associations: Associations,
     keeps_history: bool,
 ) -> ResolvedVersions {
-    // A merge sort would take the sorted records of each fragment as they are, but it needs half as much memory again.
-    records.sort_unstable();
+    // A merge sort takes the sorted records of each fragment as they are, but it needs half as much memory again.
+    if records.len() <= MAX_MERGED_RECORDS {
+        records.sort();
+    } else {
+        records.sort_unstable();
+    }
     links.sort_unstable();
     let mut resolved = ResolvedVersions::default();
     let mut links = links.as_slice();

@@ -50,7 +50,7 @@ async fn write_resolved(ports: &impl AllPorts, lease: &Lease, resolved: Resolved
     let (corrections, links) = (resolved.corrections.len() as u64, resolved.links.len() as u64);
     let files = [
         (OutputKind::Corrections, corrections, write_corrections(resolved.corrections, tasks)),
-        (OutputKind::Links, links, write_sorted(resolved.links)),
+        (OutputKind::Links, links, write_sorted(&resolved.links)),
     ];
     let mut fragments = Vec::new();
     for (kind, count, bytes) in files.into_iter().filter(|(_, count, _)| *count > 0) {

@@ -175,7 +175,7 @@ impl EmbeddedDynamo {
     }
 }
 
-/// Handles one request of the SDK on a blocking thread.
+/// Handles one request of the SDK, on a blocking thread if the table is in a file.
 async fn handle_request(engine: Arc<Engine>, request: http::Request<SdkBody>) -> Result<http::Response<SdkBody>, BoxError> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
@@ -185,7 +185,12 @@ async fn handle_request(engine: Arc<Engine>, request: http::Request<SdkBody>) ->
     // engine's lock on the runtime's own threads, a 1 ms timer was late by 0.65 s, and a checkpoint or a sweep takes longer than a
     // call. Rejected: `block_in_place` is free but panics on a single-threaded runtime; a semaphore for one call at a time halves
     // the throughput of 16 writers (7,000 per second).
-    let response = tokio::task::spawn_blocking(move || engine.execute(&target, &body)).await?;
+    // A call of a table in memory waits for no disk, and only one export uses it, so that two changes of threads would cost more.
+    let response = if engine.is_in_memory() {
+        engine.execute(&target, &body)
+    } else {
+        tokio::task::spawn_blocking(move || engine.execute(&target, &body)).await?
+    };
     Ok(http::Response::builder()
         .status(response.status)
         .header("content-type", "application/x-amz-json-1.0")
