@@ -151,19 +151,54 @@ pub fn write_sorted<T: FixedSizeRecord>(records: &[T]) -> Bytes {
     order.sort_unstable();
     let mut bytes = Vec::with_capacity(records.len() * T::BYTES);
     let mut same_key = Vec::new();
+    let record_of = |order: &u128| usize::try_from(order & u128::from(u64::MAX)).ok().and_then(|index| records.get(index));
     for orders in order.chunk_by(|one, next| one >> 64 == next >> 64) {
-        let indices = orders.iter().filter_map(|order| usize::try_from(order & u128::from(u64::MAX)).ok());
+        if let [only] = orders {
+            record_of(only).iter().for_each(|record| record.write(&mut bytes));
+            continue;
+        }
         same_key.clear();
-        same_key.extend(indices.filter_map(|index| records.get(index)).copied());
+        same_key.extend(orders.iter().filter_map(record_of).copied());
         same_key.sort_unstable();
         same_key.iter().for_each(|record: &T| record.write(&mut bytes));
     }
     bytes.into()
 }
 
+/// Serialized records of one fragment, sorted by key.
+pub struct EncodedRecords {
+    /// The records.
+    pub bytes: Vec<u8>,
+    /// The number of the task that has written the fragment.
+    pub task: u32,
+}
+
+impl EncodedRecords {
+    /// Deserializes the records.
+    pub fn decode<T: FixedSizeRecord>(&self) -> impl Iterator<Item = T> {
+        self.bytes.chunks_exact(T::BYTES).map(|bytes| T::read(bytes, self.task))
+    }
+
+    /// Returns the high bits of the first and of the last key. `None` if there is no record.
+    pub fn first_and_last_key<T: FixedSizeRecord>(&self) -> Option<(u64, u64)> {
+        let mut records = self.bytes.chunks_exact(T::BYTES).map(|bytes| T::read(bytes, self.task).key().high_bits());
+        let first = records.next()?;
+        Some((first, records.next_back().unwrap_or(first)))
+    }
+
+    /// Removes the records whose keys have other high bits than those that are selected, which must be consecutive.
+    pub fn retain_keys<T: FixedSizeRecord>(&mut self, is_selected: impl Fn(u64) -> bool) {
+        let is_outside = |bytes: &&[u8]| !is_selected(T::read(bytes, self.task).key().high_bits());
+        let before = self.bytes.chunks_exact(T::BYTES).take_while(is_outside).count();
+        let after = self.bytes.chunks_exact(T::BYTES).skip(before).rev().take_while(is_outside).count();
+        self.bytes.truncate(self.bytes.len() - after * T::BYTES);
+        self.bytes.drain(..before * T::BYTES);
+    }
+}
+
 /// Appends words in big-endian order to `to`.
 fn write_words<const N: usize>(words: [u64; N], to: &mut Vec<u8>) {
-    words.iter().for_each(|word| to.extend_from_slice(&word.to_be_bytes()));
+    to.extend_from_slice(words.map(u64::to_be_bytes).as_flattened());
 }
 
 /// Reads words in big-endian order. Missing words are 0.
@@ -210,6 +245,12 @@ pub struct MergedVersionRecord(pub VersionRecord);
 impl From<VersionRecord> for MergedVersionRecord {
     fn from(record: VersionRecord) -> Self {
         Self(record)
+    }
+}
+
+impl From<MergedVersionRecord> for VersionRecord {
+    fn from(MergedVersionRecord(record): MergedVersionRecord) -> Self {
+        record
     }
 }
 

@@ -42,7 +42,10 @@ impl LocalFiles {
         // The manifest's checksum has another algorithm than the recorded one. A download compares it.
         let path = url.as_str().strip_prefix(self.url_prefix.as_str()).filter(|_| file.file.checksum.is_none())?;
         let (job, name) = path.split_once('/')?;
-        let LocalFile { path, summary } = self.service.finished_file(job, name).await?;
+        let (service, job, name) = (self.service.clone(), job.to_owned(), name.to_owned());
+        // On any thread: all files of an export are requested at once.
+        let requested = tokio::spawn(async move { service.finished_file(&job, &name).await });
+        let LocalFile { path, summary } = requested.await.ok()??;
         Some(FinishedFile { path, summary })
     }
 

@@ -349,7 +349,7 @@ impl FileWriter for DirectoryFileWriter {
                 FileName::Fragment(_) | FileName::Overwrite(_) => fs::rename(from, &to).map_err(&failed),
             }?;
             self.store.add_own_file(&to, summary);
-            Ok(())
+            Ok::<_, StoreError>(())
         })?;
         self.is_committed = true;
         count(|usage| {
@@ -547,6 +547,42 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_file_is_refused_if_it_has_changed_after_this_process_has_written_it() {
+        use headrace_core::job::file::OutputKind;
+
+        let root = tempfile::tempdir().unwrap();
+        let store = DirectoryOutputStore::open(root.path()).trusts_own_files();
+        let folder = Folder { destination: None, path: "job".to_owned(), encryption_key: None };
+        let content = Bytes::from_static(b"{}\n");
+        let mut digest = ContentDigest::default();
+        digest.add_and_count(&content);
+        let (kind, summary) = (OutputKind::Error, digest.summary());
+        let fragment = FragmentName { kind, task: 2, attempt: 1, fencing_token: 1 };
+        let mut files = Vec::new();
+        for number in 1..=2 {
+            let mut writer = store.new_fragment(&folder, fragment).await.unwrap();
+            writer.write(content.clone()).await.unwrap();
+            let name = OutputFileName { kind, number };
+            if number == 1 {
+                writer.commit(FileName::Output(name), summary).await.unwrap();
+            } else {
+                writer.commit(FileName::Fragment(fragment), summary).await.unwrap();
+                store.promote(&folder, &Fragment { name: fragment, summary }, name).await.unwrap();
+            }
+            files.push(OutputFile { name, summary });
+        }
+        for file in &files {
+            let path = store.path(&folder, &FileName::Output(file.name));
+            assert_eq!(store.file_access(&folder, file, FileRequest::Content).await.unwrap(), FileAccess::Local(path.clone()));
+            // Of the same size.
+            fs::write(&path, "[]\n").unwrap();
+            File::options().write(true).open(&path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+            let refused = store.file_access(&folder, file, FileRequest::Content).await.unwrap_err();
+            assert!(refused.to_string().contains("start a new export"), "{refused}");
         }
     }
 
