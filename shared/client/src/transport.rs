@@ -52,8 +52,14 @@ impl Call {
 impl Transport {
     /// Builds the connections. The error names the start of the client as the request that failed.
     pub fn start(limits: &ClientLimits) -> Result<Self, ClientError> {
-        let request = "the start of the HTTP client";
-        Self::new(limits).map_err(|error| RequestFailure { request, url: "any server".to_owned(), cause: error.into() }.into())
+        Self::new(limits).map_err(start_failure)
+    }
+
+    /// Builds connections to a server in this process. They have no TLS and no proxy: to load the certificates of the system takes longer
+    /// than a small export.
+    pub fn to_own_process(limits: &ClientLimits) -> Result<Self, ClientError> {
+        let direct = builder(limits).no_proxy().tls_certs_only([]).build().map_err(start_failure)?;
+        Ok(Self { proxied: direct.clone(), direct, head: limits.head })
     }
 
     /// Builds the connections.
@@ -96,6 +102,11 @@ impl Transport {
         }
         Err(UnsafeUrl::TooManyRedirects(shown_url(url)).into())
     }
+}
+
+/// Returns the error of connections that cannot be built.
+fn start_failure(error: reqwest::Error) -> ClientError {
+    RequestFailure { request: "the start of the HTTP client", url: "any server".to_owned(), cause: error.into() }.into()
 }
 
 /// Returns the target of a redirect that this client follows.

@@ -300,6 +300,8 @@ impl FileWriter for NullFileWriter {
 impl OutputStore for NullOutputStore {
     type Writer = NullFileWriter;
 
+    const BUFFERS_OPEN_FILES: bool = true;
+
     async fn check(&self, _: Option<&str>) -> Result<(), StoreError> {
         Ok(())
     }

@@ -419,6 +419,8 @@ impl<D: FileWriter> FileWriter for FaultyFileWriter<D> {
 impl<T: OutputStore> OutputStore for FaultyPort<T> {
     type Writer = FaultyFileWriter<T::Writer>;
 
+    const BUFFERS_OPEN_FILES: bool = T::BUFFERS_OPEN_FILES;
+
     async fn check(&self, own: Option<&str>) -> Result<(), StoreError> {
         self.faults.intercept("output.check", self.port.check(own)).await
     }

@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use headrace_core::ports::Clock as _;
+use headrace_core::job::Job;
+use headrace_core::ports::{Clock as _, JobStore};
 use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::ids::JobId;
 use headrace_tests::flows::{
     AwsDeployment, CompletedExport, Deployment, DeploymentSettings, LocalDeployment, ManualClock, REAPER_INTERVAL, Result, ServiceProcess,
     oracle, run,
@@ -109,6 +111,34 @@ fn check_file_sizes(completed: &CompletedExport, limit: usize) -> Result<()> {
     Ok(())
 }
 
+/// Returns the job with this status URL.
+async fn job(deployment: &LocalDeployment, status: &str) -> Result<Job> {
+    let id = JobId::parse(status.rsplit('/').next().unwrap_or_default())?;
+    Ok(JobStore::job(&deployment.job_store(), &id).await?.ok_or("no job")?)
+}
+
+#[test]
+fn the_only_fragment_of_each_type_is_not_read_and_written_again() -> Result<()> {
+    run(async || {
+        let lines = |resource_type: &str| -> String {
+            (0..50).map(|number| format!("{{\"resourceType\":\"{resource_type}\",\"id\":\"{number}\"}}\n")).collect()
+        };
+        let (patients, devices) = (lines("Patient"), lines("Device"));
+        let deployment =
+            LocalDeployment::with_files(&[("Patient.ndjson", patients.as_bytes()), ("Device.ndjson", devices.as_bytes())]).await?;
+        // More than one byte is left to merge tasks.
+        let settings = DeploymentSettings::with_file_bytes(1 << 20).with_merge_limit_bytes(1);
+        let service = ServiceProcess::start(&deployment, &ManualClock::default(), settings);
+        let status = service.kick_off("").await?;
+        let completed = service.complete(&status).await?;
+        assert_eq!(completed.files["Patient-1.ndjson"], patients.as_bytes());
+        assert_eq!(completed.files["Device-1.ndjson"], devices.as_bytes());
+        // Round 1 resolves versions.
+        assert_eq!(job(&deployment, &status).await?.round, 1);
+        Ok(())
+    })
+}
+
 // Holds: A2
 #[test]
 fn files_are_closed_at_the_size_limit_and_numbered_without_gaps() -> Result<()> {
@@ -126,8 +156,7 @@ fn files_are_closed_at_the_size_limit_and_numbered_without_gaps() -> Result<()> 
             assert_eq!(completed.sorted_lines(), oracle::expected_lines(&dir, None, None)?);
             check_file_sizes(&completed, 20_000)?;
             assert!(completed.file_counts_by_type()["Observation"] > 3);
-            let id = headrace_core::vocab::ids::JobId::parse(status.rsplit('/').next().unwrap_or_default())?;
-            let job = headrace_core::ports::JobStore::job(&deployment.job_store(), &id).await?.ok_or("no job")?;
+            let job = job(&deployment, &status).await?;
             assert!(job.planned.is_some_and(|planned| planned.tasks > 8), "planned tasks: {:?}", job.planned);
             // Round 1 resolves versions. The finalize task merges what is below the limit, without a round.
             assert_eq!(job.round > 1, merge_limit_bytes < one_task, "{merge_limit_bytes}: {} rounds", job.round);

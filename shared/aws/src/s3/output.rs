@@ -132,6 +132,8 @@ async fn read_fragment(bucket: BucketPrefix, key: String, range: Range<u64>) -> 
 impl OutputStore for S3OutputStore {
     type Writer = S3FileWriter;
 
+    const BUFFERS_OPEN_FILES: bool = true;
+
     async fn check(&self, own: Option<&str>) -> Result<(), StoreError> {
         let Some(own) = own else { return Ok(self.own.check().await?) };
         let destination = self.client_destination(own);

@@ -171,8 +171,13 @@ fn decompress(encoding: Encoding, stored: ByteStream, object: String) -> ByteStr
 }
 
 /// Reads all bytes of a stream. Use only for streams known to be short.
-pub async fn read_all(mut stream: ByteStream) -> Result<Vec<u8>, SourceError> {
-    let mut bytes = Vec::new();
+pub async fn read_all(stream: ByteStream) -> Result<Vec<u8>, SourceError> {
+    read_sized(stream, 0).await
+}
+
+/// Reads all bytes of a stream that has probably this number of bytes. Use only for streams known to be short.
+pub async fn read_sized(mut stream: ByteStream, expected: u64) -> Result<Vec<u8>, SourceError> {
+    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
     while let Some(chunk) = stream.next().await.transpose()? {
         bytes.extend_from_slice(&chunk);
     }

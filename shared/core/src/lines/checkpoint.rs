@@ -17,12 +17,12 @@ use crate::lines::report_limit::ReportLimit;
 use crate::output::content::ContentDigest;
 use crate::patients::{SectionedFrames, Sections, is_block_header};
 use crate::ports::{FRAGMENTS_PER_CHECKPOINT, FileWriter, OutputStore};
-use crate::versions::record::{LinePosition, ResourceLink, VersionLog, VersionRecord, write_sorted};
+use crate::versions::record::{LinePosition, VersionLog};
 use crate::vocab::error::StoreError;
 use crate::vocab::outcome::{IssueCode, OperationOutcome};
 
-/// Maximum total size of the open files except the largest one. It bounds memory where files are buffered: mixed input
-/// writes to many files at once.
+/// Maximum total size of the open files except the largest one, if the store buffers them. It bounds memory: mixed input writes to many
+/// files at once.
 const SMALL_FILES_LIMIT_BYTES: u64 = 48 << 20;
 
 /// Maximum number of files in a checkpoint, in addition to the fragments of versions, links and patients.
@@ -42,7 +42,7 @@ pub struct OpenCheckpoint<'s, P: OutputStore> {
     total_bytes: u64,
     /// Size of the largest file.
     largest_bytes: u64,
-    /// [`SMALL_FILES_LIMIT_BYTES`].
+    /// [`SMALL_FILES_LIMIT_BYTES`], or no limit. Each commit leaves fragments, which are read and written once more.
     small_files_limit_bytes: u64,
     /// Kind of the file that has reached its full size.
     full_kind: Option<OutputKind>,
@@ -137,7 +137,7 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
             files: BTreeMap::new(),
             total_bytes: 0,
             largest_bytes: 0,
-            small_files_limit_bytes: SMALL_FILES_LIMIT_BYTES,
+            small_files_limit_bytes: if P::BUFFERS_OPEN_FILES { SMALL_FILES_LIMIT_BYTES } else { u64::MAX },
             full_kind: None,
             version_log: VersionLog::new(lease.task.task),
             patient_page: SectionedFrames::new(Sections::Buckets),
@@ -190,15 +190,11 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
     /// Removes the versions and links recorded since the last checkpoint. Returns them as fragments, with the number of
     /// records in each.
     pub fn take_version_fragments(&mut self) -> impl Iterator<Item = (FragmentName, Bytes, u64)> + use<P> {
-        let versions = std::mem::take(&mut self.version_log.versions);
-        let links = std::mem::take(&mut self.version_log.links);
         let (task, attempt, fencing_token) = self.writer;
-        let fragments = [
-            (OutputKind::VersionRecords, versions.len(), write_sorted::<VersionRecord>(versions)),
-            (OutputKind::Links, links.len(), write_sorted::<ResourceLink>(links)),
-        ];
-        let non_empty = fragments.into_iter().filter(|(_, count, _)| *count > 0);
-        non_empty.map(move |(kind, count, bytes)| (FragmentName { kind, task, attempt, fencing_token }, bytes, count as u64))
+        let fragments =
+            [(OutputKind::VersionRecords, self.version_log.take_versions()), (OutputKind::Links, self.version_log.take_links())];
+        let non_empty = fragments.into_iter().filter(|(_, (_, count))| *count > 0);
+        non_empty.map(move |(kind, (bytes, count))| (FragmentName { kind, task, attempt, fencing_token }, bytes, count as u64))
     }
 
     /// Removes the resources to be grouped by patient that were added since the last checkpoint. Returns them as the content of a fragment,
@@ -491,7 +487,7 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
             || small_files_bytes >= self.small_files_limit_bytes
             || self.files.len() >= FILES_PER_CHECKPOINT
             || self.version_log.is_full()
-            || self.patient_page.bytes() >= self.small_files_limit_bytes
+            || self.patient_page.bytes() >= self.small_files_limit_bytes.min(SMALL_FILES_LIMIT_BYTES)
     }
 
     /// Appends lines of one kind to the open file of this kind. Opens the file if necessary.

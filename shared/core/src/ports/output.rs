@@ -30,6 +30,9 @@ pub trait OutputStore: Send + Sync {
     /// The type of a file that is being written.
     type Writer: FileWriter;
 
+    /// True if files that are being written are in memory.
+    const BUFFERS_OPEN_FILES: bool;
+
     /// Checks that a destination is reachable and configured correctly. `own` is a client's own destination, as it is
     /// registered; `None` is the deployment's.
     fn check(&self, own: Option<&str>) -> impl Future<Output = Result<(), StoreError>> + Send;

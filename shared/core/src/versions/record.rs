@@ -144,16 +144,61 @@ pub trait FixedSizeRecord: Copy + Ord {
 }
 
 /// Sorts records and serializes them as the content of a fragment.
-pub fn write_sorted<T: FixedSizeRecord>(mut records: Vec<T>) -> Bytes {
-    records.sort_unstable();
+pub fn write_sorted<T: FixedSizeRecord>(records: &[T]) -> Bytes {
+    // To sort short keys with the index of the record takes a third of the time of sorting the records.
+    let order_of = |(index, record): (u64, &T)| u128::from(record.key().high_bits()) << 64 | u128::from(index);
+    let mut order: Vec<u128> = (0..).zip(records).map(order_of).collect();
+    order.sort_unstable();
     let mut bytes = Vec::with_capacity(records.len() * T::BYTES);
-    records.iter().for_each(|record| record.write(&mut bytes));
+    let mut same_key = Vec::new();
+    let record_of = |order: &u128| usize::try_from(order & u128::from(u64::MAX)).ok().and_then(|index| records.get(index));
+    for orders in order.chunk_by(|one, next| one >> 64 == next >> 64) {
+        if let [only] = orders {
+            record_of(only).iter().for_each(|record| record.write(&mut bytes));
+            continue;
+        }
+        same_key.clear();
+        same_key.extend(orders.iter().filter_map(record_of).copied());
+        same_key.sort_unstable();
+        same_key.iter().for_each(|record: &T| record.write(&mut bytes));
+    }
     bytes.into()
+}
+
+/// Serialized records of one fragment, sorted by key.
+pub struct EncodedRecords {
+    /// The records.
+    pub bytes: Vec<u8>,
+    /// The number of the task that has written the fragment.
+    pub task: u32,
+}
+
+impl EncodedRecords {
+    /// Deserializes the records.
+    pub fn decode<T: FixedSizeRecord>(&self) -> impl Iterator<Item = T> {
+        self.bytes.chunks_exact(T::BYTES).map(|bytes| T::read(bytes, self.task))
+    }
+
+    /// Returns the high bits of the first and of the last key. `None` if there is no record.
+    pub fn first_and_last_key<T: FixedSizeRecord>(&self) -> Option<(u64, u64)> {
+        let mut records = self.bytes.chunks_exact(T::BYTES).map(|bytes| T::read(bytes, self.task).key().high_bits());
+        let first = records.next()?;
+        Some((first, records.next_back().unwrap_or(first)))
+    }
+
+    /// Removes the records whose keys have other high bits than those that are selected, which must be consecutive.
+    pub fn retain_keys<T: FixedSizeRecord>(&mut self, is_selected: impl Fn(u64) -> bool) {
+        let is_outside = |bytes: &&[u8]| !is_selected(T::read(bytes, self.task).key().high_bits());
+        let before = self.bytes.chunks_exact(T::BYTES).take_while(is_outside).count();
+        let after = self.bytes.chunks_exact(T::BYTES).skip(before).rev().take_while(is_outside).count();
+        self.bytes.truncate(self.bytes.len() - after * T::BYTES);
+        self.bytes.drain(..before * T::BYTES);
+    }
 }
 
 /// Appends words in big-endian order to `to`.
 fn write_words<const N: usize>(words: [u64; N], to: &mut Vec<u8>) {
-    words.iter().for_each(|word| to.extend_from_slice(&word.to_be_bytes()));
+    to.extend_from_slice(words.map(u64::to_be_bytes).as_flattened());
 }
 
 /// Reads words in big-endian order. Missing words are 0.
@@ -200,6 +245,12 @@ pub struct MergedVersionRecord(pub VersionRecord);
 impl From<VersionRecord> for MergedVersionRecord {
     fn from(record: VersionRecord) -> Self {
         Self(record)
+    }
+}
+
+impl From<MergedVersionRecord> for VersionRecord {
+    fn from(MergedVersionRecord(record): MergedVersionRecord) -> Self {
+        record
     }
 }
 
@@ -307,6 +358,20 @@ impl VersionLog {
     /// Returns true if the log has no records.
     pub fn is_empty(&self) -> bool {
         self.versions.is_empty() && self.links.is_empty()
+    }
+
+    /// Removes the records of versions. Returns the content of a fragment, and the number of records in it.
+    ///
+    /// This and [`Self::take_links`] are not generic. So they are compiled with this crate, which is optimized in every profile.
+    pub fn take_versions(&mut self) -> (Bytes, usize) {
+        let versions = std::mem::take(&mut self.versions);
+        (write_sorted(&versions), versions.len())
+    }
+
+    /// Removes the records of links. Returns the content of a fragment, and the number of records in it.
+    pub fn take_links(&mut self) -> (Bytes, usize) {
+        let links = std::mem::take(&mut self.links);
+        (write_sorted(&links), links.len())
     }
 
     /// Returns true if the log must be stored before more records are added.

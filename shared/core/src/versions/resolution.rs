@@ -6,8 +6,11 @@ use headrace_fhir::definitions::ResourceType;
 use crate::job::NoticeCounts;
 use crate::request::{AssociatedData, ExportRequest};
 use crate::versions::correction::{Correction, CorrectionAction};
-use crate::versions::record::{LinkKind, ResourceLink, VersionFlags, VersionRecord};
+use crate::versions::record::{EncodedRecords, FixedSizeRecord, LinkKind, MergedVersionRecord, ResourceLink, VersionFlags, VersionRecord};
 use crate::vocab::level::Level;
+
+/// The number of records up to which they are sorted by merging. It takes 16 MB.
+const MAX_MERGED_RECORDS: usize = 500_000;
 
 /// The resources that an export adds to those that match its request by their own content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -65,6 +68,41 @@ pub struct ResolvedVersions {
     pub notices: NoticeCounts,
 }
 
+/// Returns the version records that [`resolve_versions`] needs: those of resources that have several, and those with an effect of their own.
+/// Nearly all resources have one version.
+///
+/// This and [`merged_versions_to_resolve`] are not generic. So they are compiled with this crate, which is optimized in every profile.
+pub fn versions_to_resolve(files: Vec<EncodedRecords>, associations: Associations) -> Vec<VersionRecord> {
+    select_versions::<VersionRecord>(files, associations)
+}
+
+/// Returns the version records of [`versions_to_resolve`] from files of merged records.
+pub fn merged_versions_to_resolve(files: Vec<EncodedRecords>, associations: Associations) -> Vec<VersionRecord> {
+    select_versions::<MergedVersionRecord>(files, associations)
+}
+
+/// Returns the version records of [`versions_to_resolve`].
+fn select_versions<T: FixedSizeRecord + Into<VersionRecord>>(files: Vec<EncodedRecords>, associations: Associations) -> Vec<VersionRecord> {
+    let mut keys: Vec<u64> = files.iter().flat_map(EncodedRecords::decode::<T>).map(|record| record.key().high_bits()).collect();
+    // The keys of each file are sorted, so this merges them.
+    keys.sort();
+    let mut shared: Vec<u64> = keys.array_windows().filter(|[one, next]| one == next).map(|[key, _]| *key).collect();
+    drop(keys);
+    shared.dedup();
+    let is_needed = |record: &VersionRecord| {
+        let VersionFlags { is_deletion, arrived_late, is_group_member, .. } = record.flags;
+        let has_effect = is_deletion || arrived_late || is_group_member || associations.adds_resources();
+        has_effect || shared.binary_search(&record.key.high_bits()).is_ok()
+    };
+    let needed = |file: &EncodedRecords| file.decode::<T>().map(T::into).filter(is_needed).count();
+    // A buffer that grows would take twice its memory.
+    let mut versions = Vec::with_capacity(files.iter().map(needed).sum());
+    for file in files {
+        versions.extend(file.decode::<T>().map(T::into).filter(is_needed));
+    }
+    versions
+}
+
 /// Resolves the version records of a range of resources, and the links that start from these resources.
 ///
 /// * The newest version is current: by time, then by version id, then by position in the lake.
@@ -76,8 +114,12 @@ pub fn resolve_versions(
     associations: Associations,
     keeps_history: bool,
 ) -> ResolvedVersions {
-    // A merge sort would take the sorted records of each fragment as they are, but it needs half as much memory again.
-    records.sort_unstable();
+    // A merge sort takes the sorted records of each fragment as they are, but it needs half as much memory again.
+    if records.len() <= MAX_MERGED_RECORDS {
+        records.sort();
+    } else {
+        records.sort_unstable();
+    }
     links.sort_unstable();
     let mut resolved = ResolvedVersions::default();
     let mut links = links.as_slice();

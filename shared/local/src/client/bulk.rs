@@ -105,14 +105,20 @@ impl BulkClient {
     /// Creates a client without a credential, of any server. With `max_poll_interval`, it polls at least that often.
     pub fn without_credential(max_poll_interval: Option<Duration>) -> Result<Self, ClientError> {
         let limits = ClientLimits::default();
-        let session = Session { transport: Transport::start(&limits)?, credential: SessionCredential::Anonymous, rules: None, limits };
-        Ok(Self { session, max_poll_interval, local_files: None, timer: SystemTimer })
+        Ok(Self::anonymous(Transport::start(&limits)?, limits, max_poll_interval))
     }
 
-    /// Takes files from a server in this process instead of downloading them.
-    #[must_use]
-    pub(crate) fn with_local_files(self, local_files: LocalFiles) -> Self {
-        Self { local_files: Some(local_files), ..self }
+    /// Creates a client of a server in this process. It takes the files of the server instead of downloading them.
+    pub(crate) fn of_own_server(local_files: LocalFiles, max_poll_interval: Option<Duration>) -> Result<Self, ClientError> {
+        let limits = ClientLimits::default();
+        let client = Self::anonymous(Transport::to_own_process(&limits)?, limits, max_poll_interval);
+        Ok(Self { local_files: Some(local_files), ..client })
+    }
+
+    /// Creates a client without a credential.
+    fn anonymous(transport: Transport, limits: ClientLimits, max_poll_interval: Option<Duration>) -> Self {
+        let session = Session { transport, credential: SessionCredential::Anonymous, rules: None, limits };
+        Self { session, max_poll_interval, local_files: None, timer: SystemTimer }
     }
 
     /// Creates a client that gets access tokens for the server with this base URL.
@@ -242,7 +248,18 @@ impl<T: Timer> BulkClient<T> {
                 return Err(ClientError::WaitedTooLong { waited: self.session.limits.wait, next_poll: until.instant() });
             }
             on_wait(Waiting { progress: progress.as_deref(), failure: failure.as_ref(), delay, until });
-            self.timer.sleep(delay).await;
+            self.wait_for_change(delay).await;
+        }
+    }
+
+    /// Waits for this duration, or until a server in this process may have another answer.
+    async fn wait_for_change(&self, delay: Duration) {
+        match &self.local_files {
+            None => self.timer.sleep(delay).await,
+            Some(local_files) => tokio::select! {
+                () = self.timer.sleep(delay) => {}
+                () = local_files.wait_for_task_end() => {}
+            },
         }
     }
 

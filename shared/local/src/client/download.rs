@@ -62,7 +62,7 @@ impl<T: Timer, P: Fn(u64) + Sync> Download<'_, T, P> {
         if let Some(local_files) = self.local_files
             && let Some(finished) = local_files.request(file, &url).await
         {
-            let taken = finished.take(file, self.folder).await.map_err(TransferError::Failed)?;
+            let taken = finished.take(file, self.folder).map_err(TransferError::Failed)?;
             (self.on_bytes)(taken.bytes);
             return Ok(taken);
         }

@@ -245,7 +245,9 @@ impl ExportFolder {
             writeln!(file, "{line}")?;
         }
         let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.as_file().sync_all()?;
+        if self.is_synced() {
+            file.as_file().sync_all()?;
+        }
         file.persist(self.state.join(name)).map(drop).map_err(|error| error.error)
     }
 

@@ -1,14 +1,14 @@
-//! Files of a server in this process. They are checked like downloaded ones, and then linked into the output directory, so that an
-//! export of a directory needs the space of its files once, and no time to copy them.
+//! Files of a server in this process. They are linked into the output directory, so that an export of a directory needs the space of its
+//! files once, and no time to copy them. The server checks their size and checksum before it grants them, by what it has written if they
+//! have not changed since.
 
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use files::handler::LocalFile;
 use headrace_core::job::file::FileSummary;
-use headrace_core::output::content::ContentDigest;
 use reqwest::Url;
 
 use crate::client::download::DownloadedFile;
@@ -16,10 +16,6 @@ use crate::client::error::ClientError;
 use crate::client::file_names::NamedFile;
 use crate::client::folder::ExportFolder;
 use crate::server::service::Service;
-use crate::stores::regular_file::open_regular_file;
-
-/// Size of one read of a file that is checked, in bytes. The bytes stay in the cache of a core.
-const CHUNK_BYTES: usize = 256 << 10;
 
 /// The files of a server in this process.
 #[derive(Clone)]
@@ -46,50 +42,31 @@ impl LocalFiles {
         // The manifest's checksum has another algorithm than the recorded one. A download compares it.
         let path = url.as_str().strip_prefix(self.url_prefix.as_str()).filter(|_| file.file.checksum.is_none())?;
         let (job, name) = path.split_once('/')?;
-        let LocalFile { path, summary } = self.service.finished_file(job, name).await?;
+        let (service, job, name) = (self.service.clone(), job.to_owned(), name.to_owned());
+        // On any thread: all files of an export are requested at once.
+        let requested = tokio::spawn(async move { service.finished_file(&job, &name).await });
+        let LocalFile { path, summary } = requested.await.ok()??;
         Some(FinishedFile { path, summary })
+    }
+
+    /// Waits until the server has ended a task, and with the last one perhaps the export.
+    pub(crate) async fn wait_for_task_end(&self) {
+        self.service.wait_for_task_end().await;
     }
 }
 
 impl FinishedFile {
-    /// Checks the content of the file by the manifest and by the server's record, and links the file into the output directory.
-    pub(crate) async fn take(&self, file: &NamedFile, folder: &ExportFolder) -> Result<DownloadedFile, ClientError> {
-        let problem = |problem: String| ClientError::File { file: file.name.clone(), problem };
-        let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || read_summary(&path)).await.map_err(io::Error::other).flatten();
-        let found = read.map_err(|cause| problem(format!("it cannot be read: {cause}")))?;
-        if (found.bytes, found.crc64) != (self.summary.bytes, self.summary.crc64) {
-            return Err(problem("it does not have its recorded size and checksum; start a new export".to_owned()));
-        }
-        // A file of one type has a resource on each line. Others also have header lines, which the record does not count.
-        let lines = if file.file.resource_type.is_some() { found.lines } else { self.summary.lines };
+    /// Compares the count of the file with the manifest, and links the file into the output directory.
+    pub(crate) fn take(&self, file: &NamedFile, folder: &ExportFolder) -> Result<DownloadedFile, ClientError> {
+        let FileSummary { bytes, lines, .. } = self.summary;
         if let Some(expected) = file.file.count.filter(|expected| *expected != lines) {
-            return Err(problem(format!("it has {lines} resources, but the manifest counts {expected}")));
+            let problem = format!("it has {lines} resources, but the manifest counts {expected}");
+            return Err(ClientError::File { file: file.name.clone(), problem });
         }
         let partial = folder.partial_path(&file.name);
         link_or_move(&self.path, &partial).map_err(|cause| ClientError::Write { path: partial.clone(), cause })?;
         let path = folder.accept(&partial, &file.name).map_err(|(path, cause)| ClientError::Write { path, cause })?;
-        Ok(DownloadedFile {
-            name: file.name.clone(),
-            resource_type: file.file.resource_type.clone(),
-            path,
-            bytes: found.bytes,
-            lines,
-            list: file.list,
-        })
-    }
-}
-
-/// Reads a file and returns its size, its number of lines and its checksum.
-fn read_summary(path: &Path) -> io::Result<FileSummary> {
-    let mut file = open_regular_file(path)?;
-    let (mut content, mut buffer) = (ContentDigest::default(), vec![0; CHUNK_BYTES]);
-    loop {
-        let count = file.read(&mut buffer)?;
-        match buffer.get(..count) {
-            Some(chunk) if !chunk.is_empty() => content.add_and_count(chunk),
-            Some(_) | None => return Ok(content.summary()),
-        }
+        Ok(DownloadedFile { name: file.name.clone(), resource_type: file.file.resource_type.clone(), path, bytes, lines, list: file.list })
     }
 }
 

@@ -52,6 +52,9 @@ const LEASE_DURATION: Duration = Duration::from_secs(20);
 /// end.
 const MIN_SLICE_BYTES: u64 = 256 << 20;
 
+/// Number of files of a lake up to which the job table of a single export is in memory. The tasks of so many take 2 MB.
+const MAX_FILES_IN_MEMORY: usize = 10_000;
+
 /// Time between two runs of the reaper. On AWS it is one minute.
 const REAPER_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -141,6 +144,8 @@ pub struct Service {
     pub(crate) token: Option<TokenHandler<DynamoJobStore, FileSigner, SystemClock>>,
     /// The configured base URL; `None` derives it from each request.
     pub(crate) base: Option<String>,
+    /// True if the state ends with this process.
+    is_of_one_export: bool,
     /// True if clients must authenticate.
     pub(crate) requires_authentication: bool,
     /// The state folder, if the server is open only until access control is set up in it.
@@ -174,7 +179,7 @@ impl Service {
         // The lock comes first: it proves that no other process serves this state, so tasks can be recovered and old leases voided.
         let lock = Arc::new(lock_state_folder(&config.state)?);
         record_running_access(&lock, &config.state, config.access.running_access())?;
-        let (opened, state) = (StateFolder::open_to_serve(&config.state, shown).await?, config.state.clone());
+        let (opened, state) = (open_table(&config, shown).await?, config.state.clone());
         // A start that fails leaves the folder as a stopped server does. Before it is open, it may be that of a server that was killed.
         Box::pin(Self::start_opened(config, shown, (lock.clone(), opened))).await.inspect_err(|_| mark_stopped(&state))
     }
@@ -195,8 +200,9 @@ impl Service {
         let jobs = jobs.with_encryptor(encryptor).with_events(config.webhook.is_some());
         let output = DirectoryOutputStore::open(config.state.join(FILES_FOLDER)).shown_as(shown).separate_from_lake(&config.lake);
         let output = output.with_configuration(config.given_configuration.clone());
-        // A state that is shown as another folder belongs to one export, whose client is in this process.
-        let output = if config.state == shown { output } else { output.verified_by_client() };
+        let is_of_one_export = is_of_one_export(&config.state, shown);
+        // The client of a single export is in this process, and gets the files within moments after they were written.
+        let output = if is_of_one_export { output.trusts_own_files() } else { output };
         let lake_root = config.lake.clone();
         let lake = DirectoryLake::open(config.lake);
         lake.check().await.map_err(ExportError::from)?;
@@ -204,7 +210,8 @@ impl Service {
         output.report_unusable_keys().await.map_err(ExportError::from)?;
         let (queue, clock) = (LocalQueue::default(), SystemClock);
         let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: lake.clone(), output: output.clone(), clock, feed: NoFeed };
-        let resumed_tasks = recover(&ports).await?;
+        // The state of a single export is new.
+        let resumed_tasks = if is_of_one_export { 0 } else { recover(&ports).await? };
         if resumed_tasks > 0 {
             tracing::info!(tasks = resumed_tasks, "resuming unfinished exports");
         }
@@ -265,6 +272,7 @@ impl Service {
         Ok(Self {
             token,
             base: config.settings.base.clone(),
+            is_of_one_export,
             requires_authentication: access.requires_authentication(),
             open_by_default,
             groups: GroupsHandler::new(authenticator(), lake.clone(), clock, config.settings.base.clone(), config.settings.policy.version),
@@ -318,15 +326,37 @@ impl Service {
         })
     }
 
-    /// Stops the workers within a bounded time and hands their leases back. Unfinished exports continue at the next start.
+    /// Stops the workers within a bounded time and hands their leases back, so that unfinished exports continue at the next start. A service
+    /// that runs a single export has none.
     pub async fn stop(&self) {
         self.workers.stop().await;
+        if !self.is_of_one_export {
+            self.workers.hand_back_leases().await;
+        }
+    }
+
+    /// Waits until a worker ends a task. A task that has ended since the last wait ends this one at once.
+    pub(crate) async fn wait_for_task_end(&self) {
+        self.workers.wait_for_task_end().await;
     }
 
     /// Returns the fault that keeps the job table from being written, if there is one.
     pub(crate) fn table_fault(&self) -> Option<TableFault> {
         self.space.fault()
     }
+}
+
+/// Returns true for the state folder of a single export, which is deleted with the process. It is shown as another folder.
+fn is_of_one_export(state: &Path, shown: &Path) -> bool {
+    state != shown
+}
+
+/// Opens the state folder. The job table of a single export is in memory, unless the lake has so many files that it would be large.
+async fn open_table(config: &ServiceConfig, shown: &Path) -> Result<StateFolder, StateError> {
+    if is_of_one_export(&config.state, shown) && !DirectoryLake::open(&config.lake).has_more_files_than(MAX_FILES_IN_MEMORY) {
+        return StateFolder::open_in_memory().await;
+    }
+    StateFolder::open_to_serve(&config.state, shown).await
 }
 
 impl Drop for Service {

@@ -165,9 +165,19 @@ impl StateFolder {
     async fn open_table(folder: &Path, space: TableSpace) -> Result<Self, StateError> {
         let created = create_private_folder(folder).and_then(|()| create_private_file_if_absent(&folder.join(JOBS_FILE)));
         created.map_err(|cause| unusable(folder, cause))?;
-        let dynamo = EmbeddedDynamo::open_with_space(&folder.join(JOBS_FILE), space)?;
-        TableSchema::create(&dynamo.client(), TABLE_NAME).await?;
+        let opened = Self::create_table(EmbeddedDynamo::open_with_space(&folder.join(JOBS_FILE), space)?).await?;
         write_format(folder).map_err(|cause| unusable(folder, cause))?;
+        Ok(opened)
+    }
+
+    /// Creates a job table in memory, of a server that runs a single export: nobody continues that after the process.
+    pub(crate) async fn open_in_memory() -> Result<Self, StateError> {
+        Self::create_table(EmbeddedDynamo::in_memory()?).await
+    }
+
+    /// Creates the job table if the database does not have it.
+    async fn create_table(dynamo: EmbeddedDynamo) -> Result<Self, StateError> {
+        TableSchema::create(&dynamo.client(), TABLE_NAME).await?;
         let jobs = DynamoJobStore::new(dynamo.client(), TABLE_NAME).with_one_partition();
         Ok(Self { dynamo, jobs })
     }

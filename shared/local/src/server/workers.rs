@@ -13,7 +13,7 @@ use headrace_core::ports::{Ports, TaskQueue as _};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::TaskId;
 use headrace_edge::system::SystemClock;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::server::feed::LocalFeed;
@@ -43,6 +43,8 @@ pub(crate) struct Workers {
     ports: LocalPorts,
     stop: StopFlag,
     is_stopping: watch::Sender<bool>,
+    /// Notified when a task ends.
+    task_end: Arc<Notify>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -51,14 +53,19 @@ impl Workers {
     pub(crate) fn start(ports: &LocalPorts, settings: &WorkerSettings, count: usize) -> Self {
         let is_stopping = watch::Sender::new(false);
         let worker = Arc::new(ChunkWorkerHandler::new(clone_ports(ports), settings.clone()));
-        let mut tasks = JoinSet::new();
+        let (mut tasks, task_end) = (JoinSet::new(), Arc::new(Notify::new()));
         for _ in 0..count.max(1) {
-            tasks.spawn(supervise(worker.clone(), clone_ports(ports), is_stopping.subscribe()));
+            tasks.spawn(supervise(worker.clone(), clone_ports(ports), is_stopping.subscribe(), task_end.clone()));
         }
-        Self { ports: clone_ports(ports), stop: settings.stop.clone(), is_stopping, tasks: Mutex::new(tasks) }
+        Self { ports: clone_ports(ports), stop: settings.stop.clone(), is_stopping, task_end, tasks: Mutex::new(tasks) }
     }
 
-    /// Stops the workers and hands their leases back, within a bounded time. A stop does not count as an attempt.
+    /// Waits until a task ends. A task that has ended since the last wait ends this one at once.
+    pub(crate) async fn wait_for_task_end(&self) {
+        self.task_end.notified().await;
+    }
+
+    /// Stops the workers, within a bounded time.
     pub(crate) async fn stop(&self) {
         self.stop.set();
         self.is_stopping.send_replace(true);
@@ -71,6 +78,10 @@ impl Workers {
             );
         }
         tasks.abort_all();
+    }
+
+    /// Hands the leases of the stopped workers back, within a bounded time. A stop does not count as an attempt.
+    pub(crate) async fn hand_back_leases(&self) {
         match tokio::time::timeout(HAND_BACK_TIME, hand_back_leases(&self.ports.jobs, &self.ports.clock)).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => tracing::warn!(error = %error, "leases were not handed back; the next start does so"),
@@ -96,10 +107,10 @@ type CurrentTask = Arc<Mutex<Option<TaskId>>>;
 
 /// Runs a worker, and watches it. If a call of the file system does not return, fails the job of the worker's task and starts another
 /// worker in its place: the thread of the call is lost.
-async fn supervise(worker: Arc<LocalWorker>, ports: LocalPorts, is_stopping: watch::Receiver<bool>) {
+async fn supervise(worker: Arc<LocalWorker>, ports: LocalPorts, is_stopping: watch::Receiver<bool>, task_end: Arc<Notify>) {
     loop {
         let (calls, current) = (CallWatch::default(), CurrentTask::default());
-        let work = work(worker.clone(), ports.queue.clone(), is_stopping.clone(), current.clone());
+        let work = work(worker.clone(), ports.queue.clone(), is_stopping.clone(), (current.clone(), task_end.clone()));
         let watched = calls.clone();
         let mut running = JoinSet::new();
         running.spawn(async move { watched.watch(work).await });
@@ -128,7 +139,12 @@ async fn supervise(worker: Arc<LocalWorker>, ports: LocalPorts, is_stopping: wat
 }
 
 /// Runs the tasks of the queue until the service stops.
-async fn work(worker: Arc<LocalWorker>, queue: LocalQueue, mut is_stopping: watch::Receiver<bool>, current: CurrentTask) {
+async fn work(
+    worker: Arc<LocalWorker>,
+    queue: LocalQueue,
+    mut is_stopping: watch::Receiver<bool>,
+    (current, task_end): (CurrentTask, Arc<Notify>),
+) {
     loop {
         let task = tokio::select! {
             biased;
@@ -138,6 +154,7 @@ async fn work(worker: Arc<LocalWorker>, queue: LocalQueue, mut is_stopping: watc
         let Some(task) = task else { return };
         *current.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.clone());
         deliver_task(&worker, &queue, task).await;
+        task_end.notify_one();
         *current.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

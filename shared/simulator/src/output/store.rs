@@ -108,6 +108,8 @@ const CORRECTION_INDEX_BYTES: u64 = 4_096;
 impl OutputStore for ModelOutput {
     type Writer = ModelWriter;
 
+    const BUFFERS_OPEN_FILES: bool = true;
+
     async fn check(&self, _: Option<&str>) -> Result<(), StoreError> {
         Ok(())
     }

@@ -20,7 +20,7 @@ use super::manifest_limit::{fail_too_large_job, too_many_files};
 use super::merge_groups::{FRAGMENTS_PER_TASK, merge_groups};
 use super::notices::{Notice, counted_notices};
 use super::pump::{Input, Progress, Pump};
-use super::round::{RoundPlan, start_round};
+use super::round::{RoundPlan, overwrites_files, start_round};
 use super::settings::WorkerSettings;
 use super::task_end::{TaskEnd, complete_task, yield_task};
 use super::version_round::plan_version_round;
@@ -55,9 +55,13 @@ pub(super) async fn run_finalize_task(
 }
 
 /// Plans a round of merge tasks if the fragments are too many or too large for the finalize task alone. Returns `None` otherwise.
+///
+/// The only fragment of its kind is promoted, which reads and writes nothing here, unless files are to be overwritten.
 fn plan_merge_round(lease: &Lease, settings: &WorkerSettings, fragments: &[Fragment]) -> Option<RoundPlan> {
-    let bytes: u64 = fragments.iter().map(|fragment| fragment.summary.bytes).sum();
-    let is_too_much = bytes > settings.merge_limit_bytes || fragments.len() > 2 * FRAGMENTS_PER_TASK;
+    let is_merged = |of_kind: &&[Fragment]| of_kind.len() > 1 || overwrites_files(&lease.job);
+    let merged = || fragments.chunk_by(|one, next| one.name.kind == next.name.kind).filter(is_merged).flatten();
+    let bytes: u64 = merged().map(|fragment| fragment.summary.bytes).sum();
+    let is_too_much = bytes > settings.merge_limit_bytes || merged().count() > 2 * FRAGMENTS_PER_TASK;
     let groups = merge_groups(fragments, lease.job.settings.file_bytes, settings.merge_limit_bytes / 2);
     // Rounds come to an end, because each group leaves one fragment, and one more whenever its task yields.
     if !is_too_much || groups.len() >= fragments.len() {

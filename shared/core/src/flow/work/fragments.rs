@@ -8,7 +8,7 @@ use crate::job::ExportError;
 use crate::job::file::{FileName, FileSummary, Fragment, FragmentName};
 use crate::job::folder::Folder;
 use crate::job::task::Lease;
-use crate::lake::reader::read_all;
+use crate::lake::reader::read_sized;
 use crate::output::content::ContentDigest;
 use crate::ports::{AllPorts, FileWriter as _, OutputStore};
 use crate::vocab::error::StoreError;
@@ -54,7 +54,7 @@ pub(super) async fn read_fragment(
     range: Range<u64>,
 ) -> Result<Vec<u8>, ExportError> {
     let expected = range.end - range.start;
-    let bytes = read_all(ports.output().read(&lease.job.folder(), &fragment.name, range)).await?;
+    let bytes = read_sized(ports.output().read(&lease.job.folder(), &fragment.name, range), expected).await?;
     if bytes.len() as u64 == expected {
         return Ok(bytes);
     }

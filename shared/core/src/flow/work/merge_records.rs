@@ -101,7 +101,7 @@ async fn merge_files<T: FixedSizeRecord, M: FixedSizeRecord + From<T>>(
     for range in 0..ranges {
         let records = read_records::<T>(ports, lease, settings, &fragments, KeyRange::new(range, ranges)).await?;
         summary.lines += records.len() as u64;
-        let bytes = write_sorted::<M>(records.into_iter().map(M::from).collect());
+        let bytes = write_sorted::<M>(&records.into_iter().map(M::from).collect::<Vec<_>>());
         crc.update(&bytes);
         summary.bytes += bytes.len() as u64;
         writer.write(bytes).await?;

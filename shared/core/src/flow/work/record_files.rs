@@ -8,7 +8,7 @@ use crate::job::ExportError;
 use crate::job::file::Fragment;
 use crate::job::task::Lease;
 use crate::ports::{AllPorts, FragmentSelection, TaskStore as _};
-use crate::versions::record::FixedSizeRecord;
+use crate::versions::record::{EncodedRecords, FixedSizeRecord};
 
 use super::fragments::{CONCURRENT_READS, read_fragment};
 use super::heartbeat::send_heartbeat_if_due;
@@ -59,17 +59,42 @@ pub(super) async fn read_records<T: FixedSizeRecord>(
     range: KeyRange,
 ) -> Result<Vec<T>, ExportError> {
     let mut records = Vec::new();
+    read_files::<T>(ports, lease, settings, (fragments, range), |file| records.extend(file.decode::<T>())).await?;
+    Ok(records)
+}
+
+/// Reads the serialized records of a key range from each of these fragments, in any order.
+pub(super) async fn read_encoded_records<T: FixedSizeRecord>(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+    fragments: &[Fragment],
+    range: KeyRange,
+) -> Result<Vec<EncodedRecords>, ExportError> {
+    let mut files = Vec::new();
+    read_files::<T>(ports, lease, settings, (fragments, range), |file| files.push(file)).await?;
+    Ok(files)
+}
+
+/// Reads the records of a key range from each of these fragments and passes them to `add`.
+async fn read_files<T: FixedSizeRecord>(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+    (fragments, range): (&[Fragment], KeyRange),
+    mut add: impl FnMut(EncodedRecords),
+) -> Result<(), ExportError> {
     for batch in fragments.chunks(CONCURRENT_READS * 4) {
         let reader: &Lease = lease;
         let reads: Vec<_> = batch.iter().map(|fragment| read_range::<T>(ports, reader, fragment, range)).collect();
         let mut reads = stream::iter(reads).buffer_unordered(CONCURRENT_READS);
         while let Some(read) = reads.next().await {
-            records.extend(read?);
+            add(read?);
         }
         drop(reads);
         send_heartbeat_if_due(ports, lease, settings.lease.duration).await?;
     }
-    Ok(records)
+    Ok(())
 }
 
 /// Reads the records of a key range from one fragment.
@@ -78,14 +103,15 @@ async fn read_range<T: FixedSizeRecord>(
     lease: &Lease,
     fragment: &Fragment,
     keys: KeyRange,
-) -> Result<Vec<T>, ExportError> {
+) -> Result<EncodedRecords, ExportError> {
     let mut search = RangeSearch::new(keys, fragment.summary.bytes / T::BYTES as u64);
     loop {
         let indexes = search.indexes();
         let bytes = read_fragment(ports, lease, fragment, indexes.start * T::BYTES as u64..indexes.end * T::BYTES as u64).await?;
-        let records: Vec<T> = bytes.chunks_exact(T::BYTES).map(|bytes| T::read(bytes, fragment.name.task)).collect();
-        if search.is_complete(&records) {
-            return Ok(records.into_iter().filter(|record| keys.contains(record.key().high_bits())).collect());
+        let mut records = EncodedRecords { bytes, task: fragment.name.task };
+        if search.is_complete(records.first_and_last_key::<T>()) {
+            records.retain_keys::<T>(|high_bits| keys.contains(high_bits));
+            return Ok(records);
         }
         search.widen();
     }
@@ -117,11 +143,13 @@ impl RangeSearch {
         start..end
     }
 
-    /// Returns true if no record of the range can lie outside `records`, which were read at [`Self::indexes`].
-    fn is_complete<T: FixedSizeRecord>(&self, records: &[T]) -> bool {
+    /// Returns true if no record of the range can lie outside the records that were read at [`Self::indexes`].
+    ///
+    /// * `first_and_last`: the high bits of their first and last key.
+    fn is_complete(&self, first_and_last: Option<(u64, u64)>) -> bool {
         let indexes = self.indexes();
-        let includes_start = indexes.start == 0 || records.first().is_some_and(|first| first.key().high_bits() < self.keys.start);
-        let includes_end = indexes.end == self.count || records.last().is_some_and(|last| self.keys.ends_before(last.key().high_bits()));
+        let includes_start = indexes.start == 0 || first_and_last.is_some_and(|(first, _)| first < self.keys.start);
+        let includes_end = indexes.end == self.count || first_and_last.is_some_and(|(_, last)| self.keys.ends_before(last));
         includes_start && includes_end
     }
 
@@ -138,7 +166,7 @@ mod tests {
 
     use super::*;
     use crate::versions::key::ResourceKeyHasher;
-    use crate::versions::record::{LinePosition, VersionFlags, VersionRecord};
+    use crate::versions::record::{EncodedRecords, LinePosition, VersionFlags, VersionRecord, write_sorted};
     use crate::vocab::ids::JobId;
 
     /// Returns sorted version records of these resources.
@@ -165,8 +193,10 @@ mod tests {
             let indexes = search.indexes();
             let records = &all[usize::try_from(indexes.start).unwrap()..usize::try_from(indexes.end).unwrap()];
             read += records.len();
-            if search.is_complete(records) {
-                return (records.iter().filter(|record| keys.contains(record.key.high_bits())).copied().collect(), read);
+            let mut encoded = EncodedRecords { bytes: write_sorted(records).to_vec(), task: 2 };
+            if search.is_complete(encoded.first_and_last_key::<VersionRecord>()) {
+                encoded.retain_keys::<VersionRecord>(|high_bits| keys.contains(high_bits));
+                return (encoded.decode().collect(), read);
             }
             search.widen();
         }

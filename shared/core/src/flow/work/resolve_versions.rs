@@ -6,12 +6,12 @@ use crate::job::{Counters, ExportError};
 use crate::ports::{AllPorts, FragmentSelection};
 use crate::request::AssociatedData;
 use crate::versions::correction::write_corrections;
-use crate::versions::record::{MergedVersionRecord, ResourceLink, VersionRecord, write_sorted};
-use crate::versions::resolution::{self, Associations, ResolvedVersions, resolve_links};
+use crate::versions::record::{EncodedRecords, MergedVersionRecord, ResourceLink, VersionRecord, write_sorted};
+use crate::versions::resolution::{self, Associations, ResolvedVersions, merged_versions_to_resolve, resolve_links, versions_to_resolve};
 
 use super::fragments::write_fragment;
 use super::heartbeat::update_leased_task;
-use super::record_files::{KeyRange, previous_fragments, read_records};
+use super::record_files::{KeyRange, previous_fragments, read_encoded_records, read_records};
 use super::settings::WorkerSettings;
 use super::task_end::{TaskEnd, complete_task};
 
@@ -30,7 +30,9 @@ pub(super) async fn run_resolve_task(
         let links = read_records::<ResourceLink>(ports, lease, settings, &links, range).await?;
         let resolved = match task.stage {
             ResolveStage::Versions => {
-                let versions = read_versions(ports, lease, settings, task.is_merged, range).await?;
+                let files = read_versions(ports, lease, settings, task.is_merged, range).await?;
+                let select = if task.is_merged { merged_versions_to_resolve } else { versions_to_resolve };
+                let versions = select(files, associations);
                 let exports_history = lease.job.request.associated_data.contains(&AssociatedData::History);
                 resolution::resolve_versions(versions, links, associations, exports_history)
             }
@@ -50,7 +52,7 @@ async fn write_resolved(ports: &impl AllPorts, lease: &Lease, resolved: Resolved
     let (corrections, links) = (resolved.corrections.len() as u64, resolved.links.len() as u64);
     let files = [
         (OutputKind::Corrections, corrections, write_corrections(resolved.corrections, tasks)),
-        (OutputKind::Links, links, write_sorted(resolved.links)),
+        (OutputKind::Links, links, write_sorted(&resolved.links)),
     ];
     let mut fragments = Vec::new();
     for (kind, count, bytes) in files.into_iter().filter(|(_, count, _)| *count > 0) {
@@ -67,12 +69,12 @@ async fn read_versions(
     settings: &WorkerSettings,
     is_merged: bool,
     range: KeyRange,
-) -> Result<Vec<VersionRecord>, ExportError> {
+) -> Result<Vec<EncodedRecords>, ExportError> {
     let kind = if is_merged { OutputKind::MergedVersionRecords } else { OutputKind::VersionRecords };
     let fragments = previous_fragments(ports, lease, &FragmentSelection::Kind(kind)).await?;
-    if !is_merged {
-        return read_records(ports, lease, settings, &fragments, range).await;
+    if is_merged {
+        read_encoded_records::<MergedVersionRecord>(ports, lease, settings, &fragments, range).await
+    } else {
+        read_encoded_records::<VersionRecord>(ports, lease, settings, &fragments, range).await
     }
-    let records = read_records::<MergedVersionRecord>(ports, lease, settings, &fragments, range).await?;
-    Ok(records.into_iter().map(|MergedVersionRecord(record)| record).collect())
 }

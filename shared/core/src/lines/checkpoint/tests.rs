@@ -54,6 +54,8 @@ impl FileWriter for MemoryFileWriter {
 impl OutputStore for MemoryOutputStore {
     type Writer = MemoryFileWriter;
 
+    const BUFFERS_OPEN_FILES: bool = true;
+
     async fn check(&self, _: Option<&str>) -> Result<(), StoreError> {
         Ok(())
     }

@@ -40,10 +40,10 @@ proptest! {
         key in key(), changed in any::<i64>(), version in any::<u64>(), task in any::<u32>(), position in position(), flags in flags(),
     ) {
         let record = VersionRecord { key, changed, version, task, position, flags };
-        let bytes = write_sorted(vec![record]);
+        let bytes = write_sorted(&[record]);
         prop_assert_eq!(bytes.len(), VersionRecord::BYTES);
         prop_assert_eq!(VersionRecord::read(&bytes, task), record);
-        let merged = write_sorted(vec![MergedVersionRecord(record)]);
+        let merged = write_sorted(&[MergedVersionRecord(record)]);
         prop_assert_eq!(merged.len(), MergedVersionRecord::BYTES);
         prop_assert_eq!(MergedVersionRecord::read(&merged, task.wrapping_add(1)), MergedVersionRecord(record));
     }
@@ -54,7 +54,7 @@ proptest! {
     ) {
         let kind = [LinkKind::CurrentVersion(flags), LinkKind::Reference, LinkKind::Provenance { recorded }][usize::try_from(sort).unwrap()];
         let link = ResourceLink { key, kind, task, position, other };
-        let bytes = write_sorted(vec![link]);
+        let bytes = write_sorted(&[link]);
         prop_assert_eq!(bytes.len(), ResourceLink::BYTES);
         prop_assert_eq!(ResourceLink::read(&bytes, 0), link);
     }
@@ -70,7 +70,7 @@ proptest! {
     fn records_are_written_in_the_order_of_their_keys(records in prop::collection::vec((key(), any::<i64>()), 0..50)) {
         let flags = VersionFlags::default();
         let records: Vec<_> = records.into_iter().map(|(key, changed)| VersionRecord { key, changed, version: 0, task: 1, position: LinePosition::new(0, 0), flags }).collect();
-        let bytes = write_sorted(records.clone());
+        let bytes = write_sorted(&records);
         let read: Vec<_> = bytes.chunks(VersionRecord::BYTES).map(|bytes| VersionRecord::read(bytes, 1)).collect();
         prop_assert!(read.is_sorted_by_key(|record| (record.key, record.changed)));
         prop_assert_eq!(read.len(), records.len());

@@ -23,8 +23,9 @@ use super::output_dir::prepare_output_dir;
 use super::run::Run;
 use super::task::{ExportTask, local_server_parameters, options_with_since};
 
-/// Time between two polls of the server in this process. Other servers choose the time with `Retry-After`.
-const LOCAL_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Longest time between two polls of the server in this process, for the progress that the user sees. The client also polls when a task
+/// ends. Other servers choose the time with `Retry-After`.
+const LOCAL_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Exports a directory, with a server in this process.
 pub(super) async fn export_directory(task: &ExportTask<'_>, lake: PathBuf, out: &Path) -> Result<ExportStatus, ExportCommandError> {
@@ -53,7 +54,7 @@ pub(super) async fn export_directory(task: &ExportTask<'_>, lake: PathBuf, out: 
     let base = base_url(listener.local_addr().map_err(unusable)?);
     let server = tokio::spawn(serve(service.clone(), listener));
     let local_files = LocalFiles::new(service.clone(), &base);
-    let client = BulkClient::without_credential(Some(LOCAL_POLL_INTERVAL))?.with_local_files(local_files);
+    let client = BulkClient::of_own_server(local_files, Some(LOCAL_POLL_INTERVAL))?;
     let folder = ExportFolder::create(out, false)?;
     let run = Run {
         folder: &folder,

@@ -96,7 +96,7 @@ impl Sync {
         bind_state_to_lake(&self.state, &self.lake)?;
         let StateFolder { dynamo, jobs } = StateFolder::open_to_serve(&self.state, &self.lake).await?;
         let jobs = jobs.with_encryptor(encryptor);
-        let output = DirectoryOutputStore::open(self.state.join(FILES_FOLDER)).shown_as(&self.lake).verified_by_client();
+        let output = DirectoryOutputStore::open(self.state.join(FILES_FOLDER)).shown_as(&self.lake);
         let (queue, clock) = (LocalQueue::default(), SystemClock);
         let feed = Feed { origin: SharedOrigin::new(self.origin.clone()), lake: DirectoryLakeWriter::open(&self.lake) };
         let ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: source.clone(), output: output.clone(), clock, feed };
@@ -132,7 +132,7 @@ impl Sync {
         };
         // A second signal ends the process at once.
         tokio::select! {
-            () = workers.stop() => {}
+            () = async { workers.stop().await; workers.hand_back_leases().await } => {}
             _ = stop_signal() => {}
         }
         let job = ended?;

@@ -52,6 +52,11 @@ impl DirectoryLake {
             .any(|entry| entry.map_or_else(|error| SkippedLink::from_error(&self.root, &error).is_none(), is_object)))
     }
 
+    /// Returns true if the lake has more files and folders than `count`. Looks no further than to them.
+    pub(crate) fn has_more_files_than(&self, count: usize) -> bool {
+        LakeEntries::walk(&self.root).nth(count).is_some()
+    }
+
     /// Counts the files whose names are nearly right.
     pub(crate) fn near_misses(&self) -> NearMisses {
         let mut near_misses = NearMisses::default();

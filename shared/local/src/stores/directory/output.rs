@@ -49,8 +49,8 @@ pub struct DirectoryOutputStore {
     shown_root: PathBuf,
     lake: Option<PathBuf>,
     verified: VerifiedFiles,
-    /// False if the client checks size and checksum of files itself.
-    verifies_files: bool,
+    /// True if a file that this process has written is not read again before its first download, unless it has changed since.
+    trusts_own_files: bool,
     given_configuration: Option<GivenConfiguration>,
 }
 
@@ -81,7 +81,7 @@ impl DirectoryOutputStore {
             root,
             lake: None,
             verified: VerifiedFiles::default(),
-            verifies_files: true,
+            trusts_own_files: false,
             given_configuration: None,
         }
     }
@@ -116,10 +116,25 @@ impl DirectoryOutputStore {
         Ok(())
     }
 
-    /// Gives access to files without reading them before: the client of an export within one process reads and checks them itself.
+    /// Gives access to files that this process has written without reading them before, unless they have changed since. A server that runs
+    /// for long reads them, because a disk can lose bits until a file is requested.
     #[must_use]
-    pub fn verified_by_client(self) -> Self {
-        Self { verifies_files: false, ..self }
+    pub fn trusts_own_files(self) -> Self {
+        Self { trusts_own_files: true, ..self }
+    }
+
+    /// Remembers that this process has written a file.
+    fn add_own_file(&self, path: &Path, summary: FileSummary) {
+        if self.trusts_own_files {
+            self.verified.add(path, summary);
+        }
+    }
+
+    /// Remembers that another name of a file belongs to the content that this process has written.
+    fn add_own_link(&self, from: &Path, to: &Path, summary: FileSummary) {
+        if self.trusts_own_files && self.verified.is_verified(from).unwrap_or(false) {
+            self.verified.add(to, summary);
+        }
     }
 
     /// Returns the directory of a job.
@@ -318,7 +333,9 @@ impl FileWriter for DirectoryFileWriter {
                 }
                 // A fragment's name contains its attempt, so it is unique; an existing file of the other kind is to be replaced.
                 FileName::Fragment(_) | FileName::Overwrite(_) => fs::rename(from, &to).map_err(&failed),
-            }
+            }?;
+            self.store.add_own_file(&to, summary);
+            Ok::<_, StoreError>(())
         })?;
         self.is_committed = true;
         count(|usage| {
@@ -340,6 +357,8 @@ impl Drop for DirectoryFileWriter {
 
 impl OutputStore for DirectoryOutputStore {
     type Writer = DirectoryFileWriter;
+
+    const BUFFERS_OPEN_FILES: bool = false;
 
     async fn check(&self, destination: Option<&str>) -> Result<(), StoreError> {
         let (setting, path) = match destination {
@@ -415,17 +434,27 @@ impl OutputStore for DirectoryOutputStore {
 
     async fn promote(&self, folder: &Folder, fragment: &Fragment, name: OutputFileName) -> Result<(), StoreError> {
         let (from, to) = (self.path(folder, &FileName::Fragment(fragment.name)), self.path(folder, &FileName::Output(name)));
-        let (summary, failed) = (fragment.summary, self.error_at(folder));
+        let (store, summary, failed) = (self.clone(), fragment.summary, self.error_at(folder));
         count(|usage| usage.copies += 1);
-        blocking(move || link_file(&from, &to, summary).map_err(failed)?.or_stale()).await
+        blocking(move || {
+            link_file(&from, &to, summary).map_err(failed)?.or_stale()?;
+            store.add_own_link(&from, &to, summary);
+            Ok(())
+        })
+        .await
     }
 
     async fn renumber(&self, folder: &Folder, file: &OutputFile, number: u32) -> Result<(), StoreError> {
         let renumbered = OutputFileName { number, ..file.name };
         let (from, to) = (self.path(folder, &FileName::Output(file.name)), self.path(folder, &FileName::Output(renumbered)));
-        let (summary, failed) = (file.summary, self.error_at(folder));
+        let (store, summary, failed) = (self.clone(), file.summary, self.error_at(folder));
         count(|usage| usage.copies += 1);
-        blocking(move || replace_by_link(&from, &to, summary).map_err(failed)).await
+        blocking(move || {
+            replace_by_link(&from, &to, summary).map_err(failed)?;
+            store.add_own_link(&from, &to, summary);
+            Ok(())
+        })
+        .await
     }
 
     fn read(&self, folder: &Folder, fragment: &FragmentName, range: Range<u64>) -> ByteStream {
@@ -437,9 +466,6 @@ impl OutputStore for DirectoryOutputStore {
 
     async fn file_access(&self, folder: &Folder, output_file: &OutputFile, _: FileRequest) -> Result<FileAccess, StoreError> {
         let path = self.path(folder, &FileName::Output(output_file.name));
-        if !self.verifies_files {
-            return Ok(FileAccess::Local(path));
-        }
         let unreadable =
             |detail: &str| StoreError::Unreadable { store: WHAT, detail: format!("{} {detail}; start a new export", output_file.name) };
         match self.verified.has_content(path.clone(), output_file.summary).await {
@@ -507,6 +533,42 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_file_is_refused_if_it_has_changed_after_this_process_has_written_it() {
+        use headrace_core::job::file::OutputKind;
+
+        let root = tempfile::tempdir().unwrap();
+        let store = DirectoryOutputStore::open(root.path()).trusts_own_files();
+        let folder = Folder { destination: None, path: "job".to_owned(), encryption_key: None };
+        let content = Bytes::from_static(b"{}\n");
+        let mut digest = ContentDigest::default();
+        digest.add_and_count(&content);
+        let (kind, summary) = (OutputKind::Error, digest.summary());
+        let fragment = FragmentName { kind, task: 2, attempt: 1, fencing_token: 1 };
+        let mut files = Vec::new();
+        for number in 1..=2 {
+            let mut writer = store.new_fragment(&folder, fragment).await.unwrap();
+            writer.write(content.clone()).await.unwrap();
+            let name = OutputFileName { kind, number };
+            if number == 1 {
+                writer.commit(FileName::Output(name), summary).await.unwrap();
+            } else {
+                writer.commit(FileName::Fragment(fragment), summary).await.unwrap();
+                store.promote(&folder, &Fragment { name: fragment, summary }, name).await.unwrap();
+            }
+            files.push(OutputFile { name, summary });
+        }
+        for file in &files {
+            let path = store.path(&folder, &FileName::Output(file.name));
+            assert_eq!(store.file_access(&folder, file, FileRequest::Content).await.unwrap(), FileAccess::Local(path.clone()));
+            // Of the same size.
+            fs::write(&path, "[]\n").unwrap();
+            File::options().write(true).open(&path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+            let refused = store.file_access(&folder, file, FileRequest::Content).await.unwrap_err();
+            assert!(refused.to_string().contains("start a new export"), "{refused}");
         }
     }
 

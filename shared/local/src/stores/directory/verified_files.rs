@@ -48,8 +48,17 @@ impl VerifiedFiles {
         spawn_blocking(move || own.verify(&path, summary)).await.map_err(io::Error::other)?
     }
 
+    /// Adds a file with this content, which this process has just written. A file of another size is verified when it is requested.
+    pub(super) fn add(&self, path: &Path, summary: FileSummary) {
+        if let Ok(metadata) = fs::metadata(path)
+            && metadata.len() == summary.bytes
+        {
+            self.insert(path, state_of(&metadata));
+        }
+    }
+
     /// Returns true if a file was verified and has not changed since.
-    fn is_verified(&self, path: &Path) -> io::Result<bool> {
+    pub(super) fn is_verified(&self, path: &Path) -> io::Result<bool> {
         let state = state_of(&fs::metadata(path)?);
         Ok(self.files().get(path) == Some(&state))
     }
@@ -62,13 +71,18 @@ impl VerifiedFiles {
         let state = state_of(&fs::metadata(path)?);
         let is_same = has_content(path, summary)?;
         if is_same {
-            let mut files = self.files();
-            if files.len() >= MAX_FILES {
-                files.clear();
-            }
-            files.insert(path.to_owned(), state);
+            self.insert(path, state);
         }
         Ok(is_same)
+    }
+
+    /// Remembers the state of a file whose content is known.
+    fn insert(&self, path: &Path, state: FileState) {
+        let mut files = self.files();
+        if files.len() >= MAX_FILES {
+            files.clear();
+        }
+        files.insert(path.to_owned(), state);
     }
 
     /// Locks the files.

@@ -53,6 +53,11 @@ impl Engine {
         Ok(self.database.as_ref().map_or(Ok(0), Database::sweep_ttl)?)
     }
 
+    /// Returns true for a table that is not in a file.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.lock.is_in_memory()
+    }
+
     /// Returns the space of the table.
     pub(super) fn space(&self) -> &TableSpace {
         &self.space

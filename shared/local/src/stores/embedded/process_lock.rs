@@ -48,6 +48,11 @@ impl ProcessLock {
         Self::new(None)
     }
 
+    /// Returns true for the lock of a table in memory.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.file.is_none()
+    }
+
     fn new(file: Option<File>) -> Self {
         Self { file, holders: Mutex::default(), calls: Mutex::default(), patience: PATIENCE }
     }
