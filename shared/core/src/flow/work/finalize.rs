@@ -58,7 +58,8 @@ pub(super) async fn run_finalize_task(
 fn plan_merge_round(lease: &Lease, settings: &WorkerSettings, fragments: &[Fragment]) -> Option<RoundPlan> {
     let bytes: u64 = fragments.iter().map(|fragment| fragment.summary.bytes).sum();
     let is_too_much = bytes > settings.merge_limit_bytes || fragments.len() > 2 * FRAGMENTS_PER_TASK;
-    let groups = merge_groups(fragments, lease.job.settings.file_bytes, settings.merge_limit_bytes / 2);
+    let file = (lease.job.settings.file_bytes, settings.lines_of_file);
+    let groups = merge_groups(fragments, file, settings.merge_limit_bytes / 2);
     // Rounds come to an end, because each group leaves one fragment, and one more whenever its task yields.
     if !is_too_much || groups.len() >= fragments.len() {
         return None;

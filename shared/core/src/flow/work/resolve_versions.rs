@@ -6,7 +6,7 @@ use crate::job::{Counters, ExportError};
 use crate::ports::{AllPorts, FragmentSelection};
 use crate::request::AssociatedData;
 use crate::versions::correction::write_corrections;
-use crate::versions::record::{MergedVersionRecord, ResourceLink, VersionRecord, write_sorted};
+use crate::versions::record::{FixedSizeRecord, MergedVersionRecord, ResourceLink, VersionRecord, write_sorted};
 use crate::versions::resolution::{self, Associations, ResolvedVersions, resolve_links};
 
 use super::fragments::write_fragment;
@@ -25,12 +25,10 @@ pub(super) async fn run_resolve_task(
 ) -> Result<TaskEnd, ExportError> {
     if lease.cursor < Cursor::WRITTEN {
         let associations = Associations::new(&lease.job.request, settings.lake.adds_referenced);
-        let range = KeyRange::new(task.range, task.ranges);
-        let links = previous_fragments(ports, lease, &FragmentSelection::Kind(OutputKind::Links)).await?;
-        let links = read_records::<ResourceLink>(ports, lease, settings, &links, range).await?;
+        let links = read_kind::<ResourceLink>(ports, lease, settings, task, OutputKind::Links).await?;
         let resolved = match task.stage {
             ResolveStage::Versions => {
-                let versions = read_versions(ports, lease, settings, task.is_merged, range).await?;
+                let versions = read_versions(ports, lease, settings, task).await?;
                 let exports_history = lease.job.request.associated_data.contains(&AssociatedData::History);
                 resolution::resolve_versions(versions, links, associations, exports_history)
             }
@@ -60,19 +58,30 @@ async fn write_resolved(ports: &impl AllPorts, lease: &Lease, resolved: Resolved
     Ok(fragments)
 }
 
-/// Reads the version records of a key range. `is_merged`: reads the files of merge tasks instead of those of read tasks.
+/// Reads the version records of a task's key range.
 async fn read_versions(
     ports: &impl AllPorts,
     lease: &mut Lease,
     settings: &WorkerSettings,
-    is_merged: bool,
-    range: KeyRange,
+    task: ResolveRange,
 ) -> Result<Vec<VersionRecord>, ExportError> {
-    let kind = if is_merged { OutputKind::MergedVersionRecords } else { OutputKind::VersionRecords };
-    let fragments = previous_fragments(ports, lease, &FragmentSelection::Kind(kind)).await?;
-    if !is_merged {
-        return read_records(ports, lease, settings, &fragments, range).await;
+    if task.merged.is_none() {
+        return read_kind(ports, lease, settings, task, OutputKind::VersionRecords).await;
     }
-    let records = read_records::<MergedVersionRecord>(ports, lease, settings, &fragments, range).await?;
+    let records = read_kind::<MergedVersionRecord>(ports, lease, settings, task, OutputKind::MergedVersionRecords).await?;
     Ok(records.into_iter().map(|MergedVersionRecord(record)| record).collect())
+}
+
+/// Reads the records of a task's key range out of the files of one kind that the previous round has written.
+async fn read_kind<T: FixedSizeRecord>(
+    ports: &impl AllPorts,
+    lease: &mut Lease,
+    settings: &WorkerSettings,
+    ResolveRange { range, ranges, merged, .. }: ResolveRange,
+    kind: OutputKind,
+) -> Result<Vec<T>, ExportError> {
+    let selection = merged.map_or(FragmentSelection::Kind(kind), |files| FragmentSelection::KindOfTasks(kind, files.first_task..files.end_task));
+    let fragments = previous_fragments(ports, lease, &selection).await?;
+    let all = merged.map_or(KeyRange::new(0, 1), |files| KeyRange::of_files(files, range, ranges));
+    read_records(ports, lease, settings, &fragments, (all, KeyRange::new(range, ranges))).await
 }
