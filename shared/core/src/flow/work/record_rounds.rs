@@ -30,9 +30,11 @@ const MAX_STEPS: u64 = 8;
 const MAX_ROUNDS: u16 = 12;
 const MAX_READS_OF_FILE: u64 = 10_000;
 
-/// The price of a round in reads, as a multiple of [`WorkerSettings::max_record_reads`]: its tasks are recorded, started and counted, and they
-/// read and write all records.
-pub(crate) const ROUND_PRICE: f64 = 3.0;
+/// The price of a round in reads, as a multiple of [`WorkerSettings::max_record_reads`]: its tasks are recorded, started and counted.
+const ROUND_PRICE: f64 = 3.0;
+
+/// The price of a step of a merge task in reads: it reads and writes records.
+const STEP_PRICE: f64 = 2.0;
 
 /// The numbers that determine how often files of records are read.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +58,9 @@ impl RecordReads {
 
     /// Returns the best number of rounds of merging, at least `least`, and the number of reads in each.
     ///
-    /// * `price`: the price of a round, in reads.
-    pub(crate) fn best_rounds(self, least: u16, price: f64) -> (u16, f64) {
+    /// * `max_record_reads`: the number of reads that needs no round of merging.
+    pub(crate) fn best_rounds(self, least: u16, max_record_reads: f64) -> (u16, f64) {
+        let price = ROUND_PRICE * max_record_reads + STEP_PRICE * self.steps;
         let cost = |rounds: u16| f64::from(rounds + 1) * self.per_round(rounds) + f64::from(rounds) * price;
         let best = (least..=MAX_ROUNDS).min_by(|one, other| cost(*one).total_cmp(&cost(*other))).unwrap_or(least);
         (best, self.per_round(best))
@@ -131,25 +134,26 @@ pub(super) fn record_merges(
     let parts = merged.map_or(1, |merged| merged.parts);
     let files: u64 = kinds.iter().map(|(_, fragments)| fragments.len() as u64).sum();
     let bytes: u64 = kinds.iter().flat_map(|(_, fragments)| fragments).map(|fragment| fragment.summary.bytes).sum();
-    let files_of_part = files / u64::from(parts);
     if merged.is_none() && files * u64::from(ranges) <= settings.max_record_reads {
         return None;
     }
     let step_bytes = settings.merge_step_bytes();
     let steps = bytes.div_ceil(step_bytes);
     let reads = RecordReads { files: files as f64, steps: steps as f64, ranges: f64::from(ranges) / f64::from(parts) };
-    let (rounds, reads) = reads.best_rounds(u16::from(merged.is_none()), settings.max_record_reads as f64 * ROUND_PRICE);
+    let (rounds, reads) = reads.best_rounds(u16::from(merged.is_none()), settings.max_record_reads as f64);
     if rounds == 0 {
         return None;
     }
-    let reads_of_file = (1..MAX_READS_OF_FILE).find(|times| (files * times) as f64 >= reads).unwrap_or(MAX_READS_OF_FILE);
+    let sequences: Vec<_> = kinds.iter().map(|(kind, fragments)| (*kind, sequences(fragments, merged))).collect();
+    let count: u64 = sequences.iter().map(|(_, sequences)| sequences.len() as u64).sum();
+    // A group of less than two sequences gains nothing.
+    let least = (2 * bytes).div_ceil(u64::from(parts) * count.max(1) * step_bytes).max(1);
+    let reads_of_file = (least..MAX_READS_OF_FILE).find(|times| (files * times) as f64 >= reads).unwrap_or(MAX_READS_OF_FILE.max(least));
     let steps_of_task = steps.div_ceil(TASKS_OF_ONE_STEP).clamp(1, MAX_STEPS).min(reads_of_file);
     let tasks_of_group = reads_of_file.div_ceil(steps_of_task);
     let group_bytes = tasks_of_group * steps_of_task * step_bytes;
-    let of_kind = |(kind, fragments): &(OutputKind, Vec<Fragment>)| groups(*kind, &sequences(fragments, merged), group_bytes);
-    let groups: Vec<Group> = kinds.iter().flat_map(of_kind).collect();
-    if groups.len() as u64 >= files_of_part {
-        // Nothing is gained.
+    let groups: Vec<Group> = sequences.iter().flat_map(|(kind, sequences)| groups(*kind, sequences, group_bytes)).collect();
+    if groups.len() as u64 >= count {
         return None;
     }
     let ranges = u32::try_from(u64::from(parts) * tasks_of_group).unwrap_or(u32::MAX);

@@ -2,7 +2,7 @@
 //!
 //! The rates are those of `docs/scale.md`, whose simulator the forecast is compared with.
 
-use crate::flow::work::record_rounds::{ROUND_PRICE, RecordReads};
+use crate::flow::work::record_rounds::RecordReads;
 use crate::job::{ReadMode, Usage};
 
 use super::volume::{Volume, to_count};
@@ -211,7 +211,7 @@ impl Calculator<'_> {
         let ranges = (bytes / COMPARED_BYTES).ceil();
         let steps = (bytes / MERGED_BYTES).ceil();
         let is_merged = ranges * fragments > MAX_RECORD_READS && steps < fragments;
-        let (rounds, reads) = RecordReads { files: fragments, steps, ranges }.best_rounds(1, MAX_RECORD_READS * ROUND_PRICE);
+        let (rounds, reads) = RecordReads { files: fragments, steps, ranges }.best_rounds(1, MAX_RECORD_READS);
         let compute = gigabytes(bytes) * (COMPARE + TRANSFER) / self.vcpu;
         let round = |tasks: f64, gets: f64, puts: f64| Round {
             tasks,
