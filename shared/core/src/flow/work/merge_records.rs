@@ -36,7 +36,8 @@ pub(super) async fn run_merge_records_task(
                 merge_files::<VersionRecord, MergedVersionRecord>(ports, lease, settings, merge, OutputKind::MergedVersionRecords).await?
             }
             OutputKind::MergedVersionRecords => {
-                merge_files::<MergedVersionRecord, MergedVersionRecord>(ports, lease, settings, merge, OutputKind::MergedVersionRecords).await?
+                merge_files::<MergedVersionRecord, MergedVersionRecord>(ports, lease, settings, merge, OutputKind::MergedVersionRecords)
+                    .await?
             }
             OutputKind::Links => merge_files::<ResourceLink, ResourceLink>(ports, lease, settings, merge, OutputKind::Links).await?,
             other @ (OutputKind::Output(_)
@@ -139,7 +140,14 @@ mod tests {
 
     /// Returns a record of a resource, which a task has read.
     fn record(key: u128, task: u32) -> VersionRecord {
-        VersionRecord { key: ResourceKey(key), changed: 0, version: 0, task, position: LinePosition::new(0, 0), flags: VersionFlags::default() }
+        VersionRecord {
+            key: ResourceKey(key),
+            changed: 0,
+            version: 0,
+            task,
+            position: LinePosition::new(0, 0),
+            flags: VersionFlags::default(),
+        }
     }
 
     proptest! {

@@ -177,10 +177,8 @@ fn sequences(fragments: &[Fragment], merged: Option<MergedRound>) -> BTreeMap<u3
         let sequence = sequences.entry(fragment.name.task.saturating_sub(first_task) % groups).or_default();
         (sequence.files, sequence.bytes) = (sequence.files + 1, sequence.bytes + fragment.summary.bytes);
     }
-    let of_part = |sequence: Sequence| Sequence {
-        files: sequence.files.div_ceil(parts.into()),
-        bytes: sequence.bytes.div_ceil(parts.into()),
-    };
+    let of_part =
+        |sequence: Sequence| Sequence { files: sequence.files.div_ceil(parts.into()), bytes: sequence.bytes.div_ceil(parts.into()) };
     sequences.into_iter().map(|(number, sequence)| (number, of_part(sequence))).collect()
 }
 
@@ -190,9 +188,7 @@ fn groups(kind: OutputKind, sequences: &BTreeMap<u32, Sequence>, bytes: u64) -> 
     for (number, sequence) in sequences {
         match groups.last_mut() {
             // A group may exceed its size by half of its last sequence, so that groups have that size on average.
-            Some(group)
-                if group.size.bytes + sequence.bytes / 2 <= bytes && group.size.files + sequence.files / 2 <= FILES_PER_GROUP =>
-            {
+            Some(group) if group.size.bytes + sequence.bytes / 2 <= bytes && group.size.files + sequence.files / 2 <= FILES_PER_GROUP => {
                 group.members.end = number + 1;
                 group.size = Sequence { files: group.size.files + sequence.files, bytes: group.size.bytes + sequence.bytes };
             }

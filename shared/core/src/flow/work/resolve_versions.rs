@@ -80,7 +80,8 @@ async fn read_kind<T: FixedSizeRecord>(
     ResolveRange { range, ranges, merged, .. }: ResolveRange,
     kind: OutputKind,
 ) -> Result<Vec<T>, ExportError> {
-    let selection = merged.map_or(FragmentSelection::Kind(kind), |files| FragmentSelection::KindOfTasks(kind, files.first_task..files.end_task));
+    let selection =
+        merged.map_or(FragmentSelection::Kind(kind), |files| FragmentSelection::KindOfTasks(kind, files.first_task..files.end_task));
     let fragments = previous_fragments(ports, lease, &selection).await?;
     let all = merged.map_or(KeyRange::new(0, 1), |files| KeyRange::of_files(files, range, ranges));
     read_records(ports, lease, settings, &fragments, (all, KeyRange::new(range, ranges))).await

@@ -71,7 +71,9 @@ fn few_reads_need_no_merge() {
 fn the_reads_of_large_lakes_grow_with_the_lake_and_not_with_its_square() {
     let settings = WorkerSettings::default();
     // The version records of lakes of 300 GB, 1 TB, 10 TB and 100 TB.
-    for (bytes, files, limit) in [(4_800_000, 1_250, 20_000), (5_600_000, 3_600, 60_000), (5_600_000, 36_000, 300_000), (5_600_000, 360_000, 3_000_000)] {
+    for (bytes, files, limit) in
+        [(4_800_000, 1_250, 20_000), (5_600_000, 3_600, 60_000), (5_600_000, 36_000, 300_000), (5_600_000, 360_000, 3_000_000)]
+    {
         let reads = reads_of_rounds(bytes, files, &settings);
         println!("{files} files of {bytes} bytes: {reads:?}");
         assert!(reads.iter().sum::<u64>() < limit, "{files}: {reads:?}");
