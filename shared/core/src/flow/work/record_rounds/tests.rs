@@ -43,7 +43,7 @@ fn reads_of_rounds(bytes: u64, files: u32, settings: &WorkerSettings) -> Vec<u64
         let (mut read, mut written) = (0, Vec::new());
         let mut read_parts = BTreeMap::<u32, u64>::new();
         for (task, merge) in (round * ROUND_TASKS..).zip(&merges) {
-            let sources: Vec<&Fragment> = kinds[0].1.iter().filter(|fragment| merge.is_of(fragment.name.task)).collect();
+            let sources = merge.sources(&kinds[0].1);
             read += sources.len() as u64 * u64::from(merge.steps);
             // A file has the keys of one of `parts` ranges, and the task reads one of `ranges` ranges of all keys out of it.
             assert_eq!(merge.ranges % merge.files.parts, 0);
@@ -107,6 +107,12 @@ impl MergedRound {
 }
 
 impl RecordMerge {
+    /// Returns those of these fragments, which are sorted by task, that the task merges.
+    fn sources<'f>(&self, fragments: &'f [Fragment]) -> &'f [Fragment] {
+        let before = |task: u32| fragments.partition_point(|fragment| fragment.name.task < task);
+        &fragments[before(self.files.first_task)..before(self.files.end_task)]
+    }
+
     /// Returns true if the task merges files of this one.
     fn is_of(&self, task: u32) -> bool {
         (self.files.first_task..self.files.end_task).contains(&task)
