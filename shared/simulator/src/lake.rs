@@ -66,9 +66,9 @@ impl Lake {
             let first_object = lake.objects.len();
             let mut left = lake_lines(scenario.lake_bytes / 100 * percent, scale);
             while left > 0 {
-                let count = left.min(lake_lines(scenario.object_bytes, scale));
-                let first = lake.line_count();
                 let part = lake.objects.len() - first_object;
+                let count = left.min(lake_lines(varied_size(scenario.object_bytes, part), scale));
+                let first = lake.line_count();
                 let suffix = if scenario.is_compressed { ".zst" } else { "" };
                 lake.add_object(format!("{name}/part-{part:06}.ndjson{suffix}"), resource_type, first..first + count)?;
                 left -= count;
@@ -111,6 +111,15 @@ impl Lake {
     pub fn stored_bytes(&self) -> u64 {
         self.objects.iter().map(|object| object.stored.len() as u64).sum::<u64>() * self.scale.bytes
     }
+}
+
+/// Returns the size of an object: between three and five quarters of the usual size.
+///
+/// If all objects had the same size, so would the lines that tasks leave after their last full file. Such rests do not fill files together.
+fn varied_size(usual_bytes: u64, part: usize) -> u64 {
+    // The numbers of objects, spread over 0 to 99.
+    let spread = (part as u64).wrapping_mul(61) % 100;
+    usual_bytes / 200 * (150 + spread)
 }
 
 /// Returns the number of simulated lines in this many real bytes, at least 1.

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use headrace_core::ports::JobStore as _;
 use headrace_core::request::{AssociatedData, ExportRequest, IgnoredParameter};
+use headrace_core::vocab::ids::JobId;
 use headrace_core::vocab::lake_settings::LakeVersions;
 use headrace_core::vocab::level::Level;
 use headrace_fhir::definitions::ResourceType;
@@ -232,6 +234,27 @@ fn every_version_setting_gives_the_same_export_of_a_lake_without_old_versions() 
             }
             assert_eq!(results.len(), 1, "{:?}", results.values());
         }
+        Ok(())
+    })
+}
+
+#[test]
+fn the_records_of_many_tasks_are_merged_in_several_rounds() -> Result<()> {
+    run(async || {
+        let dump = |object: usize| (0..50).map(move |n| version("Patient", object * 50 + n, "2026-01-01", 1)).collect::<Vec<_>>();
+        let mut lake: Vec<(String, Vec<Line>)> = (0..16_usize).map(|object| (format!("{object}/Patient.ndjson"), dump(object))).collect();
+        let changed = (0..800).filter(|n| n % 7 == 0).map(|n| version("Patient", n, "2026-02-01", 2));
+        lake.push(("changes/Patient.ndjson".to_owned(), changed.collect()));
+        let lake: Vec<(&str, Vec<Line>)> = lake.iter().map(|(object, lines)| (object.as_str(), lines.clone())).collect();
+        let deployment = local(&lake).await?;
+        let service = ServiceProcess::start(&deployment, &ManualClock::default(), small_settings(LakeVersions::Many));
+        let status = service.start_job(ExportRequest::default()).await?;
+        let completed = service.complete(&status).await?;
+        assert_eq!(completed.sorted_lines(), expected(&all(&lake)).lines);
+        // Two rounds of merging, one that compares versions, one that reads again, and perhaps others.
+        let id = JobId::parse(status.rsplit('/').next().unwrap_or_default())?;
+        let rounds = deployment.job_store().job(&id).await?.ok_or("no job")?.round;
+        assert!(rounds >= 4, "{rounds} rounds");
         Ok(())
     })
 }

@@ -27,6 +27,7 @@ mod patient_files;
 mod persist_patient_set;
 mod reading;
 mod record_files;
+pub(crate) mod record_rounds;
 mod round;
 pub mod settings;
 mod split_task;

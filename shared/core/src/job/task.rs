@@ -142,15 +142,31 @@ pub struct PlanInput {
     pub sync: Option<Box<SyncRequest>>,
 }
 
-/// The fragments of one kind that some tasks of the previous round have written.
+/// The files of records that some tasks of the previous round have written. All of them have the keys of the same range, one of `parts`
+/// equal ranges of all keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordMerge {
-    /// The kind: version records or links.
-    pub kind: OutputKind,
+pub struct RecordFiles {
     /// The number of the first task.
     pub first_task: u32,
     /// The number after that of the last task.
     pub end_task: u32,
+    /// The number of ranges into which all keys are divided.
+    pub parts: u32,
+}
+
+/// A range of keys of files of one kind, which a task merges into one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordMerge {
+    /// The kind: version records or links.
+    pub kind: OutputKind,
+    /// The files.
+    pub files: RecordFiles,
+    /// The index of the range, from 0.
+    pub range: u32,
+    /// The number of equal ranges of all keys. The keys of a file are one or several whole ranges.
+    pub ranges: u32,
+    /// The number of equal parts of the range that are in memory one after the other.
+    pub steps: u32,
 }
 
 /// The corrections in some bands of every file of corrections.
@@ -171,9 +187,9 @@ pub struct ResolveRange {
     pub range: u32,
     /// The number of ranges.
     pub ranges: u32,
-    /// True if the records were merged in the previous round.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_merged: bool,
+    /// The files with the range, if the records were merged in the previous round. Otherwise all files of that round have a part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged: Option<RecordFiles>,
 }
 
 /// The stage of resolving.

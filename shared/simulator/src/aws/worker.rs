@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use headrace_core::job::task::Work;
 use headrace_core::metering::count;
 
 use super::link::{NetworkLink, Serial};
@@ -43,8 +44,30 @@ struct Inner {
 pub struct Step {
     /// The name, as [`headrace_core::job::task::Work::as_str`] returns it.
     pub name: &'static str,
-    /// The number of ranges of resource keys, if the step resolves one of them.
+    /// The number of equal ranges of keys in which the step reads each file of version records. 1 if it reads whole files.
     pub ranges: u32,
+}
+
+impl Step {
+    /// Returns the step of a task with this work.
+    pub fn from_work(work: &Work) -> Self {
+        let ranges = match work {
+            Work::Resolve(resolve) => resolve.ranges / resolve.merged.map_or(1, |files| files.parts.max(1)),
+            Work::MergeRecords(merge) => merge.ranges * merge.steps / merge.files.parts.max(1),
+            Work::Plan(_)
+            | Work::Read(_)
+            | Work::MergeCorrections(_)
+            | Work::Reread(_)
+            | Work::SortPatients(_)
+            | Work::GroupByPatient(_)
+            | Work::Merge(_)
+            | Work::Fetch(_)
+            | Work::Publish(_)
+            | Work::Finalize
+            | Work::FinalizeSync(_) => 1,
+        };
+        Self { name: work.as_str(), ranges }
+    }
 }
 
 impl Default for Step {

@@ -60,11 +60,7 @@ impl Fleet {
     fn step(&self, task: &TaskId) -> Step {
         let work = self.deployment.table.find_text(&format!("WORK#{:010}", task.task), "work");
         let work: Option<Work> = work.and_then(|json| serde_json::from_str(&json).ok());
-        match work {
-            None => Step { name: "unknown", ranges: 1 },
-            Some(Work::Resolve(range)) => Step { name: "resolve", ranges: range.ranges },
-            Some(work) => Step { name: work.as_str(), ranges: 1 },
-        }
+        work.map_or(Step { name: "unknown", ranges: 1 }, |work| Step::from_work(&work))
     }
 
     /// Makes one attempt at a task, until it ends, the process crashes, or the time is up.

@@ -10,6 +10,7 @@ use headrace_core::job::file::{FileName, Fragment, FragmentName, OutputFile, Out
 use headrace_core::job::folder::Folder;
 use headrace_core::ports::{ByteStream, ConfigLookup, DeletedPart, FileAccess, FileRequest, OutputStore, delete_all_parts};
 use headrace_core::request::ConfigName;
+use headrace_core::versions::record::{FixedSizeRecord as _, MergedVersionRecord, ResourceLink, VersionRecord};
 use headrace_core::vocab::error::{SourceError, StoreError};
 
 use super::files::{Content, Destination, STORE, StoredFile, weight};
@@ -70,27 +71,22 @@ impl ModelOutput {
     }
 
     /// Returns the real number of bytes for which a read of a fragment stands.
-    ///
-    /// A search for a range of keys reads the records that should be in it, and a margin on both sides that grows with the root of the
-    /// number of records. So a record of the margin stands for fewer real ones than a record of the range does.
     fn real_bytes(&self, fragment: &FragmentName, file_bytes: u64, range: &Range<u64>) -> u64 {
         let bytes = range.end.saturating_sub(range.start);
         let ranges = u64::from(self.worker.step().ranges);
         let kind = fragment.kind;
         if matches!(kind, OutputKind::Corrections | OutputKind::MergedCorrections) && bytes <= CORRECTION_INDEX_BYTES {
-            bytes
-        } else if matches!(kind, OutputKind::VersionRecords | OutputKind::MergedVersionRecords | OutputKind::Links) && ranges > 1 {
-            let records = file_bytes * self.scale.lines / RECORD_BYTES;
-            let margins = 2 * (4 * records.isqrt() + 64);
-            (records / ranges + margins).min(records) * RECORD_BYTES
-        } else {
-            bytes * weight(kind, self.scale)
+            return bytes;
+        }
+        match record_bytes(kind) {
+            Some(record_bytes) if ranges > 1 => searched_bytes(file_bytes * self.scale.lines, record_bytes, ranges),
+            Some(_) | None => bytes * weight(kind, self.scale),
         }
     }
 
     /// Records the memory of the version records that a read has returned, which stay in memory until they are compared or merged.
     fn keep_records(&self, kind: OutputKind, file_bytes: u64, range: &Range<u64>) {
-        if matches!(kind, OutputKind::VersionRecords | OutputKind::MergedVersionRecords | OutputKind::Links) {
+        if record_bytes(kind).is_some() {
             let ranges = u64::from(self.worker.step().ranges);
             // The margins around a range of keys are not kept.
             let kept = if ranges > 1 { file_bytes / ranges } else { range.end.saturating_sub(range.start).min(file_bytes) };
@@ -99,8 +95,37 @@ impl ModelOutput {
     }
 }
 
-/// The size of a version record.
-const RECORD_BYTES: u64 = 40;
+/// Returns the size of a record in a file of sorted records. `None` for other kinds.
+fn record_bytes(kind: OutputKind) -> Option<u64> {
+    let bytes = match kind {
+        OutputKind::VersionRecords => VersionRecord::BYTES,
+        OutputKind::MergedVersionRecords => MergedVersionRecord::BYTES,
+        OutputKind::Links => ResourceLink::BYTES,
+        OutputKind::Output(_)
+        | OutputKind::Deleted
+        | OutputKind::Error
+        | OutputKind::PatientBlocks
+        | OutputKind::Corrections
+        | OutputKind::MergedCorrections
+        | OutputKind::PatientSet
+        | OutputKind::UnreportedDeletions
+        | OutputKind::PatientPages
+        | OutputKind::SyncRecords
+        | OutputKind::SyncProgress
+        | OutputKind::Bucket(_) => return None,
+    };
+    Some(bytes as u64)
+}
+
+/// Returns the real number of bytes that a search for one of `ranges` equal ranges of keys reads of a file of this many real bytes.
+///
+/// It reads the records that should be in the range, and a margin on both sides that grows with the root of the number of records. The
+/// simulated file has so few records that its margins are larger than the range, and often the whole file.
+fn searched_bytes(file_bytes: u64, record_bytes: u64, ranges: u64) -> u64 {
+    let records = file_bytes / record_bytes;
+    let margins = 2 * (4 * records.isqrt() + 64);
+    (records / ranges.max(1) + margins).min(records) * record_bytes
+}
 
 /// The size of the index at the beginning of a fragment of corrections, which does not grow with them.
 const CORRECTION_INDEX_BYTES: u64 = 4_096;
@@ -202,5 +227,37 @@ impl OutputStore for ModelOutput {
         }
         let next = page.last().filter(|_| page.len() == OBJECTS_PER_CALL).cloned();
         Ok(DeletedPart { deleted: unrecorded.len() as u64, next })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headrace_core::job::file::FragmentName;
+    use headrace_core::job::task::{RecordFiles, RecordMerge, Work};
+
+    use super::*;
+    use crate::aws::worker::{Step, WorkerSize};
+    use crate::meter::Meter;
+    use crate::parameters::AwsParameters;
+    use crate::time::VirtualTime;
+
+    #[test]
+    fn a_search_in_a_simulated_file_stands_for_the_bytes_of_one_in_a_real_file() {
+        let (time, meter, aws) = (VirtualTime::default(), Meter::default(), AwsParameters::default());
+        let worker = Worker::new(&time, &meter, &aws, WorkerSize { number: 1, memory_mb: 768, slowness: 1, lost_answers: 0.0 });
+        let scale = Scale::from_bytes(2_500);
+        let prefix = Prefix::new(&aws.bucket);
+        let output = ModelOutput { destination: Destination::default(), prefix, worker: worker.clone(), scale, patience: Duration::ZERO };
+        let fragment = FragmentName { kind: OutputKind::VersionRecords, task: 2, attempt: 1, fencing_token: 1 };
+        // 448 records stand for 140,000. The flow reads the whole file, because the margin of a range in it has 148 records.
+        let (records, file) = (448, 448 * 40);
+        let files = RecordFiles { first_task: 2, end_task: 20, parts: 1 };
+        for (ranges, steps) in [(1, 1), (1, 4), (4, 1), (4, 4)] {
+            let merge = RecordMerge { kind: OutputKind::VersionRecords, files, range: 0, ranges, steps };
+            worker.begin_step(Step::from_work(&Work::MergeRecords(merge)));
+            let real = output.real_bytes(&fragment, file, &(0..file)) / 40;
+            let share = records * scale.lines / u64::from(ranges * steps);
+            assert!((share..share + 3_300).contains(&real), "{ranges} ranges in {steps} steps: {real} of {share}");
+        }
     }
 }

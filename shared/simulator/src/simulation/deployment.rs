@@ -13,7 +13,7 @@ use crate::lake::Lake;
 use crate::meter::Meter;
 use crate::output::Destination;
 use crate::parameters::{AwsParameters, Mode, Scenario};
-use crate::scale::Scale;
+use crate::scale::{LINE_BYTES, Scale};
 use crate::table::TableServer;
 use crate::time::VirtualTime;
 
@@ -78,6 +78,8 @@ impl Deployment {
         patient_resolution.untyped_bytes = self.scale.shrink(patient_resolution.untyped_bytes);
         WorkerSettings {
             min_slice_bytes: self.scale.shrink(defaults.min_slice_bytes),
+            // A simulated file has fewer lines than a real one, so that its last line is a larger part of it.
+            lines_of_file: defaults.lines_of_file.min(self.job_settings().file_bytes / LINE_BYTES),
             merge_limit_bytes: self.scale.shrink(defaults.merge_limit_bytes),
             resolve_bytes: self.scale.shrink_records(defaults.resolve_bytes),
             grouping_memory_bytes: self.scale.shrink(defaults.grouping_memory_bytes),

@@ -57,8 +57,8 @@ pub(super) fn query(storage: &Storage, request: &Query) -> Result<QueryPage, Tab
         }
         let Some(candidate) = candidates.next() else { break None };
         if !parsed.key_condition.holds(candidate.item) {
-            // The matching keys are adjacent, and those with a prefix come first.
-            if page.read > 0 || parsed.has_prefix() {
+            // The matching keys are adjacent. If the candidates begin with the first of them, none comes later.
+            if page.read > 0 || parsed.begins_with_match(is_forward) {
                 break None;
             }
             continue;
@@ -143,9 +143,10 @@ impl<'a> ParsedQuery<'a> {
         Ok(Self { request, hash, key_condition, filter, projection })
     }
 
-    /// Returns true if the sort keys of the range have a common prefix.
-    fn has_prefix(&self) -> bool {
-        self.request.index_name.is_none() && sort_prefix(&self.key_condition).is_some()
+    /// Returns true if the candidates begin with the first key that matches.
+    fn begins_with_match(&self, is_forward: bool) -> bool {
+        let start = if is_forward { sort_start(&self.key_condition) } else { sort_prefix(&self.key_condition) };
+        self.request.index_name.is_none() && start.is_some()
     }
 
     /// Returns the items of the partition from the start of the range on.
@@ -155,7 +156,6 @@ impl<'a> ParsedQuery<'a> {
         is_forward: bool,
     ) -> Result<Box<dyn Iterator<Item = Candidate<'s>> + 's>, TableError> {
         let start = self.request.exclusive_start_key.as_ref().map(primary_key).transpose()?.map(|key| key.1);
-        let prefix = sort_prefix(&self.key_condition);
         let Some(partition) = storage.partitions.get(&self.hash) else { return Ok(Box::new(std::iter::empty())) };
         let candidate = |(_, stored): (&'s String, &'s super::stored::StoredItem)| Candidate {
             item: &stored.item,
@@ -163,10 +163,10 @@ impl<'a> ParsedQuery<'a> {
             bytes: stored.bytes,
         };
         if is_forward {
-            let low = start.map_or_else(|| Bound::Included(prefix.unwrap_or_default()), Bound::Excluded);
+            let low = start.map_or_else(|| Bound::Included(sort_start(&self.key_condition).unwrap_or_default()), Bound::Excluded);
             return Ok(Box::new(partition.range((low, Bound::Unbounded)).map(candidate)));
         }
-        let end = prefix.map_or(Bound::Unbounded, |prefix| Bound::Included(format!("{prefix}{}", char::MAX)));
+        let end = sort_prefix(&self.key_condition).map_or(Bound::Unbounded, |prefix| Bound::Included(format!("{prefix}{}", char::MAX)));
         let high = start.map_or(end, Bound::Excluded);
         Ok(Box::new(partition.range((Bound::Unbounded, high)).rev().map(candidate)))
     }
@@ -210,9 +210,28 @@ fn equal_text(condition: &Condition) -> Option<String> {
     }
 }
 
-/// Returns the text with which the sort keys of a key condition begin, or from which they start.
+/// Returns the text of a value.
+fn text(operand: &Operand) -> Option<String> {
+    if let Operand::Value(value) = operand { value.as_text().map(str::to_owned) } else { None }
+}
+
+/// Returns the lowest sort key that a key condition selects, if it tells.
+fn sort_start(condition: &Condition) -> Option<String> {
+    match condition {
+        Condition::All(conditions) => conditions.iter().find_map(sort_start),
+        Condition::Compare(Operand::Attribute(_), Comparator::GreaterOrEqual, low) => text(low),
+        Condition::Compare(..)
+        | Condition::BeginsWith(..)
+        | Condition::Any(_)
+        | Condition::Not(_)
+        | Condition::In(..)
+        | Condition::Exists(_)
+        | Condition::Contains(..) => sort_prefix(condition),
+    }
+}
+
+/// Returns the text with which the sort keys of a key condition begin.
 fn sort_prefix(condition: &Condition) -> Option<String> {
-    let text = |operand: &Operand| if let Operand::Value(value) = operand { value.as_text().map(str::to_owned) } else { None };
     match condition {
         Condition::All(conditions) => conditions.iter().find_map(sort_prefix),
         Condition::BeginsWith(_, prefix) => text(prefix),

@@ -17,7 +17,7 @@ use crate::contracts::{BoxError, CaseResult};
 
 /// Returns the work of a task that resolves versions.
 fn resolve_work() -> Work {
-    Work::Resolve(ResolveRange { stage: ResolveStage::Versions, range: 0, ranges: 1, is_merged: false })
+    Work::Resolve(ResolveRange { stage: ResolveStage::Versions, range: 0, ranges: 1, merged: None })
 }
 
 /// Completes a read task with one checkpoint and returns the recorded counters.

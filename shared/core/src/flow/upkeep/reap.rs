@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::access::Agent;
 use crate::flow::client::end_job::end_job_and_free_space;
 use crate::flow::client::start_queued::start_queued;
+use crate::job::file::OutputFileName;
 use crate::job::{ExportError, FailureKind, FailureReason, Job, JobEvent, JobState, Quotas};
 use crate::ports::{Clock, DueItem, DueSubject, JobStore, OutputStore, Ports, TaskQueue, TaskStore};
 use crate::vocab::clock::Millis;
@@ -16,6 +17,9 @@ use super::END_OF_TIME;
 
 /// The time after which an item that may still make progress is checked again.
 const RECHECK_AFTER: Duration = Duration::from_secs(60);
+
+/// The time after which a run leaves the rest of a folder alone. A run has 55 seconds on AWS, for all due items.
+const SWEEP_TIME: Duration = Duration::from_secs(35);
 
 /// The largest number of due items of a shard that one run handles.
 const MAX_DUE_ITEMS: u16 = 100;
@@ -174,20 +178,43 @@ async fn handle_due_job<S: Send + Sync>(
             Some(expiry) if expiry > now => {
                 // Once after completion: files that an attempt wrote after it had lost its lease are not recorded.
                 let recorded: BTreeSet<_> = ports.jobs.output_files(job).await?.iter().map(|file| file.name).collect();
-                reaped.files_deleted += ports.output.delete_all_except(&job.folder(), &recorded).await?;
+                if !sweep(ports, job, &recorded, reaped).await? {
+                    tracing::warn!(job.id = %job.id, "the folder of an export is too large to be swept again: files that are not recorded, if there are any, stay until its retention ends");
+                }
                 ports.jobs.postpone(due, Some(expiry)).await?;
             }
             Some(_) | None => {
                 let expired = (JobEvent::RetentionExpired, None);
                 end_job_and_free_space(&ports.jobs, &ports.output, job, expired, &Agent::service(), now).await?;
-                reaped.files_deleted += ports.output.delete_all_except(&job.folder(), &BTreeSet::new()).await?;
+                sweep(ports, job, &BTreeSet::new(), reaped).await?;
                 reaped.expired += 1;
             }
         },
         JobState::Failed | JobState::Cancelled | JobState::Expired => {
-            reaped.files_deleted += ports.output.delete_all_except(&job.folder(), &BTreeSet::new()).await?;
-            ports.jobs.postpone(due, None).await?;
+            // What was deleted is not listed again, so that the next run gets further.
+            if sweep(ports, job, &BTreeSet::new(), reaped).await? {
+                ports.jobs.postpone(due, None).await?;
+            }
         }
     }
     Ok(())
+}
+
+/// Deletes the files of a job except these, until the time of a run is up. Returns true if all are deleted.
+async fn sweep<S: Send + Sync>(
+    ports: &Ports<impl JobStore, impl TaskQueue, S, impl OutputStore, impl Clock>,
+    job: &Job,
+    keep: &BTreeSet<OutputFileName>,
+    reaped: &mut Reaped,
+) -> Result<bool, ExportError> {
+    let (folder, stop_at) = (job.folder(), ports.clock.now() + SWEEP_TIME);
+    let mut part = None;
+    loop {
+        let deleted = ports.output.delete_part_except(&folder, keep, part).await?;
+        reaped.files_deleted += deleted.deleted;
+        part = deleted.next;
+        if part.is_none() || ports.clock.now() >= stop_at {
+            return Ok(part.is_none());
+        }
+    }
 }

@@ -62,7 +62,8 @@ fn plan_merge_round(lease: &Lease, settings: &WorkerSettings, fragments: &[Fragm
     let merged = || fragments.chunk_by(|one, next| one.name.kind == next.name.kind).filter(is_merged).flatten();
     let bytes: u64 = merged().map(|fragment| fragment.summary.bytes).sum();
     let is_too_much = bytes > settings.merge_limit_bytes || merged().count() > 2 * FRAGMENTS_PER_TASK;
-    let groups = merge_groups(fragments, lease.job.settings.file_bytes, settings.merge_limit_bytes / 2);
+    let file = (lease.job.settings.file_bytes, settings.lines_of_file);
+    let groups = merge_groups(fragments, file, settings.merge_limit_bytes / 2);
     // Rounds come to an end, because each group leaves one fragment, and one more whenever its task yields.
     if !is_too_much || groups.len() >= fragments.len() {
         return None;

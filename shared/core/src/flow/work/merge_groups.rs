@@ -10,9 +10,6 @@ use crate::job::file::Fragment;
 /// The largest number of fragments that one task merges. Each costs a round trip to the store.
 pub(super) const FRAGMENTS_PER_TASK: usize = 200;
 
-/// The part of a file by which a file may exceed its size, as a divisor: its last line.
-const LAST_LINE: u64 = 1_024;
-
 /// The part of a file, as a divisor, that may be left of a group without more fragments being added to it.
 const SMALL_REST: u64 = 64;
 
@@ -30,9 +27,9 @@ struct GroupSizes {
 /// Divides fragments, which are sorted by kind, into groups of one kind, up to [`FRAGMENTS_PER_TASK`] per group.
 ///
 /// A group fills whole output files of `file_bytes` and hardly more, and has between half of `limit_bytes` and `limit_bytes`. One file may be
-/// more than that.
-pub(super) fn merge_groups(fragments: &[Fragment], file_bytes: u64, limit_bytes: u64) -> Vec<Vec<Fragment>> {
-    let file = file_bytes.max(1) + file_bytes / LAST_LINE;
+/// more than that. A file exceeds its size by a part of its last line, which is up to one of `lines` equal parts of the file.
+pub(super) fn merge_groups(fragments: &[Fragment], (file_bytes, lines): (u64, u64), limit_bytes: u64) -> Vec<Vec<Fragment>> {
+    let file = file_bytes.max(1) + file_bytes / lines.max(1);
     let least = (limit_bytes / 2 / file).max(1).saturating_mul(file);
     let sizes = GroupSizes { file, least, most: least + least / 2 };
     fragments.chunk_by(|one, next| one.name.kind == next.name.kind).flat_map(|fragments| groups_of_kind(fragments, sizes)).collect()
@@ -84,6 +81,7 @@ mod tests {
     use crate::job::file::{FileSummary, FragmentName, OutputKind};
 
     const FILE: u64 = 64_000_000;
+    const LINES: u64 = 1_024;
     const LIMIT: u64 = 128 << 20;
 
     /// Returns a fragment of each size.
@@ -102,7 +100,7 @@ mod tests {
         // Sizes spread over those of a file, as the ends of tasks are.
         let sizes = (1..=1_000_u64).map(|index| index * 7_919 % 1_000 * (FILE / 1_000) + 1_000);
         let all = fragments(OutputKind::Output(ResourceType::PATIENT), sizes);
-        let groups = merge_groups(&all, FILE, LIMIT);
+        let groups = merge_groups(&all, (FILE, LINES), LIMIT);
         let left: u64 = groups.iter().map(|group| size(group) % FILE).sum();
         assert!(left < size(&all) / 25, "{left} of {} are left", size(&all));
         assert!(groups.iter().all(|group| size(group) <= LIMIT), "no task is larger than the limit");
@@ -112,7 +110,7 @@ mod tests {
     #[test]
     fn a_group_of_small_files_fills_several() {
         let all = fragments(OutputKind::Error, (0..1_000).map(|index| 400_000 + index));
-        let groups = merge_groups(&all, 1_000_000, LIMIT);
+        let groups = merge_groups(&all, (1_000_000, LINES), LIMIT);
         assert!(groups.len() <= 8, "{} tasks", groups.len());
     }
 
@@ -123,7 +121,7 @@ mod tests {
         ) {
             let mut all = fragments(OutputKind::Output(ResourceType::PATIENT), sizes);
             all.extend(fragments(OutputKind::Error, others));
-            let groups = merge_groups(&all, FILE, LIMIT);
+            let groups = merge_groups(&all, (FILE, LINES), LIMIT);
             prop_assert!(groups.iter().all(|group| group.len() <= FRAGMENTS_PER_TASK));
             prop_assert!(groups.iter().all(|group| group.iter().all(|fragment| fragment.name.kind == group[0].name.kind)));
             let mut grouped = groups.concat();

@@ -6,13 +6,16 @@ use futures_util::{StreamExt as _, stream};
 
 use crate::job::ExportError;
 use crate::job::file::Fragment;
-use crate::job::task::Lease;
+use crate::job::task::{Lease, RecordFiles};
 use crate::ports::{AllPorts, FragmentSelection, TaskStore as _};
 use crate::versions::record::{EncodedRecords, FixedSizeRecord};
 
 use super::fragments::{CONCURRENT_READS, read_fragment};
 use super::heartbeat::send_heartbeat_if_due;
 use super::settings::WorkerSettings;
+
+/// The number of files that are read before a heartbeat may be sent.
+const READS_PER_BATCH: usize = CONCURRENT_READS * 4;
 
 /// A range of resource keys by their high bits: `start..end`, or to the last key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +32,23 @@ impl KeyRange {
         Self { start: start_of(range).unwrap_or(u64::MAX), end: start_of(range + 1) }
     }
 
+    /// Returns the range of all keys in files of records that has one of the `ranges` equal ranges of all keys.
+    pub(super) fn of_files(files: RecordFiles, range: u32, ranges: u32) -> Self {
+        let part = u64::from(range) * u64::from(files.parts) / u64::from(ranges.max(1));
+        Self::new(u32::try_from(part).unwrap_or(u32::MAX), files.parts)
+    }
+
+    /// Returns the number of records with a lower key than these high bits, of `count` records that are evenly distributed over the range.
+    fn expected_index(self, high_bits: u64, count: u64) -> u64 {
+        let start = u128::from(self.start);
+        let width = self.end.map_or(1 << 64, u128::from).saturating_sub(start).max(1);
+        let index = u128::from(high_bits).saturating_sub(start) * u128::from(count) / width;
+        u64::try_from(index).unwrap_or(count).min(count)
+    }
+
     /// Returns true if keys with these high bits are in the range.
     fn contains(self, high_bits: u64) -> bool {
-        high_bits >= self.start && self.end.is_none_or(|end| high_bits < end)
+        high_bits >= self.start && !self.ends_before(high_bits)
     }
 
     /// Returns true if keys with these high bits come after the range.
@@ -50,29 +67,30 @@ pub(super) async fn previous_fragments(
     Ok(ports.jobs().fragments(&lease.job.id, previous..=previous, selection).await?)
 }
 
-/// Reads the records of a key range from each of these fragments, in any order.
+/// Reads the records of a key range from each of these fragments, in any order. The fragments have the keys of `all`.
 pub(super) async fn read_records<T: FixedSizeRecord>(
     ports: &impl AllPorts,
     lease: &mut Lease,
     settings: &WorkerSettings,
     fragments: &[Fragment],
-    range: KeyRange,
+    (all, range): (KeyRange, KeyRange),
 ) -> Result<Vec<T>, ExportError> {
     let mut records = Vec::new();
-    read_files::<T>(ports, lease, settings, (fragments, range), |file| records.extend(file.decode::<T>())).await?;
+    read_files::<T>(ports, lease, settings, (fragments, all, range), |file| records.extend(file.decode::<T>())).await?;
     Ok(records)
 }
 
-/// Reads the serialized records of a key range from each of these fragments, in any order.
+/// Reads the serialized records of a key range from each of these fragments, in any order, which takes less memory. The fragments have the
+/// keys of `all`.
 pub(super) async fn read_encoded_records<T: FixedSizeRecord>(
     ports: &impl AllPorts,
     lease: &mut Lease,
     settings: &WorkerSettings,
     fragments: &[Fragment],
-    range: KeyRange,
+    (all, range): (KeyRange, KeyRange),
 ) -> Result<Vec<EncodedRecords>, ExportError> {
     let mut files = Vec::new();
-    read_files::<T>(ports, lease, settings, (fragments, range), |file| files.push(file)).await?;
+    read_files::<T>(ports, lease, settings, (fragments, all, range), |file| files.push(file)).await?;
     Ok(files)
 }
 
@@ -81,12 +99,14 @@ async fn read_files<T: FixedSizeRecord>(
     ports: &impl AllPorts,
     lease: &mut Lease,
     settings: &WorkerSettings,
-    (fragments, range): (&[Fragment], KeyRange),
+    (fragments, all, range): (&[Fragment], KeyRange, KeyRange),
     mut add: impl FnMut(EncodedRecords),
 ) -> Result<(), ExportError> {
-    for batch in fragments.chunks(CONCURRENT_READS * 4) {
+    for batch in fragments.chunks(READS_PER_BATCH) {
         let reader: &Lease = lease;
-        let reads: Vec<_> = batch.iter().map(|fragment| read_range::<T>(ports, reader, fragment, range)).collect();
+        // An empty fragment has no bytes that could be read.
+        let filled = batch.iter().filter(|fragment| fragment.summary.bytes > 0);
+        let reads: Vec<_> = filled.map(|fragment| read_range::<T>(ports, reader, fragment, (all, range))).collect();
         let mut reads = stream::iter(reads).buffer_unordered(CONCURRENT_READS);
         while let Some(read) = reads.next().await {
             add(read?);
@@ -102,9 +122,9 @@ async fn read_range<T: FixedSizeRecord>(
     ports: &impl AllPorts,
     lease: &Lease,
     fragment: &Fragment,
-    keys: KeyRange,
+    (all, keys): (KeyRange, KeyRange),
 ) -> Result<EncodedRecords, ExportError> {
-    let mut search = RangeSearch::new(keys, fragment.summary.bytes / T::BYTES as u64);
+    let mut search = RangeSearch::new((all, keys), fragment.summary.bytes / T::BYTES as u64);
     loop {
         let indexes = search.indexes();
         let bytes = read_fragment(ports, lease, fragment, indexes.start * T::BYTES as u64..indexes.end * T::BYTES as u64).await?;
@@ -122,6 +142,8 @@ async fn read_range<T: FixedSizeRecord>(
 /// Keys are hashes and evenly distributed. Therefore the range is read where it should be, with a margin on both sides. The margin grows
 /// until the records read show that none of the range lies outside.
 struct RangeSearch {
+    /// The keys of the fragment.
+    all: KeyRange,
     keys: KeyRange,
     /// The number of records in the fragment.
     count: u64,
@@ -130,14 +152,14 @@ struct RangeSearch {
 
 impl RangeSearch {
     /// Starts the search in a fragment of `count` records.
-    fn new(keys: KeyRange, count: u64) -> Self {
+    fn new((all, keys): (KeyRange, KeyRange), count: u64) -> Self {
         // Eight times the standard deviation in the middle of a fragment.
-        Self { keys, count, margin: 4 * count.isqrt() + 64 }
+        Self { all, keys, count, margin: 4 * count.isqrt() + 64 }
     }
 
     /// Returns the indexes of the records to read.
     fn indexes(&self) -> Range<u64> {
-        let expected = |high_bits: u64| u64::try_from((u128::from(high_bits) * u128::from(self.count)) >> 64).unwrap_or(self.count);
+        let expected = |high_bits| self.all.expected_index(high_bits, self.count);
         let start = expected(self.keys.start).saturating_sub(self.margin);
         let end = self.keys.end.map_or(self.count, |end| expected(end).saturating_add(self.margin).min(self.count));
         start..end
@@ -169,6 +191,8 @@ mod tests {
     use crate::versions::record::{EncodedRecords, LinePosition, VersionFlags, VersionRecord, write_sorted};
     use crate::vocab::ids::JobId;
 
+    const ALL: KeyRange = KeyRange { start: 0, end: None };
+
     /// Returns sorted version records of these resources.
     fn sorted_records(ids: &[u32]) -> Vec<VersionRecord> {
         let hasher = ResourceKeyHasher::from_job(&JobId::from_random([7; 16]));
@@ -185,13 +209,13 @@ mod tests {
         records
     }
 
-    /// Searches the records of a range. Returns them, and the number of records that were read.
-    fn search(all: &[VersionRecord], keys: KeyRange) -> (Vec<VersionRecord>, usize) {
-        let mut search = RangeSearch::new(keys, all.len() as u64);
+    /// Searches the records of a range in a file with the records of `all`. Returns them, and the number of records that were read.
+    fn search(file: &[VersionRecord], all: KeyRange, keys: KeyRange) -> (Vec<VersionRecord>, usize) {
+        let mut search = RangeSearch::new((all, keys), file.len() as u64);
         let mut read = 0;
         loop {
             let indexes = search.indexes();
-            let records = &all[usize::try_from(indexes.start).unwrap()..usize::try_from(indexes.end).unwrap()];
+            let records = &file[usize::try_from(indexes.start).unwrap()..usize::try_from(indexes.end).unwrap()];
             read += records.len();
             let mut encoded = EncodedRecords { bytes: write_sorted(records).to_vec(), task: 2 };
             if search.is_complete(encoded.first_and_last_key::<VersionRecord>()) {
@@ -215,7 +239,7 @@ mod tests {
             ids in prop::collection::vec(prop_oneof![3 => 0_u32..5, 1 => any::<u32>()], 0..700), ranges in 1_u32..40,
         ) {
             let records = sorted_records(&ids);
-            let found: Vec<VersionRecord> = key_ranges(ranges).flat_map(|keys| search(&records, keys).0).collect();
+            let found: Vec<VersionRecord> = key_ranges(ranges).flat_map(|keys| search(&records, ALL, keys).0).collect();
             prop_assert_eq!(found, records);
         }
     }
@@ -224,9 +248,24 @@ mod tests {
     fn little_more_than_the_range_is_read_of_a_large_fragment() {
         let records = sorted_records(&(0..100_000).collect::<Vec<_>>());
         for keys in key_ranges(50) {
-            let (found, read) = search(&records, keys);
+            let (found, read) = search(&records, ALL, keys);
             assert!((1_700..2_300).contains(&found.len()), "{}", found.len());
             assert!(read < 5_000, "{read}");
+        }
+    }
+
+    #[test]
+    fn a_range_is_found_in_a_file_that_has_a_part_of_all_keys() {
+        let records = sorted_records(&(0..100_000).collect::<Vec<_>>());
+        let parts = 5;
+        for range in 0..50 {
+            let files = RecordFiles { first_task: 2, end_task: 3, parts };
+            let (all, keys) = (KeyRange::of_files(files, range, 50), KeyRange::new(range, 50));
+            let file: Vec<VersionRecord> = records.iter().filter(|record| all.contains(record.key.high_bits())).copied().collect();
+            let expected: Vec<VersionRecord> = records.iter().filter(|record| keys.contains(record.key.high_bits())).copied().collect();
+            let (found, read) = search(&file, all, keys);
+            assert_eq!(found, expected, "{range}");
+            assert!(read < 3_400, "{read}");
         }
     }
 }

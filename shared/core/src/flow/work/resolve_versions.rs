@@ -25,13 +25,12 @@ pub(super) async fn run_resolve_task(
 ) -> Result<TaskEnd, ExportError> {
     if lease.cursor < Cursor::WRITTEN {
         let associations = Associations::new(&lease.job.request, settings.lake.adds_referenced);
-        let range = KeyRange::new(task.range, task.ranges);
-        let links = previous_fragments(ports, lease, &FragmentSelection::Kind(OutputKind::Links)).await?;
-        let links = read_records::<ResourceLink>(ports, lease, settings, &links, range).await?;
+        let (fragments, keys) = files_of_kind(ports, lease, task, OutputKind::Links).await?;
+        let links = read_records::<ResourceLink>(ports, lease, settings, &fragments, keys).await?;
         let resolved = match task.stage {
             ResolveStage::Versions => {
-                let files = read_versions(ports, lease, settings, task.is_merged, range).await?;
-                let select = if task.is_merged { merged_versions_to_resolve } else { versions_to_resolve };
+                let files = read_versions(ports, lease, settings, task).await?;
+                let select = if task.merged.is_some() { merged_versions_to_resolve } else { versions_to_resolve };
                 let versions = select(files, associations);
                 let exports_history = lease.job.request.associated_data.contains(&AssociatedData::History);
                 resolution::resolve_versions(versions, links, associations, exports_history)
@@ -62,19 +61,33 @@ async fn write_resolved(ports: &impl AllPorts, lease: &Lease, resolved: Resolved
     Ok(fragments)
 }
 
-/// Reads the version records of a key range. `is_merged`: reads the files of merge tasks instead of those of read tasks.
+/// Reads the version records of a task's key range.
 async fn read_versions(
     ports: &impl AllPorts,
     lease: &mut Lease,
     settings: &WorkerSettings,
-    is_merged: bool,
-    range: KeyRange,
+    task: ResolveRange,
 ) -> Result<Vec<EncodedRecords>, ExportError> {
-    let kind = if is_merged { OutputKind::MergedVersionRecords } else { OutputKind::VersionRecords };
-    let fragments = previous_fragments(ports, lease, &FragmentSelection::Kind(kind)).await?;
-    if is_merged {
-        read_encoded_records::<MergedVersionRecord>(ports, lease, settings, &fragments, range).await
+    if task.merged.is_some() {
+        let (fragments, keys) = files_of_kind(ports, lease, task, OutputKind::MergedVersionRecords).await?;
+        read_encoded_records::<MergedVersionRecord>(ports, lease, settings, &fragments, keys).await
     } else {
-        read_encoded_records::<VersionRecord>(ports, lease, settings, &fragments, range).await
+        let (fragments, keys) = files_of_kind(ports, lease, task, OutputKind::VersionRecords).await?;
+        read_encoded_records::<VersionRecord>(ports, lease, settings, &fragments, keys).await
     }
+}
+
+/// Lists the files of one kind that the previous round has written and that have keys of a task's range. Returns them with the keys that they
+/// have, and the range.
+async fn files_of_kind(
+    ports: &impl AllPorts,
+    lease: &Lease,
+    ResolveRange { range, ranges, merged, .. }: ResolveRange,
+    kind: OutputKind,
+) -> Result<(Vec<Fragment>, (KeyRange, KeyRange)), ExportError> {
+    let selection =
+        merged.map_or(FragmentSelection::Kind(kind), |files| FragmentSelection::KindOfTasks(kind, files.first_task..files.end_task));
+    let fragments = previous_fragments(ports, lease, &selection).await?;
+    let all = merged.map_or(KeyRange::new(0, 1), |files| KeyRange::of_files(files, range, ranges));
+    Ok((fragments, (all, KeyRange::new(range, ranges))))
 }

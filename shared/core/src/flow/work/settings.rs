@@ -57,6 +57,9 @@ pub struct WorkerSettings {
     /// The total size of the fragments, in bytes, up to which the finalize task merges them by itself. Larger totals are split among
     /// merge tasks.
     pub merge_limit_bytes: u64,
+    /// The number of lines in an output file if all are as long as a line usually is at most. A file exceeds its size by a part of its last
+    /// line.
+    pub lines_of_file: u64,
     /// The interpretation of the lake.
     pub lake: LakeSettings,
     /// The limits on concurrent exports. When an export has ended, the next queued one is started.
@@ -66,7 +69,7 @@ pub struct WorkerSettings {
     /// The number of bytes of version records and links that one task resolves. In memory they take 1.6 times as much.
     pub resolve_bytes: u64,
     /// The number of reads of files of records, or of corrections, by all tasks of a round. If a round would need more, the files are merged
-    /// in a round before.
+    /// in rounds before.
     pub max_record_reads: u64,
     /// The memory budget for sorting patient blocks, in bytes.
     pub grouping_memory_bytes: u64,
@@ -77,6 +80,14 @@ pub struct WorkerSettings {
     pub max_window_resources: usize,
     /// The memory of the function that the workers run in, in MB. 0 on one machine.
     pub memory_mb: u32,
+}
+
+impl WorkerSettings {
+    /// Returns the number of bytes of version records or links that a task merges at once. They are in memory as they are stored, beside the
+    /// file that is written.
+    pub(super) fn merge_step_bytes(&self) -> u64 {
+        (self.resolve_bytes / 4 * 3).max(1)
+    }
 }
 
 impl Default for WorkerSettings {
@@ -90,6 +101,7 @@ impl Default for WorkerSettings {
             trust_object_names: false,
             // 75 MiB/s in each direction: a task of its own reads and writes this in seven seconds.
             merge_limit_bytes: 256 << 20,
+            lines_of_file: 1_024,
             lake: LakeSettings::default(),
             quotas: Quotas::default(),
             patient_resolution: PatientResolutionSettings::default(),

@@ -3,18 +3,16 @@
 use crate::job::ExportError;
 use crate::job::file::OutputKind;
 use crate::job::task::{Lease, RereadTask, ResolveRange, ResolveStage, Work};
-use crate::job::{Phase, ReadMode};
+use crate::job::{Phase, ROUND_TASKS, ReadMode};
 use crate::ports::{AllPorts, FragmentSelection, TaskStore as _};
 use crate::versions::record::{FixedSizeRecord as _, ResourceLink};
 use crate::versions::resolution::Associations;
+use crate::vocab::ids::TaskId;
 
 use super::corrections::{correction_merges, merge_task_of, read_indexes};
-use super::merge_records::record_merges;
+use super::record_rounds::{MergedRound, record_merges};
 use super::round::RoundPlan;
 use super::settings::WorkerSettings;
-
-/// The largest number of ranges. More records make the ranges larger, because each range costs a read of every fragment.
-const MAX_RANGES: u32 = 4_096;
 
 /// Plans the next round that versions and links require. Returns `None` if fragments can be merged.
 pub(super) async fn plan_version_round(
@@ -49,11 +47,13 @@ async fn plan_resolve(
     stage: ResolveStage,
 ) -> Result<Option<RoundPlan>, ExportError> {
     let round = lease.job.round;
-    let is_merged = matches!(lease.job.phase, Phase::MergeVersionRecords | Phase::MergeLinks);
-    let versions = if is_merged { OutputKind::MergedVersionRecords } else { OutputKind::VersionRecords };
+    let first_task = TaskId { job: lease.job.id.clone(), task: round * ROUND_TASKS };
+    let first_work = if round == 0 { None } else { ports.jobs().task_work(&first_task).await? };
+    let merged = MergedRound::of_job(&lease.job, first_work.as_ref());
+    let versions = if merged.is_some() { OutputKind::MergedVersionRecords } else { OutputKind::VersionRecords };
     let forwards_links =
         stage == ResolveStage::Versions && Associations::new(&lease.job.request, settings.lake.adds_referenced).adds_resources();
-    let (mut bytes, mut count, mut merges) = (0, 0, Vec::new());
+    let (mut bytes, mut kinds) = (0, Vec::new());
     for kind in [versions, OutputKind::Links] {
         let fragments = ports.jobs().fragments(&lease.job.id, round..=round, &FragmentSelection::Kind(kind)).await?;
         bytes += fragments.iter().map(|fragment| fragment.summary.bytes).sum::<u64>();
@@ -62,25 +62,25 @@ async fn plan_resolve(
             let records: u64 = fragments.iter().map(|fragment| fragment.summary.lines).sum();
             bytes += records * ResourceLink::BYTES as u64;
         }
-        count += fragments.len() as u64;
-        merges.extend(record_merges(kind, &fragments, settings.resolve_bytes));
+        kinds.push((kind, fragments));
     }
     if bytes == 0 {
         return Ok(None);
     }
-    let ranges = u32::try_from(bytes.div_ceil(settings.resolve_bytes.max(1))).unwrap_or(u32::MAX).min(MAX_RANGES);
-    let is_too_much = !is_merged && u64::from(ranges) * count > settings.max_record_reads && (merges.len() as u64) < count;
-    let works = if is_too_much {
-        merges
-    } else {
-        (0..ranges).map(|range| Work::Resolve(ResolveRange { stage, range, ranges, is_merged })).collect()
+    let ranges = u32::try_from(bytes.div_ceil(settings.resolve_bytes.max(1))).unwrap_or(u32::MAX);
+    let ranges = merged.map_or(ranges, |merged| merged.ranges(ranges));
+    let merges = record_merges(&kinds, merged, ranges, settings);
+    let phase = match (stage, &merges) {
+        (ResolveStage::Versions, Some(_)) => Phase::MergeVersionRecords,
+        (ResolveStage::Versions, None) => Phase::ResolveVersions,
+        (ResolveStage::Links, Some(_)) => Phase::MergeLinks,
+        (ResolveStage::Links, None) => Phase::ResolveLinks,
     };
-    let phase = match (stage, is_too_much) {
-        (ResolveStage::Versions, true) => Phase::MergeVersionRecords,
-        (ResolveStage::Versions, false) => Phase::ResolveVersions,
-        (ResolveStage::Links, true) => Phase::MergeLinks,
-        (ResolveStage::Links, false) => Phase::ResolveLinks,
+    let resolve = |range| {
+        let merged = merged.map(|merged| merged.files_of_range(range, ranges));
+        Work::Resolve(ResolveRange { stage, range, ranges, merged })
     };
+    let works = merges.unwrap_or_else(|| (0..ranges).map(resolve).collect());
     Ok(Some(RoundPlan { works, phase, first_unmerged_round: lease.job.first_unmerged_round, starts_over: false }))
 }
 

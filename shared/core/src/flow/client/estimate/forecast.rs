@@ -2,6 +2,7 @@
 //!
 //! The rates are those of `docs/scale.md`, whose simulator the forecast is compared with.
 
+use crate::flow::work::record_rounds::RecordReads;
 use crate::job::{ReadMode, Usage};
 
 use super::volume::{Volume, to_count};
@@ -85,8 +86,8 @@ const COMPARED_BYTES: f64 = 67_108_864.0;
 /// The output files of a checkpoint.
 const FILES_PER_CHECKPOINT: f64 = 8.0;
 
-/// The fragments of version records that one task merges, and the reads of fragments from which on they are merged first.
-const RECORD_FRAGMENTS_PER_TASK: f64 = 14.0;
+/// The bytes of version records that a task merges at once, and the reads of fragments from which on they are merged first.
+const MERGED_BYTES: f64 = COMPARED_BYTES * 0.75;
 const MAX_RECORD_READS: f64 = 20_000.0;
 
 /// The functions that the queue starts at once, and the number of further ones that it starts in a second.
@@ -208,8 +209,9 @@ impl Calculator<'_> {
         }
         let fragments = self.record_fragments(read.files);
         let ranges = (bytes / COMPARED_BYTES).ceil();
-        let merges = (fragments / RECORD_FRAGMENTS_PER_TASK).ceil();
-        let is_merged = ranges * fragments > MAX_RECORD_READS && merges < fragments;
+        let steps = (bytes / MERGED_BYTES).ceil();
+        let is_merged = ranges * fragments > MAX_RECORD_READS && steps < fragments;
+        let (rounds, reads) = RecordReads { files: fragments, steps, ranges }.best_rounds(1, MAX_RECORD_READS);
         let compute = gigabytes(bytes) * (COMPARE + TRANSFER) / self.vcpu;
         let round = |tasks: f64, gets: f64, puts: f64| Round {
             tasks,
@@ -224,8 +226,11 @@ impl Calculator<'_> {
             bytes_read: bytes,
             bytes_written: puts * bytes / tasks.max(1.0),
         };
-        let compared = round(ranges, ranges * if is_merged { merges } else { fragments }, 0.0);
-        if is_merged { vec![round(merges, fragments, merges), compared] } else { vec![compared] }
+        if !is_merged {
+            return vec![round(ranges, ranges * fragments, 0.0)];
+        }
+        let merges = (0..rounds).map(|index| round(steps, if index == 0 { reads.max(fragments) } else { reads }, steps));
+        merges.chain([round(ranges, reads, 0.0)]).collect()
     }
 
     /// Adds the rounds that merge fragments. Returns the seconds of the last task, which merges the rest.
