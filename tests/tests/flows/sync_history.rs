@@ -291,6 +291,24 @@ fn the_deletions_of_a_history_that_could_not_be_read_are_found_by_a_later_one() 
 }
 
 #[test]
+fn a_later_history_shows_what_the_first_windows_lack() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(with_history()).await?;
+        let now = scenario.clock.now();
+        // Within the lag, so that no window has the version before.
+        scenario.server.with_store(|store| store.put(PATIENT, "p-1", Millis(now.0 - 20_000)));
+        scenario.server.reject_histories(true);
+        let report = scenario.sync(small_request()).await?;
+        assert_eq!((report.is_complete, report.deletions()), (true, "unknown"), "{report:?}");
+        scenario.server.reject_histories(false);
+        scenario.clock.advance(Duration::from_secs(2));
+        let report = scenario.sync(small_request()).await?;
+        assert_eq!((report.is_complete, report.deletions()), (true, "history"), "{report:?}");
+        scenario.check_equal().await
+    })
+}
+
+#[test]
 fn a_comparison_of_ids_repairs_a_lake_whose_history_cannot_be_read() -> Result<()> {
     run(async || {
         let scenario = unread_history().await?;

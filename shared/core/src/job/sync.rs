@@ -106,7 +106,8 @@ pub struct HistoryWindow {
     pub to: Millis,
     /// The moment up to which the lake has the deletions of the type.
     pub known_up_to: Millis,
-    /// True if versions from before `since` may be missing, too: the windows of the type begin at the beginning of time.
+    /// True if versions from before `since` may be missing, too: the windows of the type begin at the beginning of time, or a history of it
+    /// could not be read since they did.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_first: bool,
 }

@@ -48,7 +48,7 @@ pub(in super::super) async fn run_fetch_task(
         let end = window.read().await;
         let (lines, resources, duplicates) = window.counts(&end);
         let late_changes = window.late_changes(&end);
-        let warning = window.warning.take();
+        let (warning, remark) = (window.warning.take(), window.remark.map(str::to_owned));
         let checkpoint = window.into_checkpoint();
         let cursor = match end {
             // The rest of the window follows its first part.
@@ -92,7 +92,6 @@ pub(in super::super) async fn run_fetch_task(
                 continue;
             }
         };
-        let remark = fetch.remark().map(str::to_owned);
         let is_whole = matches!(fetch.scope, FetchScope::Everything { .. });
         record = SyncRecord { windows: 1, resources, duplicates, is_whole, late_changes, remark, warning, ..record };
         let counters = Counters { source_bytes: resources, resources: lines, ..Counters::default() };

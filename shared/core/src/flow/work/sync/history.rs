@@ -35,7 +35,7 @@ use super::queries::{history_query, instance_history_query};
 /// The largest number of pages of the history of a resource.
 const INSTANCE_PAGES: usize = 100_000;
 
-/// The largest number of resources whose own history is read, because they changed during the first synchronization.
+/// The largest number of resources whose own history is read, because they changed during the synchronization.
 const INSTANCES: u64 = 10_000;
 
 /// The largest number of times that a history is read whose versions do not come newest first.

@@ -148,7 +148,9 @@ impl LakeState {
     /// even if everything is fetched again, and from the moment since which deletions are requested.
     pub(super) fn history_window(&self, kind: ResourceType, request: &SyncRequest, (known, to): (Millis, Millis)) -> HistoryWindow {
         let since = request.deletions_since.into_iter().chain([known]).fold(to, Ord::min);
-        HistoryWindow { since, to, known_up_to: known, is_first: self.fetch_from(kind, request).is_none() }
+        // The lake still lacks what the first windows did not have if no history of the type was read since.
+        let is_first = self.fetch_from(kind, request).is_none() || self.recorded_deletions(kind).is_some();
+        HistoryWindow { since, to, known_up_to: known, is_first }
     }
 }
 

@@ -111,7 +111,14 @@ impl WindowLines {
         let (first, median) = (*seconds.first()?, *seconds.get(seconds.len() / 2)?);
         let middle = if median > first { median } else { *seconds.iter().find(|second| **second > first)? };
         let before = seconds.partition_point(|second| *second < middle);
-        Some((Millis(u64::try_from(middle).ok()?.checked_mul(1_000)?), before as u64))
+        Some((start_of_second(middle)?, before as u64))
+    }
+
+    /// Returns the start of the second within which all resources changed. `None` if they changed in several, or one has no time.
+    pub(super) fn only_second(&self) -> Option<Millis> {
+        let mut seconds = self.seen.values().map(|time| time.div_euclid(SECOND));
+        let second = seconds.next().filter(|_| self.are_all_timed())?;
+        if seconds.all(|other| other == second) { start_of_second(second) } else { None }
     }
 
     /// Returns true if a resource with this id is in the window, or was changed while it was read.
@@ -243,10 +250,15 @@ impl WindowLines {
     /// cannot be cut.
     pub(super) fn cut(&self) -> Option<WindowCut> {
         let second = self.held_second.filter(|_| self.can_cut && self.is_held_whole)?;
-        let at = Millis(u64::try_from(second).ok()?.checked_mul(1_000)?);
+        let at = start_of_second(second)?;
         let is_progress = self.from.is_none_or(|from| Instant::from_millis(at.0) > from) && self.lines > self.held_lines;
         is_progress.then(|| WindowCut { at, resources: self.resources() - self.held_resources, lines: self.lines - self.held_lines })
     }
+}
+
+/// Returns the first moment of a second. `None` if it is before 1970.
+fn start_of_second(second: i64) -> Option<Millis> {
+    Some(Millis(u64::try_from(second).ok()?.checked_mul(1_000)?))
 }
 
 /// A time at which a window can be cut: everything before it was read.
@@ -309,6 +321,22 @@ mod tests {
             add(&mut lines, &resources).unwrap();
             let expected = expected.map(|(second, before)| (Millis(1_769_846_400_000 + second * 1_000), before));
             assert_eq!(lines.middle(), expected, "{seconds:?}");
+        }
+    }
+
+    #[test]
+    fn a_window_has_a_single_second_only_if_all_resources_have_a_time_in_it() {
+        let untimed = || r#"{"resourceType":"Patient","id":"c"}"#.to_owned();
+        for (resources, expected) in [
+            (vec![patient("a", "01"), patient("b", "01.999")], Some(Millis(1_769_846_401_000))),
+            (vec![patient("a", "01"), patient("b", "02")], None),
+            (vec![patient("a", "01"), untimed()], None),
+            (vec![untimed()], None),
+            (vec![], None),
+        ] {
+            let mut lines = window();
+            add(&mut lines, &resources).unwrap();
+            assert_eq!(lines.only_second(), expected, "{resources:?}");
         }
     }
 

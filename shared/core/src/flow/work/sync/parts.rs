@@ -1,5 +1,8 @@
 //! Verifies a window by the counts of its two parts. A server that caps its totals and its results at the same number shows a part of a large
 //! window, and a total that agrees with it. Each part of the window has fewer resources, so that its total is higher than what was read of it.
+//! If everything that was read changed within one second, the time before and after that second is counted.
+
+use std::time::Duration;
 
 use crate::job::sync::FetchTask;
 use crate::ports::AllPorts;
@@ -12,6 +15,16 @@ use super::window_end::WindowError;
 
 /// The smallest number of resources that is taken for a cap. No known server shows fewer.
 const SMALLEST_CAP: u64 = 100;
+
+/// A divisor of the usual caps, such as 100, 500, 1,000 and 10,000.
+const CAP_DIVISOR: u64 = 50;
+
+/// The shortest part of a window: a server may compare times by the second.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The remark about a second with as many resources as a server may show, if nothing else tells whether it caps searches.
+const MAY_BE_CAPPED: &str =
+    "the resources that changed within one second are as many as a limit of the server may be: whether it has more cannot be seen";
 
 /// The part of a window that is read at once because the server caps its totals and results, or because the window has too many resources.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,33 +42,59 @@ impl Narrowing {
     }
 }
 
-/// Compares the server's counts of both parts of a window with what was read. Resources only leave a window in the past, so a higher count
-/// means that some were not sent.
+/// A part of a window that is counted again.
+struct Part {
+    range: Range,
+    /// The number of its resources that were read.
+    read: u64,
+    /// The moment that divides it from the rest of the window.
+    edge: Millis,
+}
+
+/// Returns the parts of a window that are counted again: both halves, or the time before and after the only second in which resources
+/// changed. Without times of all resources, there are no parts.
+fn parts_of((from, to): Range, lines: &WindowLines) -> Vec<Part> {
+    let mut parts = Vec::new();
+    if let Some((middle, before)) = lines.middle().filter(|_| lines.are_all_timed()) {
+        parts.push(Part { range: (from, middle), read: before, edge: middle });
+        parts.push(Part { range: (Some(middle), to), read: lines.resources() - before, edge: middle });
+    } else if let Some(second) = lines.only_second() {
+        let end = second + SECOND;
+        parts.push(Part { range: (from, second), read: 0, edge: second });
+        parts.push(Part { range: (Some(end), to), read: 0, edge: end });
+    }
+    parts.retain(|part| part.range.0 < Some(part.range.1));
+    parts
+}
+
+/// Compares the server's counts of the parts of a window with what was read. Resources only leave a window in the past, so a higher count
+/// means that some were not sent. Returns a remark if the server may have more resources of a single second than it shows.
 pub(super) async fn check_parts<W: AllPorts>(
     pages: &mut PageReader<'_, '_, W>,
     fetch: &FetchTask,
-    (from, to): Range,
+    range: Range,
     lines: &WindowLines,
     cap: Option<u64>,
-) -> Result<(), WindowError> {
+) -> Result<Option<&'static str>, WindowError> {
     let resources = lines.resources();
     if resources < SMALLEST_CAP {
-        return Ok(());
+        return Ok(None);
     }
-    let Some((middle, before)) = lines.middle().filter(|_| lines.are_all_timed()) else {
-        return match cap {
-            Some(cap) if resources >= cap => Err(WindowError::Final(format!(
-                "incomplete: the server shows and counts no more than {cap} resources of a search, and as many changed within one second"
-            ))),
-            Some(_) | None => Ok(()),
-        };
-    };
-    for (range, read) in [((from, middle), before), ((Some(middle), to), resources - before)] {
+    for Part { range, read, edge } in parts_of(range, lines) {
         if count_window(pages, fetch.resource_type, range).await?.is_some_and(|count| count > read) {
-            return Err(WindowError::Capped { middle, resources });
+            return Err(WindowError::Capped { middle: edge, resources });
         }
     }
-    Ok(())
+    if lines.are_all_timed() && lines.middle().is_some() {
+        return Ok(None);
+    }
+    match cap {
+        Some(cap) if resources >= cap => Err(WindowError::Final(format!(
+            "incomplete: the server shows and counts no more than {cap} resources of a search, and as many changed within one second"
+        ))),
+        None if lines.only_second().is_some() && resources.is_multiple_of(CAP_DIVISOR) => Ok(Some(MAY_BE_CAPPED)),
+        Some(_) | None => Ok(None),
+    }
 }
 
 #[cfg(test)]

@@ -97,6 +97,10 @@ impl Splitter {
         if self.from >= Some(self.to) {
             return Ok(None);
         }
+        if self.rest == 0 {
+            // A server that caps its totals has counted less. If it does not count any more, the fault of the window says so.
+            self.rest = count_window(pages, self.kind, (self.from, self.to)).await?.unwrap_or(1);
+        }
         let low = match self.low {
             Some(low) => low,
             None if self.rest <= self.limit => self.to,

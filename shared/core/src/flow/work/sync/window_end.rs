@@ -20,7 +20,7 @@ pub(super) enum WindowError {
     Repeat(String),
     /// The window has too many resources, and is divided at this time.
     TooMany(Millis),
-    /// The server has sent only a part of the window. Both parts of it must be read.
+    /// The server has sent only a part of the window, which must be read in two parts.
     Capped {
         /// The moment between the parts.
         middle: Millis,

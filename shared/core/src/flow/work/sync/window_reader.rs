@@ -38,6 +38,8 @@ pub(super) struct WindowReader<'r, 'a, 'l, W: AllPorts> {
     links: FollowedLinks,
     /// The first warning of the server.
     pub(super) warning: Option<String>,
+    /// What is not known after the window.
+    pub(super) remark: Option<&'static str>,
     started_at: Millis,
 }
 
@@ -49,7 +51,8 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
         let checkpoint = OpenCheckpoint::new(pages.ports.output(), pages.lease);
         let (lines, started_at) = (new_lines(pages.lease, fetch, range, 0), pages.ports.now());
         let links = FollowedLinks::default();
-        Self { pages, fetch, page_size, range, cap: narrowing.cap, lines, checkpoint, links, warning: None, started_at }
+        let (cap, remark) = (narrowing.cap, fetch.remark());
+        Self { pages, fetch, page_size, range, cap, lines, checkpoint, links, warning: None, remark, started_at }
     }
 
     /// Returns the number of recorded lines, of different resources and of repeated resources.
@@ -112,7 +115,7 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
         self.check_count(counted_before, self.range.1, self.lines.resources()).await?;
         let Some(to) = self.range.1 else { return Ok(WindowEnd::Complete) };
         if self.fetch.is_counted() {
-            check_parts(self.pages, self.fetch, (self.range.0, to), &self.lines, self.cap).await?;
+            self.remark = check_parts(self.pages, self.fetch, (self.range.0, to), &self.lines, self.cap).await?;
         } else if !self.knows_all_ids(to).await? {
             return Err(WindowError::Repeat("incomplete: a second reading of the ids finds resources that the pages left out".to_owned()));
         }
