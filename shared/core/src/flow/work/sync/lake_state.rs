@@ -97,9 +97,20 @@ impl LakeState {
         self.filler.types.as_ref().is_some_and(|types| types.contains(&kind))
     }
 
-    /// Returns the types that earlier synchronizations have recorded.
+    /// Returns the types that earlier synchronizations have recorded, also those that an interrupted one was publishing.
     pub(super) fn recorded_types(&self) -> BTreeSet<ResourceType> {
-        self.filler.types.iter().flatten().chain(self.filler.left_types.keys()).copied().collect()
+        let filler = &self.filler;
+        filler.types.iter().flatten().chain(filler.left_types.keys()).chain(&filler.publishing_types).copied().collect()
+    }
+
+    /// Returns true if an interrupted synchronization was publishing resources or deletions of a type that the watermark does not exclude.
+    pub(super) fn is_publishing(&self, kind: ResourceType) -> bool {
+        self.filler.publishing_types.contains(&kind)
+    }
+
+    /// Returns true if the lake has only a part of a type: what an interrupted synchronization, which was adding the type, has published.
+    pub(super) fn has_only_a_part(&self, kind: ResourceType, held: &HeldTypes) -> bool {
+        self.is_publishing(kind) && self.end_of_type(kind).is_none() && held.names(kind)
     }
 
     /// Returns the moment up to which the lake has a type that a synchronization leaves out.
@@ -118,9 +129,9 @@ impl LakeState {
         self.end().filter(|_| has_type)
     }
 
-    /// Returns true if a watermark says up to when the lake is complete, of each type of the server.
+    /// Returns true if a watermark says up to when the lake is complete, of each type of the server and of an interrupted publication.
     pub(super) fn has_all_types(&self, capabilities: &OriginCapabilities) -> bool {
-        capabilities.0.keys().all(|kind| self.end_of_type(*kind).is_some())
+        capabilities.0.keys().chain(&self.filler.publishing_types).all(|kind| self.end_of_type(*kind).is_some())
     }
 
     /// Returns the moment from which a type is fetched. `None` for the beginning of time.
