@@ -159,7 +159,8 @@ impl LakeState {
     /// even if everything is fetched again, and from the moment since which deletions are requested.
     pub(super) fn history_window(&self, kind: ResourceType, request: &SyncRequest, (known, to): (Millis, Millis)) -> HistoryWindow {
         let since = request.deletions_since.into_iter().chain([known]).fold(to, Ord::min);
-        HistoryWindow { since, to, known_up_to: known, is_first: self.fetch_from(kind, request).is_none() }
+        let was_read = self.filler.undecided_types.contains(&kind);
+        HistoryWindow { since, to, known_up_to: known, is_first: self.fetch_from(kind, request).is_none(), was_read }
     }
 }
 
