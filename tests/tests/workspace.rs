@@ -192,7 +192,12 @@ impl SettingSource for SettingRecorder {
             Setting::SyncQueueUrl,
             Setting::Table,
         ];
-        let value = if setting == Setting::OriginUrl { "https://x" } else { "x" };
+        // Exports and audit files are not in the bucket of the lake.
+        let value = match setting {
+            Setting::OriginUrl => "https://x",
+            Setting::SourceBucket => "lake",
+            _ => "x",
+        };
         required.contains(&setting).then(|| value.to_owned())
     }
 }

@@ -18,7 +18,7 @@ use headrace_tests::flows::{DeploymentSettings, Fault, FaultInjector, LocalDeplo
 use headrace_tests::standins::fhir_server::ServerBehavior;
 use serde_json::Value;
 
-use super::sync::Scenario;
+use super::sync::{OBSERVATION, Scenario};
 use super::sync_command::headrace;
 
 /// The error of an export of a lake with a part of its first synchronization.
@@ -216,6 +216,44 @@ fn a_part_of_a_new_type_is_not_left_behind_by_a_synchronization_without_the_type
                 .await
                 .is_ok()
         );
+        scenario.check_equal().await
+    })
+}
+
+/// Returns the error of an export of the lake. `None` if it is not refused.
+async fn refusal(scenario: &Scenario) -> Option<String> {
+    let lake = DirectoryLake::open(scenario.deployment.lake());
+    determine_export_time(&lake, LakeWatermark::Auto, scenario.clock.now()).await.err().map(|error| error.to_string())
+}
+
+#[test]
+fn a_part_of_a_new_type_that_the_server_does_not_offer_any_more_is_refused_until_it_is_removed() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior::default()).await?;
+        let patients = SyncRequest { types: Some([ResourceType::PATIENT].into()), ..small_request() };
+        assert!(scenario.sync(patients.clone()).await?.is_complete);
+        let (_, has_crashed) = crash(&scenario, small_request(), 2, Fault::CrashAfter).await?;
+        let part = scenario.deployment.lake().join(OBSERVATION);
+        assert!(has_crashed && part.is_dir());
+        scenario.server.unlist(Some(OBSERVATION));
+        let all = SyncRequest { window_resources: 1_000, ..small_request() };
+        for request in [all.clone(), patients] {
+            let report = scenario.sync(request).await?;
+            let faults: Vec<_> = report.types.iter().flat_map(|one| one.faults.clone()).collect();
+            assert!(!report.is_complete && faults.len() == 1, "{report:?}");
+            assert!(
+                faults.iter().all(|fault| fault.contains("only a part") && fault.contains("remove the folder Observation/")),
+                "{faults:?}"
+            );
+            assert!(refusal(&scenario).await.is_some_and(|error| error.contains("a part of Observation")));
+        }
+        // The way out that the fault names.
+        fs::remove_dir_all(part)?;
+        assert!(scenario.sync(all.clone()).await?.is_complete);
+        assert_eq!(refusal(&scenario).await, None);
+        scenario.server.unlist(None);
+        scenario.change();
+        assert!(scenario.sync(all).await?.is_complete);
         scenario.check_equal().await
     })
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use headrace_core::lake::sync_report::{SyncReport, TypeReport};
-use headrace_core::lake::watermark::WATERMARK_OBJECT;
+use headrace_core::lake::watermark::{LakeFiller, WATERMARK_OBJECT};
 use headrace_core::ports::Clock as _;
 use headrace_core::vocab::clock::Millis;
 use headrace_fhir::definitions::ResourceType;
+use headrace_fhir::instant::Instant;
 use headrace_tests::flows::sync::{lake_lines, small_request};
 use headrace_tests::flows::{Result, run};
 use headrace_tests::standins::fhir_server::{HistoryOrder, ServerBehavior, Store, StoredVersion};
@@ -107,6 +108,42 @@ fn events_of_one_second_whose_order_nothing_says_make_the_deletions_unknown_unti
         })?;
     }
     Ok(())
+}
+
+/// Reads what the watermark object says up to when the deletions of Patients are known.
+fn deletions_known_up_to(scenario: &Scenario) -> Result<Option<Instant>> {
+    let filler: LakeFiller = serde_json::from_slice(&std::fs::read(scenario.deployment.lake().join(WATERMARK_OBJECT))?)?;
+    Ok(filler.deletions_known_up_to.get(&ResourceType::PATIENT).copied())
+}
+
+#[test]
+fn undecided_events_in_each_synchronization_do_not_hold_back_the_deletions_before_them() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior { has_history: true, ..ServerBehavior::default() }).await?;
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        for (tied, deleted) in [("p-1", "p-21"), ("p-2", "p-22"), ("p-3", "p-23")] {
+            scenario.clock.advance(Duration::from_secs(600));
+            let second = Millis(scenario.clock.now().0 / 1_000 * 1_000);
+            scenario.server.with_store(|store| {
+                put_named(store, tied, "e5b1", second);
+                store.delete(PATIENT, tied, second);
+                store.delete(PATIENT, deleted, second);
+            });
+            scenario.clock.advance(Duration::from_secs(600));
+            let later = Millis(scenario.clock.now().0 - 20_000);
+            scenario.server.with_store(|store| put_named(store, tied, "d9", later));
+            let report = scenario.sync(small_request()).await?;
+            assert_eq!((report.is_complete, report.deletions()), (true, "unknown"), "{report:?}");
+            // The lake has what the synchronization before has decided, so nothing is late.
+            assert_eq!(patients(&report)?.late_deletions, 0, "{report:?}");
+            assert_eq!(deletions_known_up_to(&scenario)?, Some(Instant::from_millis(second.0)));
+        }
+        scenario.clock.advance(Duration::from_secs(600));
+        let report = scenario.sync(small_request()).await?;
+        assert_eq!((report.deletions(), patients(&report)?.late_deletions), ("history", 0), "{report:?}");
+        assert_eq!(deletions_known_up_to(&scenario)?, None);
+        scenario.check_equal().await
+    })
 }
 
 /// Creates a Patient again within the second of its deletion. The server is asked for it.

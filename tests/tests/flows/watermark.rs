@@ -80,14 +80,14 @@ async fn export<S: Deployment>(deployment: &S, settings: DeploymentSettings, que
     service.complete(&status).await
 }
 
-/// Writes a lake with versions before and after 07:30, and objects below `_headrace` that are not data.
+/// Writes a lake with versions before and after 07:30, and objects below `_headrace` and other private folders that are not data.
 async fn write_lake<S: Deployment>(deployment: &S) -> Result<()> {
     for (object, lines) in [
         ("1.ndjson", patient("a", 1, "07:00") + &patient("b", 1, "07:30") + &patient("d", 1, "07:00")),
         ("2.ndjson", patient("a", 2, "07:31") + &patient("c", 1, "07:40") + &deletion("Patient/d", "07:50")),
         ("_headrace/Patient.ndjson", patient("hidden", 1, "07:00")),
         ("_headrace/writer/Patient-1.ndjson", patient("hidden", 2, "07:00") + "not a resource\n"),
-        ("sub/_headrace/Patient.ndjson", patient("hidden", 3, "07:00")),
+        ("sub/_private/Patient.ndjson", patient("hidden", 3, "07:00")),
     ] {
         deployment.set_lake_object(object, Some(lines.into())).await?;
     }

@@ -106,6 +106,10 @@ pub struct HistoryWindow {
     pub to: Millis,
     /// The moment up to which the lake has the deletions of the type.
     pub known_up_to: Millis,
+    /// True if an earlier history was read up to the watermark of the lake: the lake has all later deletions, too, except of resources whose
+    /// events of the same time it did not decide.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_read: bool,
     /// True if versions from before `since` may be missing, too: the windows of the type begin at the beginning of time, or a history of it
     /// could not be read since they did.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -136,6 +140,10 @@ pub struct SyncRecord {
     /// The moment up to which the lake has the deletions of the type before the synchronization.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletions_known_up_to: Option<Millis>,
+    /// The moment of the oldest event that a history did not decide: deletions are known up to it. `None` if all are decided, or if the
+    /// history could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undecided_from: Option<Millis>,
     /// The number of windows that are complete.
     #[serde(default)]
     pub windows: u64,
@@ -185,6 +193,7 @@ impl SyncRecord {
             is_covered: false,
             history: None,
             deletions_known_up_to: None,
+            undecided_from: None,
             windows: 0,
             resources: 0,
             repeats: 0,

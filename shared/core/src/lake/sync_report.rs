@@ -1,12 +1,13 @@
 //! The report of the last synchronization of a lake.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::instant::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::job::sync::SyncRecord;
+use crate::vocab::clock::Millis;
 
 /// The name of the object with the report below the root of the lake.
 pub const SYNC_REPORT_OBJECT: &str = "_headrace/sync.json";
@@ -70,7 +71,8 @@ pub struct TypeReport {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub late_changes: u64,
     /// The number of deletions at or before the watermark that the lake had, which it did not have yet. Exports with a `_since` after it do
-    /// not have them. If the synchronization before could not decide between events of the same time, those that it has stored count, too.
+    /// not have them. If the synchronization before could not decide between events of the same time, deletions that have the time of a
+    /// version count, too, although it may have stored them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub late_deletions: u64,
     /// The moment up to which the lake has the type, if it keeps its resources and the synchronization goes on without them.
@@ -79,6 +81,9 @@ pub struct TypeReport {
     /// The moment up to which the lake had the deletions before. The synchronization finds those after it, or none if `deletions` is `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletions_known_up_to: Option<Instant>,
+    /// The moment of the oldest event that the history did not decide. All deletions before it are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undecided_from: Option<Instant>,
     /// The reasons why something is missing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<String>,
@@ -111,10 +116,21 @@ impl SyncReport {
     }
 
     /// Returns the types of which not all deletions are known, with the moments up to which they are. A type that is left out keeps its
-    /// moment.
+    /// moment, and so does one whose history could not be read.
     pub fn unknown_deletions(&self) -> BTreeMap<ResourceType, Instant> {
         let unknown = self.types.iter().filter(|report| (report.is_covered || report.left_at.is_some()) && report.deletions.is_none());
-        unknown.filter_map(|report| Some((report.resource_type, report.deletions_known_up_to?))).collect()
+        // Some servers show events from before the requested time, too. The lake has those.
+        let known = |report: &TypeReport| {
+            let before = report.deletions_known_up_to?;
+            Some((report.resource_type, report.undecided_from.map_or(before, |from| before.max(from))))
+        };
+        unknown.filter_map(known).collect()
+    }
+
+    /// Returns the types whose histories were read and did not decide between all events of the same time.
+    pub fn undecided_types(&self) -> BTreeSet<ResourceType> {
+        let undecided = self.types.iter().filter(|report| report.deletions.is_none() && report.undecided_from.is_some());
+        undecided.map(|report| report.resource_type).collect()
     }
 }
 
@@ -135,6 +151,7 @@ impl TypeReport {
             late_deletions: 0,
             left_at: None,
             deletions_known_up_to: None,
+            undecided_from: None,
             faults: Vec::new(),
             further_faults: 0,
             remark: None,
@@ -155,8 +172,10 @@ impl TypeReport {
         self.left_at = self.left_at.take().or_else(|| record.left_at.clone());
         // A history and a comparison of ids find the same deletions.
         self.deletions = self.deletions.max(record.deletions);
-        let known_up_to = record.deletions_known_up_to.map(|known| Instant::from_millis(known.0));
+        let instant = |time: Millis| Instant::from_millis(time.0);
+        let (known_up_to, undecided_from) = (record.deletions_known_up_to.map(instant), record.undecided_from.map(instant));
         self.deletions_known_up_to = self.deletions_known_up_to.or(known_up_to);
+        self.undecided_from = self.undecided_from.or(undecided_from);
         match &record.fault {
             Some(fault) if self.faults.len() < FAULTS_PER_TYPE => self.faults.push(fault.clone()),
             Some(_) => self.further_faults += 1,

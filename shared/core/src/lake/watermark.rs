@@ -56,6 +56,10 @@ pub struct LakeFiller {
     /// type is read from there.
     #[serde(rename = "deletionsKnownUpTo", skip_serializing_if = "BTreeMap::is_empty")]
     pub deletions_known_up_to: BTreeMap<ResourceType, Instant>,
+    /// The types whose last history was read up to the watermark, and did not decide between events of the same time. The lake has all other
+    /// deletions of these types.
+    #[serde(rename = "undecidedTypes", skip_serializing_if = "BTreeSet::is_empty")]
+    pub undecided_types: BTreeSet<ResourceType>,
 }
 
 /// Parses the members of a synchronization. They are empty in the watermark object of another pipeline.

@@ -28,6 +28,8 @@ pub(super) struct SupplementLines {
     pub(super) late_deletions: u64,
     /// The number of resources of which it is not known which of several events of the same time came last.
     pub(super) undecided: u64,
+    /// The moment from which on these events are. `None` without any.
+    pub(super) undecided_from: Option<Millis>,
     /// A remark about what is not known.
     pub(super) remark: Option<String>,
 }
@@ -47,9 +49,9 @@ pub(super) async fn end_deletions_task(
     let mut checkpoint = OpenCheckpoint::new(ports.output(), lease);
     let mut counters = Counters::default();
     match found {
-        Ok(SupplementLines { versions, deletions, late_deletions, undecided, remark }) => {
+        Ok(SupplementLines { versions, deletions, late_deletions, undecided, undecided_from, remark }) => {
             record.deletions = (undecided == 0).then_some(deletions.1);
-            (record.late_deletions, record.remark) = (late_deletions, remark);
+            (record.late_deletions, record.undecided_from, record.remark) = (late_deletions, undecided_from, remark);
             counters.resources = versions.1;
             for (kind, (text, lines)) in [(OutputKind::Output(kind), versions), (OutputKind::Deleted, deletions)] {
                 if lines > 0 {

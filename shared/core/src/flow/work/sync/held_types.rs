@@ -46,9 +46,14 @@ impl HeldTypes {
         }
     }
 
+    /// Returns true if the lake has objects that are named by the type, as synchronizations name them.
+    pub(super) fn names(&self, kind: ResourceType) -> bool {
+        self.named.contains(&kind)
+    }
+
     /// Returns true if the lake may have resources of the type.
     pub(super) fn may_have(&self, kind: ResourceType) -> bool {
-        self.has_others || self.named.contains(&kind)
+        self.has_others || self.names(kind)
     }
 }
 
@@ -61,6 +66,7 @@ mod tests {
         let held = |objects: &[&str]| {
             let mut held = HeldTypes::default();
             objects.iter().for_each(|object| held.add(object));
+            assert!(!held.names(ResourceType::BASIC));
             [ResourceType::PATIENT, ResourceType::BASIC].map(|kind| held.may_have(kind))
         };
         assert_eq!(held(&["README", "deleted/20260131T080000Z-1-1.ndjson.zst"]), [false, false]);

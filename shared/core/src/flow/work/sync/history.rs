@@ -315,7 +315,7 @@ impl<'f> HistoryReader<'f> {
     /// * `watermark`: that of the lake before the synchronization.
     fn into_lines(self, watermark: Option<Millis>) -> SupplementLines {
         // Some servers show what is before the requested time, too. The lake has that.
-        let late_deletions = watermark.map_or(0, |watermark| self.events.deletions_within(self.window.known_up_to, watermark));
+        let late_deletions = watermark.map_or(0, |watermark| self.events.late_deletions(self.window, watermark));
         let found = self.events.into_lines();
         let unknown = (self.progress.unknown_instances > 0).then(|| {
             let changed = counted(self.progress.unknown_instances, "resource", "resources");
@@ -327,7 +327,8 @@ impl<'f> HistoryReader<'f> {
             let tied = counted(found.undecided, "resource has", "resources have");
             format!(
                 "{tied} several events at the same time and changed later, and neither the numbers of the versions nor the server say which \
-                 event came last: all deletions count as unknown, and the next synchronization reads the history again"
+                 event came last: the deletions from the first of these events on count as unknown, and the next synchronization reads the \
+                 history again from there"
             )
         });
         let remarks: Vec<String> = unknown.into_iter().chain(undecided).collect();

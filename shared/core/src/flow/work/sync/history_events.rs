@@ -12,11 +12,13 @@ use headrace_fhir::semantics::deletion::deletion_bundle;
 use headrace_fhir::semantics::id::is_id;
 use serde::{Deserialize, Serialize};
 
+use crate::job::sync::HistoryWindow;
 use crate::vocab::clock::Millis;
 
 use super::deletions::SupplementLines;
 use super::newest_events::{Evidence, LaterEvents, Latest, NewestEvents, TimedEvent};
 use super::pages::PageError;
+use super::split::whole_second;
 use super::time_order::TimeOrder;
 
 /// A version or a deletion of a resource. It is recorded as a line of JSON.
@@ -284,18 +286,32 @@ impl Events {
         self.later.keys().any(is_dropped)
     }
 
-    /// Returns the number of deletions between two moments, including both.
-    pub(super) fn deletions_within(&self, first: Millis, last: Millis) -> u64 {
-        let range = Instant::from_millis(first.0)..=Instant::from_millis(last.0);
-        let is_within = |id: &&String| matches!(self.latest(id), Some(Latest::Deletion(at)) if range.contains(&at));
-        self.newest.keys().filter(is_within).count() as u64
+    /// Returns the number of deletions within the window and up to a moment, inclusive, that the lake may not have. If an earlier history was
+    /// read, these are the deletions that have the time of a version: the earlier history did not decide them, or had them already.
+    ///
+    /// * `last`: the watermark of the lake.
+    pub(super) fn late_deletions(&self, window: HistoryWindow, last: Millis) -> u64 {
+        let range = Instant::from_millis(window.known_up_to.0)..=Instant::from_millis(last.0);
+        let is_late = |(id, events): &(&String, &NewestEvents)| {
+            let is_new = !window.was_read || events.is_undecided();
+            is_new && matches!(self.latest(id), Some(Latest::Deletion(at)) if range.contains(&at))
+        };
+        self.newest.iter().filter(is_late).count() as u64
+    }
+
+    /// Returns the second of the oldest event that may not be the newest one of its resource. All events before it are decided. `None` if all
+    /// events are.
+    fn undecided_from(&self) -> Option<Millis> {
+        let undecided = self.newest.iter().filter(|(id, _)| !self.is_decided(id));
+        let oldest = undecided.filter_map(|(_, events)| events.last_time()).min()?;
+        Some(whole_second(Millis::from_instant(oldest).unwrap_or(Millis(0))))
     }
 
     /// Returns the lines of what the windows may not have. Of a resource that is not decided, it is the version that is probably current: a
     /// deletion of a resource that exists would be worse.
     pub(super) fn into_lines(self) -> SupplementLines {
         let undecided = self.newest.keys().filter(|id| !self.is_decided(id)).count() as u64;
-        let mut found = SupplementLines { undecided, ..SupplementLines::default() };
+        let mut found = SupplementLines { undecided, undecided_from: self.undecided_from(), ..SupplementLines::default() };
         for id in self.newest.keys() {
             let (lines, text) = match self.latest(id) {
                 Some(Latest::Deletion(at)) => (&mut found.deletions, Some(Cow::Owned(deletion_bundle(self.resource_type, id, Some(at))))),

@@ -97,9 +97,20 @@ impl LakeState {
         self.filler.types.as_ref().is_some_and(|types| types.contains(&kind))
     }
 
-    /// Returns the types that earlier synchronizations have recorded.
+    /// Returns the types that earlier synchronizations have recorded, also those that an interrupted one was publishing.
     pub(super) fn recorded_types(&self) -> BTreeSet<ResourceType> {
-        self.filler.types.iter().flatten().chain(self.filler.left_types.keys()).copied().collect()
+        let filler = &self.filler;
+        filler.types.iter().flatten().chain(filler.left_types.keys()).chain(&filler.publishing_types).copied().collect()
+    }
+
+    /// Returns true if an interrupted synchronization was publishing resources or deletions of a type that the watermark does not exclude.
+    pub(super) fn is_publishing(&self, kind: ResourceType) -> bool {
+        self.filler.publishing_types.contains(&kind)
+    }
+
+    /// Returns true if the lake has only a part of a type: what an interrupted synchronization, which was adding the type, has published.
+    pub(super) fn has_only_a_part(&self, kind: ResourceType, held: &HeldTypes) -> bool {
+        self.is_publishing(kind) && self.end_of_type(kind).is_none() && held.names(kind)
     }
 
     /// Returns the moment up to which the lake has a type that a synchronization leaves out.
@@ -118,9 +129,9 @@ impl LakeState {
         self.end().filter(|_| has_type)
     }
 
-    /// Returns true if a watermark says up to when the lake is complete, of each type of the server.
+    /// Returns true if a watermark says up to when the lake is complete, of each type of the server and of an interrupted publication.
     pub(super) fn has_all_types(&self, capabilities: &OriginCapabilities) -> bool {
-        capabilities.0.keys().all(|kind| self.end_of_type(*kind).is_some())
+        capabilities.0.keys().chain(&self.filler.publishing_types).all(|kind| self.end_of_type(*kind).is_some())
     }
 
     /// Returns the moment from which a type is fetched. `None` for the beginning of time.
@@ -148,9 +159,10 @@ impl LakeState {
     /// even if everything is fetched again, and from the moment since which deletions are requested.
     pub(super) fn history_window(&self, kind: ResourceType, request: &SyncRequest, (known, to): (Millis, Millis)) -> HistoryWindow {
         let since = request.deletions_since.into_iter().chain([known]).fold(to, Ord::min);
+        let was_read = self.filler.undecided_types.contains(&kind);
         // The lake still lacks what the first windows did not have if no history of the type was read since.
-        let is_first = self.fetch_from(kind, request).is_none() || self.recorded_deletions(kind).is_some();
-        HistoryWindow { since, to, known_up_to: known, is_first }
+        let is_first = self.fetch_from(kind, request).is_none() || (self.recorded_deletions(kind).is_some() && !was_read);
+        HistoryWindow { since, to, known_up_to: known, is_first, was_read }
     }
 }
 

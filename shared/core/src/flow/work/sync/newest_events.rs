@@ -137,6 +137,11 @@ impl NewestEvents {
         self.version.as_ref().zip(self.deletion.as_ref()).is_some_and(|(version, deletion)| deletion.is_after(version).is_none())
     }
 
+    /// Returns the time of the newest event. Events that may have the same time are in the same second.
+    pub(super) fn last_time(&self) -> Option<Instant> {
+        [&self.version, &self.deletion].into_iter().flatten().map(|event| event.at).max()
+    }
+
     /// Returns true if the numbers of other versions may tell whether the version or the deletion is newer.
     pub(super) fn may_be_decided_by_numbers(&self) -> bool {
         self.version.as_ref().is_some_and(|version| version.version.is_some())

@@ -121,6 +121,7 @@ pub(super) async fn move_watermark(
         types: Some(report.types.iter().filter(|report| report.is_covered).map(|report| report.resource_type).collect()),
         left_types: report.types.iter().filter_map(|report| Some((report.resource_type, report.left_at.clone()?))).collect(),
         deletions_known_up_to: report.unknown_deletions(),
+        undecided_types: report.undecided_types(),
         ..LakeFiller::default()
     };
     let content = filler_watermark(complete_up_to(time), &filler, report.deletions());

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use headrace_fhir::definitions::ResourceType;
+
 use crate::job::sync::{SyncRecord, SyncRequest};
 use crate::vocab::clock::Millis;
 
@@ -25,7 +27,7 @@ pub(super) fn types_to_fetch(
         let record = SyncRecord::new(kind);
         let is_requested = request.types.as_ref().is_none_or(|types| types.contains(&kind));
         if !is_requested || !capabilities.of_type(kind).can_search {
-            return unfetched(record, request, lake);
+            return unfetched(record, request, (lake, held));
         }
         let (has_history, known) = (capabilities.of_type(kind).has_history, lake.deletions_known_up_to(kind, held, to));
         let history =
@@ -39,11 +41,14 @@ pub(super) fn types_to_fetch(
 
 /// Returns the record of a type that is not fetched. The watermark holds for all types of the lake, so only the operator can decide to go on
 /// without one: by naming the others.
-fn unfetched(record: SyncRecord, request: &SyncRequest, lake: &LakeState) -> SyncRecord {
+fn unfetched(record: SyncRecord, request: &SyncRequest, (lake, held): (&LakeState, &HeldTypes)) -> SyncRecord {
     let kind = record.resource_type;
+    if lake.has_only_a_part(kind, held) {
+        return SyncRecord { fault: Some(only_a_part(kind)), ..record };
+    }
     match &request.types {
         Some(types) if types.contains(&kind) => return SyncRecord { fault: Some(NOT_SEARCHABLE.to_owned()), ..record },
-        None if lake.has_up_to_watermark(kind) => {
+        None if lake.has_up_to_watermark(kind) || (lake.is_publishing(kind) && lake.left_at(kind).is_some()) => {
             let fault = format!(
                 "{NOT_SEARCHABLE} any more, and the watermark holds for all types of the lake: name all other types once (--type, \
                  on AWS SyncTypes), and the lake keeps the resources of this type as they are"
@@ -60,4 +65,12 @@ fn unfetched(record: SyncRecord, request: &SyncRequest, lake: &LakeState) -> Syn
     // When the type returns, its deletions are fetched from there.
     let deletions_known_up_to = lake.recorded_deletions(kind);
     SyncRecord { left_at: Some(left_at), deletions_known_up_to, remark: Some(remark), ..record }
+}
+
+/// Returns the fault of a type of which the lake has only a part. Nothing could complete it, and exports must not take it for everything.
+fn only_a_part(kind: ResourceType) -> String {
+    format!(
+        "{NOT_SEARCHABLE} any more, and the lake has only a part of them: an interrupted synchronization was adding the type. Synchronize when \
+         the server can search it again, or remove the folder {kind}/ from the lake and synchronize the other types"
+    )
 }

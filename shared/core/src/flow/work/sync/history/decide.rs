@@ -3,7 +3,7 @@
 //! The server is asked for a resource that has not changed after the window: its present state is that at the end of the window. It may have
 //! been deleted since the history was read, so what changed after the window is read once more. A resource that has changed after the window
 //! may be decided by the numbers of its versions, which its own history has. What stays undecided is not claimed: the report counts it, and
-//! the deletions of the type are unknown.
+//! the deletions of the type are unknown from there on.
 
 use crate::ports::{AllPorts, OriginRequest};
 

@@ -68,13 +68,42 @@ fn a_deletion_counts_unless_the_resource_was_created_again_within_the_window() {
     assert!(deletions[0].contains("Patient/a") && deletions[0].contains("08:00:30"), "{deletions:?}");
 }
 
+/// Returns the number of late deletions from one moment to another, inclusive.
+fn late_deletions(events: &Events, (known_up_to, last): (Millis, Millis), was_read: bool) -> u64 {
+    let window = HistoryWindow { since: known_up_to, to: TO, known_up_to, was_read, is_first: false };
+    events.late_deletions(window, last)
+}
+
 #[test]
-fn deletions_before_and_after_a_range_are_not_within_it() {
+fn deletions_before_and_after_a_range_are_not_late() {
     let events = events(&[("a", "00:50", true), ("b", "00:40", true), ("c", "00:30", false), ("d", "00:10", true)]);
     let before_end = |seconds: u64| Millis(TO.0 - seconds * 1_000);
-    assert_eq!(events.deletions_within(before_end(45), before_end(20)), 1);
-    assert_eq!(events.deletions_within(before_end(50), before_end(10)), 3);
-    assert_eq!(events.deletions_within(before_end(10), before_end(50)), 0);
+    assert_eq!(late_deletions(&events, (before_end(45), before_end(20)), false), 1);
+    assert_eq!(late_deletions(&events, (before_end(50), before_end(10)), false), 3);
+    assert_eq!(late_deletions(&events, (before_end(10), before_end(50)), false), 0);
+}
+
+#[test]
+fn after_a_history_that_did_not_decide_only_deletions_with_the_time_of_a_version_are_late() {
+    let mut events =
+        events(&[("a", "00:50", true), ("b", "00:40", true), ("b", "00:40", false), ("c", "00:30", true), ("c", "00:20", false)]);
+    events.add_answer("b", None).ok().unwrap();
+    assert_eq!(late_deletions(&events, (Millis(0), TO), false), 3);
+    assert_eq!(late_deletions(&events, (Millis(0), TO), true), 1);
+}
+
+#[test]
+fn deletions_are_known_up_to_the_second_of_the_oldest_events_that_are_not_decided() {
+    let mut entries = vec![("a", "01:05", false), ("b", "01:05", false), ("c", "00:05", true)];
+    assert_eq!(events(&entries).into_lines().undecided_from, None);
+    entries.extend([
+        ("a", "00:50.5", false),
+        ("a", "00:50", true),
+        ("b", "00:30.25", true),
+        ("b", "00:30.25", false),
+        ("b", "00:10", true),
+    ]);
+    assert_eq!(events(&entries).into_lines().undecided_from, Some(Millis(TO.0 - 30_000)));
 }
 
 #[test]
@@ -150,7 +179,7 @@ fn a_resource_that_has_changed_after_the_window_does_not_decide() {
     events.add_answer("a", Some(later)).ok().unwrap();
     assert!(events.undecided_ids().is_empty());
     assert!(!events.is_decided("a") && events.ids_to_number(None).is_empty());
-    assert_eq!(events.deletions_within(Millis(0), TO), 0);
+    assert_eq!(late_deletions(&events, (Millis(0), TO), false), 0);
     let lines = events.into_lines();
     assert_eq!((lines.undecided, lines.versions.1, lines.deletions.1), (1, 0, 0));
 }
