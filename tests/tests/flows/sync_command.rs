@@ -442,7 +442,7 @@ fn a_state_folder_of_another_lake_is_refused_by_name_before_anything_is_written(
         let (code, _, stderr) = headrace(folder.path(), &sync("lake")).await?;
         assert_eq!(code, Some(0), "{stderr}");
         // The lake may be removed, and filled anew.
-        fs::remove_dir_all(folder.path().join("lake"))?;
+        std::fs::remove_dir_all(folder.path().join("lake"))?;
         let (code, _, stderr) = headrace(folder.path(), &sync("lake")).await?;
         assert!(code == Some(0) && folder.path().join("lake/Patient").is_dir(), "{stderr}");
         Ok(())
