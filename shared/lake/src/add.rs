@@ -22,6 +22,7 @@ mod manifest;
 mod names;
 mod receipt;
 mod report;
+mod tenant_record;
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -42,6 +43,7 @@ pub use report::{AddReport, InputPosition, LateChanges, LeftOut, LeftOutExample,
 use completeness::Completeness;
 use input::{ContentHash, InputFile, list_files};
 use receipt::{AddedFiles, Receipt};
+use tenant_record::{tenant_content, tenant_object};
 
 /// Settings of an addition.
 #[derive(Clone, Debug)]
@@ -248,6 +250,11 @@ impl Addition<'_> {
         let now = self.settings.rewrite.now;
         let mut files = lines;
         report.objects = files.len() as u64;
+        for (index, (folder, tenant)) in receipt.tenants.iter().enumerate() {
+            let staged = format!("tenant-{index}");
+            staging.write(&staged, tenant_content(tenant).as_bytes())?;
+            files.push((staged, tenant_object(folder)));
+        }
         if !report.is_repeat {
             let late: u64 = report.late.iter().map(LateChanges::count).sum();
             let lines = receipt.to_lines(now, report.lost(), late);

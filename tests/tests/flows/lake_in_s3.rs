@@ -283,6 +283,44 @@ fn a_new_lake_in_s3_is_not_made_inside_another_one() -> Result<()> {
     })
 }
 
+/// Returns a table's item of a patient.
+fn patient_item(tenant: &str) -> Value {
+    json!({ "Item": {
+        "id": { "S": format!("{tenant}|p") },
+        "_id": { "S": "p" },
+        "_tenantId": { "S": tenant },
+        "vid": { "N": "1" },
+        "resourceType": { "S": "Patient" },
+        "documentStatus": { "S": "AVAILABLE" },
+        "lockEndTs": { "N": "1580428800000" },
+        "meta": { "M": { "versionId": { "S": "1" }, "lastUpdated": { "S": "2020-01-31T00:00:00.000Z" } } },
+    } })
+}
+
+#[test]
+fn a_lake_in_s3_with_data_of_a_tenant_is_refused_for_another_one_by_name() -> Result<()> {
+    run(async || {
+        let server = S3Server::start().await?;
+        server.write("table/data/f0.json", &format!("{}\n{}\n", patient_item("t1"), patient_item("t2")))?;
+        server.write("table/manifest-files.json", &format!("{}\n", json!({ "itemCount": 2, "dataFileS3Key": "data/f0.json" })))?;
+        let summary = json!({ "exportTime": "2020-02-01T00:00:00Z", "outputFormat": "DYNAMODB_JSON", "itemCount": 2 });
+        server.write("table/manifest-summary.json", &summary.to_string())?;
+        let one = format!("s3://{BUCKET}/one");
+        for (tenants, first) in [(one.clone(), Some("t1")), (format!("s3://{BUCKET}/tenants"), None)] {
+            let first: Vec<&str> = first.into_iter().flat_map(|tenant| ["--tenant", tenant]).collect();
+            let (code, _, stderr) = server.headrace(&[&["lake", "add", "table", &tenants][..], &first[..]].concat()).await?;
+            assert_eq!(code, Some(0), "{tenants}: {stderr}");
+        }
+        let keys = server.s3.keys(BUCKET, "").await?;
+        for lake in [one, format!("s3://{BUCKET}/tenants/t1")] {
+            let (code, _, stderr) = server.headrace(&["lake", "add", "table", &lake, "--tenant", "t2"]).await?;
+            assert!(code == Some(1) && stderr.contains(r#"the lake has data of the tenant "t1""#), "{lake}: {stderr}");
+        }
+        assert_eq!(server.s3.keys(BUCKET, "").await?, keys, "nothing was written");
+        Ok(())
+    })
+}
+
 /// The side of a call on which the process stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {

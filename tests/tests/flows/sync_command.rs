@@ -441,6 +441,10 @@ fn a_state_folder_of_another_lake_is_refused_by_name_before_anything_is_written(
         assert!(!folder.path().join("other").exists());
         let (code, _, stderr) = headrace(folder.path(), &sync("lake")).await?;
         assert_eq!(code, Some(0), "{stderr}");
+        // The lake may be removed, and filled anew.
+        std::fs::remove_dir_all(folder.path().join("lake"))?;
+        let (code, _, stderr) = headrace(folder.path(), &sync("lake")).await?;
+        assert!(code == Some(0) && folder.path().join("lake/Patient").is_dir(), "{stderr}");
         Ok(())
     })
 }

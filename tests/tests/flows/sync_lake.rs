@@ -122,10 +122,10 @@ fn a_lake_inside_another_lake_is_refused_by_name() -> Result<()> {
 fn a_lake_around_other_lakes_is_refused_by_name() -> Result<()> {
     run(async || {
         let (server, http, folder) = start(ServerBehavior::default()).await?;
-        for inner in ["new/2026/inner", "tenants/t1", "tenants"] {
+        for inner in ["new/2026/inner", "tenants/t1", "tenants", "filled/Patient/2026", "filled"] {
             fs::create_dir_all(folder.path().join(inner).join("_headrace"))?;
         }
-        for (lake, inner) in [("new", "new/2026/inner"), ("tenants", "tenants/t1")] {
+        for (lake, inner) in [("new", "new/2026/inner"), ("tenants", "tenants/t1"), ("filled", "filled/Patient/2026")] {
             let (code, _, stderr) = headrace(folder.path(), &["sync", &http.base, lake]).await?;
             assert!(code == Some(1) && stderr.contains(&format!("`{lake}` contains the lake `{inner}`")), "{stderr}");
         }

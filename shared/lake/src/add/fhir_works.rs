@@ -47,7 +47,7 @@ impl Addition<'_> {
         let binaries = binaries
             .map(|folder| BinaryFolder::open(folder, &self.settings.rewrite.temp_folder, self.settings.rewrite.sort_bytes))
             .transpose()?;
-        let TableVersionsRead { hashes, sorters, tenants, counts } = self.read_versions(&export)?;
+        let TableVersionsRead { hashes, sorters, tenants, is_tenant_known, counts } = self.read_versions(&export)?;
         self.check_tenants(lake, &tenants)?;
         let options = format!(
             "fhir-works {:?} {} {}",
@@ -57,6 +57,9 @@ impl Addition<'_> {
         );
         let (mut receipt, mut report) = self.identify_run(&hashes, &options);
         report.files = export.files.len() as u64;
+        if is_tenant_known {
+            receipt.tenants = self.unrecorded_tenants(lake, &tenants)?;
+        }
         if report.is_repeat {
             let watermarks = self.table_watermarks(&export, &tenants, self.added.lost(&receipt.run), &mut report);
             return self.publish_repeat(lake, &receipt, &watermarks, report);
@@ -148,6 +151,7 @@ impl Addition<'_> {
             read.counts.push(reader.counts);
         }
         read.hashes = in_order(hashes);
+        read.is_tenant_known = self.settings.tenant.is_some() || !read.tenants.is_empty();
         if read.tenants.is_empty() {
             self.check_tenant_exists(&other_tenants)?;
             read.tenants.insert(self.settings.tenant.clone().unwrap_or_default());
@@ -162,6 +166,8 @@ struct TableVersionsRead {
     hashes: Vec<ContentHash>,
     sorters: Vec<RecordSorter<ItemVersion>>,
     tenants: BTreeSet<String>,
+    /// True if the tenants are those of items or of the operator. A table without items may be that of any tenant.
+    is_tenant_known: bool,
     counts: Vec<Counts>,
 }
 

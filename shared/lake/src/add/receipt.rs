@@ -38,6 +38,8 @@ pub(super) struct Receipt {
     pub(super) run: String,
     /// The folders of the lake that get the record, each empty or ending in `/`: the lake itself, and those of tenants.
     pub(super) folders: Vec<String>,
+    /// The folders of the lake whose tenant is not recorded yet, each with the tenant.
+    pub(super) tenants: Vec<(String, String)>,
     /// The hash of each file.
     files: Vec<ContentHash>,
 }
@@ -52,7 +54,7 @@ impl Receipt {
         sorted.iter().for_each(|hash| hasher.update(hash.to_be_bytes()));
         let digest = hasher.finalize();
         let run = hex::encode(digest.get(..size_of::<ContentHash>()).unwrap_or_default());
-        Self { run, folders: vec![String::new()], files: hashes.to_vec() }
+        Self { run, folders: vec![String::new()], tenants: Vec::new(), files: hashes.to_vec() }
     }
 
     /// Returns the content of the receipt.

@@ -82,6 +82,20 @@ impl LakeLock {
         Ok(pins.iter().filter_map(|pin| pin.object.strip_prefix(&start)).filter(|name| !name.contains('/')).map(str::to_owned).collect())
     }
 
+    /// Reads a small object of the lake. Returns `None` if it does not exist.
+    pub(crate) fn read_object(&self, object: &str) -> Result<Option<Vec<u8>>, WriteError> {
+        if let Some(locked) = self.bucket() {
+            let read = locked.bucket.read(object).map_err(locked.failed(object))?;
+            return Ok(read.map(|(content, _)| content));
+        }
+        let path = self.root.join(object);
+        match fs::read(&path) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(WriteError::at(&path)(cause)),
+        }
+    }
+
     /// Removes an object of the lake in the state in which it was listed.
     pub(crate) fn remove_object(&self, pin: &Pin) -> Result<(), WriteError> {
         if let Some(locked) = self.bucket() {

@@ -17,19 +17,13 @@ pub fn check_outside_of_lakes(lake: &Path) -> Result<(), WriteError> {
     }
     match enclosing_lake(&real_path(lake)) {
         Some(outer) => Err(WriteError::InsideLake { lake: lake.to_owned(), outer }),
-        None => check_below(lake, usize::MAX),
+        None => check_without_inner_lakes(lake),
     }
-}
-
-/// Checks that no folder directly in a directory is a lake, such as that of a table's tenant. Deeper ones are found when the directory becomes
-/// a lake, and by each export.
-pub fn check_without_tenants(lake: &Path) -> Result<(), WriteError> {
-    check_below(lake, 1)
 }
 
 /// Checks that no folder of a lake that is locked is a lake of its own.
 pub(crate) fn check_without_lakes(lake: &LakeLock) -> Result<(), WriteError> {
-    let Some(locked) = lake.bucket() else { return check_below(lake.root(), usize::MAX) };
+    let Some(locked) = lake.bucket() else { return check_without_inner_lakes(lake.root()) };
     let pins = locked.bucket.list("").map_err(locked.failed(""))?;
     let shown = PathBuf::from(locked.bucket.shown());
     match pins.iter().find_map(|pin| inner_lake(&pin.object)) {
@@ -38,10 +32,16 @@ pub(crate) fn check_without_lakes(lake: &LakeLock) -> Result<(), WriteError> {
     }
 }
 
-/// Checks that no folder that exports of a directory read, up to this depth, is a lake. A folder that cannot be listed is named by each export.
-fn check_below(lake: &Path, depth: usize) -> Result<(), WriteError> {
-    let is_read = |entry: &DirEntry| entry.file_type().is_dir() && !entry.file_name().to_str().is_some_and(is_foreign);
-    let walk = WalkDir::new(lake).follow_links(true).min_depth(1).max_depth(depth);
+/// Checks that no folder that exports of a directory read is a lake, such as that of a table's tenant. A folder that cannot be listed is named by
+/// each export.
+pub fn check_without_inner_lakes(lake: &Path) -> Result<(), WriteError> {
+    let real = real_path(lake);
+    // Exports skip a link that leads to a folder around the lake.
+    let leads_round =
+        |entry: &DirEntry| entry.path_is_symlink() && entry.path().canonicalize().is_ok_and(|target| real.starts_with(target));
+    let is_read =
+        |entry: &DirEntry| entry.file_type().is_dir() && !entry.file_name().to_str().is_some_and(is_foreign) && !leads_round(entry);
+    let walk = WalkDir::new(lake).follow_links(true).min_depth(1);
     let mut folders = walk.into_iter().filter_entry(is_read).filter_map(Result::ok).map(DirEntry::into_path);
     match folders.find(|folder| folder.join(OWN_FOLDER).is_dir()) {
         Some(inner) => Err(WriteError::AroundLake { lake: lake.to_owned(), inner }),
@@ -49,12 +49,14 @@ fn check_below(lake: &Path, depth: usize) -> Result<(), WriteError> {
     }
 }
 
-/// Returns the path of a directory without links. The directory need not exist.
+/// Returns the path of a directory without links, and without a slash at its end. The directory need not exist.
 pub fn real_path(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let real = path.ancestors().find_map(|existing| {
         let below = path.strip_prefix(existing).ok()?;
-        Some(existing.canonicalize().ok()?.join(below))
+        let real = existing.canonicalize().ok()?;
+        // To join an empty path would add a slash.
+        Some(if below.as_os_str().is_empty() { real } else { real.join(below) })
     });
     real.unwrap_or(path)
 }
@@ -140,10 +142,35 @@ mod tests {
         }
         let own = folder.path().join("own");
         assert!(check_outside_of_lakes(&own).is_ok(), "it has the receipts of tenants");
-        assert!(matches!(check_without_tenants(&own), Err(WriteError::AroundLake { .. })));
+        assert!(matches!(check_without_inner_lakes(&own), Err(WriteError::AroundLake { .. })));
         for other in ["other", "own/t1", "nowhere"] {
             let other = folder.path().join(other);
-            assert!(check_outside_of_lakes(&other).is_ok() && check_without_tenants(&other).is_ok(), "{}", other.display());
+            assert!(check_outside_of_lakes(&other).is_ok() && check_without_inner_lakes(&other).is_ok(), "{}", other.display());
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_a_folder_around_the_lake_makes_no_inner_lake() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["lake/_headrace", "lake/Patient", "other/_headrace"] {
+            fs::create_dir_all(folder.path().join(path)).unwrap();
+        }
+        let lake = folder.path().join("lake");
+        std::os::unix::fs::symlink(folder.path(), lake.join("Patient/around")).unwrap();
+        assert!(check_without_inner_lakes(&lake).is_ok(), "exports skip the link");
+        std::os::unix::fs::symlink(folder.path().join("other"), lake.join("Patient/other")).unwrap();
+        assert!(matches!(check_without_inner_lakes(&lake), Err(WriteError::AroundLake { .. })), "exports follow the link");
+    }
+
+    #[test]
+    fn the_path_of_a_directory_is_the_same_before_and_after_it_is_created() {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = folder.path().join("lake");
+        let missing = real_path(&lake);
+        fs::create_dir(&lake).unwrap();
+        // Paths are equal with and without a slash at the end. Texts are not.
+        assert_eq!(real_path(&lake).as_os_str(), missing.as_os_str());
+        assert_eq!(real_path(&lake.join("")).as_os_str(), missing.as_os_str());
     }
 }

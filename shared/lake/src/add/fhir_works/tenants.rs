@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::folder_of;
 use crate::add::input::list_objects;
+use crate::add::tenant_record::recorded_tenant;
 use crate::add::{AddError, Addition};
 use crate::writing::{LakeLock, OWN_FOLDER, WriteError, check_without_lakes};
 
@@ -31,6 +33,22 @@ impl Addition<'_> {
         }
     }
 
+    /// Returns the folders of the lake whose tenant is not recorded yet, each with the tenant. Fails if a folder has data of another tenant:
+    /// resources of both may have the same id.
+    pub(super) fn unrecorded_tenants(&self, lake: &LakeLock, tenants: &BTreeSet<String>) -> Result<Vec<(String, String)>, AddError> {
+        let is_one_lake = self.settings.tenant.is_some();
+        let mut unrecorded = Vec::new();
+        for tenant in tenants {
+            let folder = folder_of(tenant, is_one_lake);
+            match recorded_tenant(lake, &folder)? {
+                None => unrecorded.push((folder, tenant.clone())),
+                Some(recorded) if recorded == *tenant => {}
+                Some(recorded) => return Err(mixed_tenants(&folder, &recorded, tenant)),
+            }
+        }
+        Ok(unrecorded)
+    }
+
     /// Checks that the table has the tenant that is asked for. The operator may say that it has no changes, with the time up to which the lake
     /// is complete.
     ///
@@ -47,6 +65,18 @@ impl Addition<'_> {
             names.join(", ")
         )))
     }
+}
+
+/// Returns the error for data of a tenant that would be added to a folder with that of another one.
+fn mixed_tenants(folder: &str, recorded: &str, added: &str) -> AddError {
+    let data_of =
+        |tenant: &str| if tenant.is_empty() { "data without a tenant".to_owned() } else { format!("data of the tenant {tenant:?}") };
+    let place = folder.strip_suffix('/').map_or_else(|| "the lake".to_owned(), |folder| format!("the lake in the folder `{folder}`"));
+    AddError::Refused(format!(
+        "{place} has {}, and its exports would mix that with {}: name another directory or prefix",
+        data_of(recorded),
+        data_of(added)
+    ))
 }
 
 /// Adds the name of a tenant, unless there are enough for an error.

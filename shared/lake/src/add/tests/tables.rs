@@ -188,6 +188,56 @@ fn tenants_are_not_added_below_a_lake_nor_anything_else_above_theirs() {
     is_refused(&tenants.settings());
 }
 
+/// Returns settings that add one tenant.
+fn of_tenant(tenant: &str, settings: AddSettings) -> AddSettings {
+    AddSettings { tenant: Some(tenant.to_owned()), ..settings }
+}
+
+#[test]
+fn a_lake_with_data_of_a_tenant_is_refused_for_another_one_by_name() {
+    let folder = Folder::new();
+    write_table(&folder, &[vec![item_of("t1", "p"), item_of("t2", "p")]]);
+    assert_eq!(folder.add_with(&of_tenant("t1", folder.settings())).unwrap().resource_count(), 1);
+    let is_refused = |settings: &AddSettings, words: [&str; 2]| {
+        let lines = folder.lines();
+        let error = folder.add_with(settings).unwrap_err().to_string();
+        assert!(words.iter().all(|word| error.contains(word)) && error.contains("another directory"), "{error}");
+        assert_eq!(folder.lines(), lines);
+    };
+    let others = [r#"the tenant "t1""#, r#"the tenant "t2""#];
+    is_refused(&of_tenant("t2", folder.later_settings()), others);
+    // An earlier program has recorded no tenant. The next addition does.
+    fs::remove_file(folder.lake().join("_headrace/tenant.json")).unwrap();
+    write_table(&folder, &[vec![item_of("t1", "r"), item_of("t2", "p")]]);
+    assert_eq!(folder.add_with(&of_tenant("t1", folder.later_settings())).unwrap().resource_count(), 1);
+    is_refused(&of_tenant("t2", folder.later_settings()), others);
+    write_table(&folder, &[vec![item_of("", "p")]]);
+    is_refused(&folder.later_settings(), [others[0], "data without a tenant"]);
+    fs::write(folder.lake().join("_headrace/tenant.json"), "t1").unwrap();
+    let error = folder.add_with(&folder.later_settings()).unwrap_err().to_string();
+    assert!(error.contains("`_headrace/tenant.json`"), "{error}");
+}
+
+#[test]
+fn the_lake_of_a_tenant_in_a_folder_is_refused_for_another_one() {
+    let add_to = |folder: &Folder, tenant: &str| {
+        let settings = of_tenant(tenant, folder.later_settings());
+        add(&folder.input(), &folder.lake().join("t1"), &settings, &Arc::new(Progress::default()))
+    };
+    let folder = Folder::new();
+    write_table(&folder, &[vec![item_of("t1", "p"), item_of("t2", "p")]]);
+    folder.add().unwrap();
+    let lines = folder.lines();
+    let error = add_to(&folder, "t2").unwrap_err().to_string();
+    assert!(error.contains(r#"the lake has data of the tenant "t1""#) && folder.lines() == lines, "{error}");
+    assert!(add_to(&folder, "t1").is_ok());
+    // The folders of two tenants were exchanged.
+    fs::write(folder.lake().join("t1/_headrace/tenant.json"), r#"{"tenant":"t2"}"#).unwrap();
+    write_table(&folder, &[vec![item_of("t1", "q"), item_of("t2", "q")]]);
+    let error = folder.add_with(&folder.later_settings()).unwrap_err().to_string();
+    assert!(error.contains(r#"the lake in the folder `t1` has data of the tenant "t2""#), "{error}");
+}
+
 #[test]
 fn the_folder_of_a_tenant_is_a_lake_also_without_a_watermark() {
     let folder = Folder::new();

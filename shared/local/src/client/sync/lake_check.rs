@@ -7,7 +7,7 @@ use headrace_core::job::sync::SyncRequest;
 use headrace_core::lake::origin::{normalize_base_url, recorded_origin};
 use headrace_core::lake::watermark::{WATERMARK_OBJECT, parse_filler};
 use headrace_core::ports::ResourceSource as _;
-use headrace_lake::writing::{SyncLock, check_outside_of_lakes, check_without_tenants};
+use headrace_lake::writing::{SyncLock, check_outside_of_lakes, check_without_inner_lakes};
 
 use super::error::SyncCommandError;
 use crate::stores::directory::DirectoryLake;
@@ -16,7 +16,7 @@ use crate::stores::directory::DirectoryLake;
 /// earlier run has written it, else in its normal form.
 pub(super) async fn check_lake(lake: &Path, base: &str) -> Result<String, SyncCommandError> {
     check_outside_of_lakes(lake)?;
-    check_without_tenants(lake)?;
+    check_without_inner_lakes(lake)?;
     let requested = normalize_base_url(base);
     let source = DirectoryLake::open(lake);
     let watermark = source.read_metadata(WATERMARK_OBJECT).await.map_err(ExportError::from)?;

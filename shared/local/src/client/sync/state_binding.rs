@@ -37,7 +37,8 @@ fn is_bound(state: &Path, lake: &Path) -> Result<bool, SyncCommandError> {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(false),
         Err(cause) => return Err(unusable(state)(cause)),
     };
-    if bound == shown(&real_path(lake)) {
+    // As paths: the text may have a slash at its end.
+    if Path::new(&bound) == Path::new(&shown(&real_path(lake))) {
         return Ok(true);
     }
     Err(SyncCommandError::OtherLake { state: state.to_owned(), bound: bound.into(), lake: lake.to_owned() })
@@ -70,6 +71,23 @@ mod tests {
         for error in [check_state_of_lake(&state, &two).unwrap_err(), bind_state_to_lake(&state, &two).unwrap_err()] {
             let text = error.to_string();
             assert!(text.contains("one`") && text.contains("two`") && text.contains("--state"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_state_folder_stays_that_of_a_lake_that_is_removed_and_created_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let [state, lake] = ["state", "lake"].map(|name| folder.path().join(name));
+        fs::create_dir(&state).unwrap();
+        fs::create_dir(&lake).unwrap();
+        bind_state_to_lake(&state, &lake).unwrap();
+        let bound = fs::read_to_string(state.join(LAKE_FILE)).unwrap();
+        for text in [bound.clone(), format!("{}/", bound.trim_end_matches('/'))] {
+            fs::write(state.join(LAKE_FILE), text).unwrap();
+            fs::remove_dir(&lake).unwrap();
+            check_state_of_lake(&state, &lake).unwrap();
+            fs::create_dir(&lake).unwrap();
+            bind_state_to_lake(&state, &lake).unwrap();
         }
     }
 

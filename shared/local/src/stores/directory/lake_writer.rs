@@ -48,8 +48,7 @@ impl LakeWriter for DirectoryLakeWriter {
             return Ok(());
         }
         let folder = path.parent().unwrap_or(&self.root).to_owned();
-        let failed_create = failed.clone();
-        let mut file = blocking(move || new_partial_file(&folder).map_err(failed_create)).await?;
+        let mut file = blocking(move || new_partial_file(&folder).map_err(|error| store_error(STORE, &folder, error))).await?;
         while let Some(chunk) = content.next().await {
             let chunk = chunk.map_err(|error| not_applied(STORE, error))?;
             let failed = failed.clone();
@@ -172,7 +171,9 @@ mod tests {
         let lake = DirectoryLakeWriter::open(folder.path());
         for name in ["deleted", "Patient"] {
             match lake.put(&format!("{name}/1.ndjson"), content(&["x\n"])).await {
-                Err(StoreError::Misconfigured { cause, .. }) => assert!(cause.to_string().contains(&format!("/{name}`")), "{cause}"),
+                Err(StoreError::Misconfigured { remedy, cause }) => {
+                    assert!([remedy, cause.to_string()].iter().all(|text| text.contains(&format!("/{name}`"))), "{cause}");
+                }
                 other => panic!("{name}: {other:?}"),
             }
         }
