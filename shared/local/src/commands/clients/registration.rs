@@ -28,10 +28,10 @@ pub enum RegistrationError {
     #[error("--scope is empty: write it like 'system/*.rs' or 'system/Patient.rs system/Observation.rs'")]
     NoScope,
     /// A client with an external identity has no id.
-    #[error("--external-identity needs the client's external name: {}", EXTERNAL_NAMES)]
+    #[error("--external-identity needs the client's external name: {EXTERNAL_NAMES}")]
     MissingExternalName,
     /// No caller with an external identity has this name, so that the registration would restrict nobody.
-    #[error("no caller with an external identity is named `{}`: write {}", .0, EXTERNAL_NAMES)]
+    #[error("no caller with an external identity is named `{0}`: write {EXTERNAL_NAMES}")]
     ExternalName(String),
     /// The id of all callers without a registration has keys.
     #[error("`*` stands for all callers that have no registration of their own, and has no keys: use --external-identity")]
