@@ -1,6 +1,7 @@
 //! Access control: registered clients, their keys and scopes, and the principals that send requests.
 
 mod client;
+mod external_name;
 mod fixed_configurations;
 mod key;
 mod permissions;
@@ -8,6 +9,7 @@ mod principal;
 mod scope;
 
 pub use client::{Client, ClientKeys, ClientPage, InvalidClientId, TokenBinding, check_client_id};
+pub use external_name::is_external_name;
 pub use fixed_configurations::{FixedConfiguration, FixedConfigurations};
 pub use key::{PublicKey, SigningAlgorithm, TokenKey};
 pub use permissions::Permissions;

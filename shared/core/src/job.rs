@@ -305,7 +305,7 @@ impl Job {
     }
 
     /// Returns true if `principal` may see the job at `now`: it owns the job, it may still read everything that the job
-    /// exports, and the job is neither cancelled nor expired.
+    /// exports and may select it so, and the job is neither cancelled nor expired. A schedule selects what the operator wants.
     pub fn is_visible_to(&self, principal: &Principal, now: Millis) -> bool {
         let is_gone = match self.state {
             JobState::Cancelled | JobState::Expired => true,
@@ -314,7 +314,8 @@ impl Job {
         };
         let permissions = &principal.permissions;
         let is_owned = self.owner == principal.caller && self.owner_registration.as_ref() == permissions.registration_id();
-        is_owned && self.request.is_covered_by(permissions) && !is_gone
+        let is_selected = self.schedule.is_some() || self.request.has_allowed_selection(permissions);
+        is_owned && is_selected && self.request.is_covered_by(permissions) && !is_gone
     }
 }
 

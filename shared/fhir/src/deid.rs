@@ -40,8 +40,10 @@ pub use keys::{DeidKeys, DeidKeysError, MAX_KEYS_BYTES, RANDOM_KEY_BYTES};
 use plan::{PlanCache, add_implied_rules};
 use security_labels::{SecurityLabel, SecurityLabels, write_security_labels};
 use streaming::{DatePatient, NeedsTree, deidentify_streaming};
-use tools::{ConfigLinter, StepRecorder, increment_remarks, key_remarks, known_date_remarks, lasting_key_remarks, true_date_remark};
-pub use tools::{CoveredElement, DeidCoverage, DeidExplanation, DeidStep, DeidTreatment, UntouchedElement};
+pub use tools::{ChangingDraws, CoveredElement, DeidCoverage, DeidExplanation, DeidStep, DeidTreatment, UntouchedElement};
+use tools::{
+    ConfigLinter, StepRecorder, changing_draws, increment_remarks, key_remarks, known_date_remarks, lasting_key_remarks, true_date_remark,
+};
 use tree::{NoObserver, StepObserver, deidentify_tree};
 
 /// An anonymization configuration, parsed for one version of FHIR.
@@ -143,6 +145,12 @@ impl DeidConfig {
     /// Returns the remarks about exports without `_since` that have the keys of this configuration: they can be compared with earlier ones.
     pub fn lasting_key_remarks(&self) -> Vec<DeidRemark> {
         lasting_key_remarks(&self.config).into_iter().collect()
+    }
+
+    /// Returns the reason why each export with the keys of this configuration has other shifts of dates or other noise of numbers, so that a
+    /// reader of many exports averages them away. `None` if all exports have the same, or none.
+    pub fn changing_draws(&self) -> Option<ChangingDraws> {
+        changing_draws(&self.config)
     }
 
     /// Lists the elements of a resource type that no rule applies to in each resource: they are exported unchanged, at least where

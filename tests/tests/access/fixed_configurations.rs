@@ -2,6 +2,7 @@
 
 use headrace_core::access::{Client, FixedConfiguration, FixedConfigurations};
 use headrace_core::ports::AccessStore as _;
+use headrace_core::request::AcceptedRemarks;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::ids::Caller;
 use headrace_tests::flows::{
@@ -13,6 +14,9 @@ const STUDY: &str = include_str!("../../samples/anonymization/study.json");
 
 /// Query of a kick-off with this configuration.
 const WITH_STUDY: &str = "_container=study&_anonymizationConfig=study.json";
+
+/// Keys that all exports with this configuration have.
+const KEYS: &str = r#"{"cryptoHashKey":"0123456789abcdef0123456789abcdef","dateShiftKey":"fedcba9876543210"}"#;
 
 /// Lake with patients of known names, and a group of one of them.
 const LAKE: &str = concat!(
@@ -48,7 +52,9 @@ async fn start<S: Deployment>(deployment: &S) -> Result<std::sync::Arc<ServicePr
     for name in ["study.json", "other.json"] {
         deployment.put_anonymization_config(name, STUDY).await?;
     }
-    Ok(ServiceProcess::start(deployment, &ManualClock::default(), DeploymentSettings::default().with_smart_access()?))
+    // Two exports with lasting keys can be compared; this reader may have them.
+    let settings = DeploymentSettings { accepted_remarks: AcceptedRemarks::parse("shifted-increment")?, ..DeploymentSettings::default() };
+    Ok(ServiceProcess::start(deployment, &ManualClock::default(), settings.with_smart_access()?))
 }
 
 /// Changes the configurations of a registered client.
@@ -64,11 +70,16 @@ async fn fix<S: Deployment>(service: &ServiceProcess<S>, client: &SmartClient, c
 /// Checks what a client with a fixed configuration may do.
 async fn check_reader<S: Deployment>(deployment: &S) -> Result<()> {
     let service = start(deployment).await?;
+    deployment.put_anonymization_keys("study.json", KEYS).await?;
     let reader = SmartClient::new_es384("reader")?;
     service.register(&reader, "system/*.rs").await?;
     service.set_client(&reader, "system/*.rs");
     let clear = service.kick_off("").await?;
     service.complete(&clear).await?;
+    let of_one = service.kick_off(&format!("?{WITH_STUDY}&_typeFilter=Patient%3Ffamily%3DKnownfamily")).await?;
+    service.complete(&of_one).await?;
+    let of_all = service.kick_off(&format!("?{WITH_STUDY}")).await?;
+    service.complete(&of_all).await?;
     fix(&service, &reader, &["study.json"]).await?;
     for target in REFUSED {
         let response = service.request("GET", target).await?;
@@ -84,6 +95,9 @@ async fn check_reader<S: Deployment>(deployment: &S) -> Result<()> {
     assert_eq!(service.send(&request).await?.status, 403);
     // The export in clear that it has started before is gone for it.
     assert_eq!(service.request("GET", &clear).await?.status, 404);
+    // So is the one that tells whose pseudonym it has, with the same configuration.
+    assert_eq!(service.request("GET", &of_one).await?.status, 404);
+    assert_eq!(service.request("GET", &of_all).await?.status, 200);
     let status = service.kick_off(&format!("?{WITH_STUDY}&_type=Patient,Group&_elements=Patient.birthDate")).await?;
     let completed = service.complete(&status).await?;
     let lines = completed.lines().concat();
@@ -102,4 +116,35 @@ async fn check_reader<S: Deployment>(deployment: &S) -> Result<()> {
 fn a_client_with_a_fixed_configuration_gets_pseudonyms_and_cannot_ask_whose_they_are() -> Result<()> {
     run(async || check_reader(&AwsDeployment::new().await?).await)?;
     run(async || check_reader(&LocalDeployment::with_files(&[]).await?).await)
+}
+
+/// Checks that a client gets no exports that it could average: their lines are in the same order.
+async fn check_keys<S: Deployment>(deployment: &S) -> Result<()> {
+    let service = start(deployment).await?;
+    let reader = SmartClient::new_es384("reader")?;
+    service.register(&reader, "system/*.rs").await?;
+    service.set_client(&reader, "system/*.rs");
+    // The operator decides what other clients get.
+    service.kick_off(&format!("?{WITH_STUDY}")).await?;
+    fix(&service, &reader, &["study.json"]).await?;
+    for target in [format!("/$export?{WITH_STUDY}"), format!("/$export?{WITH_STUDY}&_estimate=true")] {
+        let response = service.request("GET", &target).await?;
+        let (_, code, text) = response.outcome()?;
+        assert_eq!((response.status, code.as_str()), (403, "forbidden"), "{text}");
+        assert!(text.contains("headrace deid keygen") && text.contains("anonymization/study.json.keys"), "{text}");
+    }
+    deployment.put_anonymization_keys("study.json", KEYS).await?;
+    let mut exports = Vec::new();
+    for _ in 0..2 {
+        let status = service.kick_off(&format!("?{WITH_STUDY}&_type=Patient")).await?;
+        exports.push(service.complete(&status).await?.lines());
+    }
+    assert_eq!(exports.first(), exports.last(), "another export tells nothing new");
+    Ok(())
+}
+
+#[test]
+fn a_client_with_a_fixed_configuration_gets_shifts_and_noise_that_lasting_keys_determine() -> Result<()> {
+    run(async || check_keys(&AwsDeployment::new().await?).await)?;
+    run(async || check_keys(&LocalDeployment::with_files(&[]).await?).await)
 }

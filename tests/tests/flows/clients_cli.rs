@@ -125,7 +125,8 @@ fn a_client_is_added_shown_disabled_rotated_and_removed() -> Result<()> {
 #[test]
 fn the_configurations_of_a_client_are_fixed_shown_and_removed() -> Result<()> {
     let cli = ClientsCli::new()?;
-    let add = ["add", "lab", "--scope", "system/*.rs", "--external-identity", "--anonymization-config", "study.json"];
+    let keys = ["--jwks-url", "https://lab.example/jwks.json"];
+    let add = [&["add", "lab", "--scope", "system/*.rs", "--anonymization-config", "study.json"][..], &keys].concat();
     let added = cli.run(&[&add[..], &["--anonymization-config", "b/other.json=x1"]].concat())??;
     assert!(added.contains("only with b/other.json=\"x1\", study.json") && added.contains("_anonymizationConfig"), "{added}");
     assert_eq!(cli.show("lab")?["anonymization_configs"], serde_json::json!({ "b/other.json": "\"x1\"", "study.json": null }));
@@ -167,6 +168,9 @@ fn an_invalid_registration_is_rejected_with_a_reason_and_writes_nothing() -> Res
         (&["lab", "--scope", "system/Patinet.rs", "--jwks", public], "`system/Patinet.rs`"),
         (&["lab", "--scope", "", "--jwks", public], "--scope is empty"),
         (&["--scope", "system/*.rs", "--external-identity"], "ARN"),
+        (&["bob", "--scope", "system/*.rs", "--external-identity"], "issuer#subject"),
+        (&["arn:aws:iam::111122223333:role/Lab", "--scope", "system/*.rs", "--external-identity"], "assumed-role/ROLE"),
+        (&["*", "--scope", "system/*.rs", "--jwks", public], "use --external-identity"),
         (&["lab", "--scope", "system/*.rs", "--jwks", public, "--destination", "not/from/the/root"], "--destination"),
         (&["lab", "--scope", "system/*.rs"], "--jwks"),
         (&["lab", "--scope", "system/*.rs", "--jwks", public, "--external-identity"], "cannot be used with"),

@@ -464,7 +464,7 @@ fn the_webhook_of_a_client_is_set_and_shown_by_commands() -> Result<()> {
     let command = |arguments: &[&str]| -> Result<std::result::Result<String, String>> {
         Ok(command_result(headrace(arguments).arg("--state").arg(&state).output()?))
     };
-    command(&["clients", "add", "lab", "--scope", "system/*.rs", "--external-identity"])??;
+    command(&["clients", "add", "lab", "--scope", "system/*.rs", "--jwks-url", "https://lab.example/jwks.json"])??;
     let url = "https://hooks.example.org/lab?key=secret";
     let text = command(&["clients", "webhook", "lab", "--url", url, "--secret-file", &secret])??;
     assert_eq!(text, "`lab` has a webhook: https://hooks.example.org gets the events of its exports, from the next one on\n");

@@ -5,7 +5,7 @@
 
 use super::raw::RawParameters;
 use super::{ExportRequest, Parameter, RequestError};
-use crate::access::{FixedConfigurations, Permissions};
+use crate::access::{Client, FixedConfigurations, Permissions};
 use crate::vocab::level::Level;
 use crate::vocab::outcome::IssueCode;
 
@@ -31,6 +31,36 @@ const ACCEPTED: &[Parameter] = &[
     Parameter::IsParallel,
     Parameter::Estimate,
 ];
+
+impl ExportRequest {
+    /// Returns true if a client with these permissions may start an export that selects like this one. An export that the client started before
+    /// its configurations were fixed may tell whose pseudonyms it has.
+    pub fn has_allowed_selection(&self, permissions: &Permissions) -> bool {
+        if permissions.may_select_by_values() {
+            return true;
+        }
+        let has_queries_of = |client: &Client| {
+            let is_equal = |kind| self.scope_queries_for(kind).eq(client.scopes.queries_for(kind));
+            self.exported_types().into_iter().all(is_equal)
+        };
+        require_unselective_level(permissions, &self.level).is_ok()
+            && self.selecting_parameters().all(|parameter| ACCEPTED.contains(&parameter))
+            && permissions.client.as_ref().is_none_or(has_queries_of)
+    }
+
+    /// Iterates over the parameters of the request that restrict the exported resources.
+    fn selecting_parameters(&self) -> impl Iterator<Item = Parameter> {
+        let parameters = [
+            (Parameter::Type, self.types.is_some()),
+            (Parameter::TypeFilter, !self.type_filters.is_empty()),
+            (Parameter::Since, self.since.is_some()),
+            (Parameter::Until, self.until.is_some()),
+            (Parameter::Patient, self.patients.is_some()),
+            (Parameter::IncludeAssociatedData, !self.associated_data.is_empty()),
+        ];
+        parameters.into_iter().filter(|(_, is_present)| *is_present).map(|(parameter, _)| parameter)
+    }
+}
 
 /// Fails if the level or a parameter selects by values of the lake, and the client may not do so.
 ///

@@ -6,6 +6,7 @@ use crate::json::JsonType;
 
 mod addresses;
 mod bundles;
+mod changing_draws;
 mod conditions;
 mod configuration;
 mod engine_agreement;

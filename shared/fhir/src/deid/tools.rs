@@ -1,5 +1,6 @@
 //! Tools for writing a configuration: checks without data, and explanations of single resources.
 
+mod changing_draws;
 mod coverage;
 mod explain;
 mod key_remarks;
@@ -7,6 +8,8 @@ mod known_dates;
 mod lint;
 mod true_dates;
 
+pub use changing_draws::ChangingDraws;
+pub(super) use changing_draws::changing_draws;
 pub use coverage::{CoveredElement, DeidCoverage, DeidTreatment};
 pub(super) use explain::StepRecorder;
 pub use explain::{DeidExplanation, DeidStep};

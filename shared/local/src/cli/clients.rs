@@ -23,7 +23,7 @@ pub struct ClientsArgs {
 pub enum ClientsCommand {
     /// Register a client
     #[command(
-        after_long_help = "Examples:\n  headrace clients add lab --scope 'system/*.rs' --jwks lab/jwks.json\n  headrace clients add study-7 --scope 'system/Patient.rs system/Observation.rs?category=laboratory' --group cohort-7 --jwks-url https://study.example/jwks.json\n  headrace clients add arn:aws:iam::123456789012:role/Study --external-identity --scope 'system/*.rs' --max-exports 2 --table headrace-jobs\n  headrace clients add reader --scope 'system/*.rs' --anonymization-config study.json --jwks reader/jwks.json\n\nExit status: 0 done, 1 failed."
+        after_long_help = "Examples:\n  headrace clients add lab --scope 'system/*.rs' --jwks lab/jwks.json\n  headrace clients add study-7 --scope 'system/Patient.rs system/Observation.rs?category=laboratory' --group cohort-7 --jwks-url https://study.example/jwks.json\n  headrace clients add arn:aws:sts::123456789012:assumed-role/Study --external-identity --scope 'system/*.rs' --max-exports 2 --table headrace-jobs\n  headrace clients add reader --scope 'system/*.rs' --anonymization-config study.json --jwks reader/jwks.json\n\nExit status: 0 done, 1 failed."
     )]
     Add(Box<AddClientArgs>),
     /// List all clients
@@ -53,7 +53,8 @@ pub enum ClientsCommand {
     Rotate(RotateClientKeysArgs),
     /// Fix the anonymization configurations of a client, or allow it to export without one; effective at its next request
     ///
-    /// A client with fixed configurations does not see earlier exports without one of them.
+    /// A client with fixed configurations does not see earlier exports without one of them, and those that selected by ids and other
+    /// original values.
     #[command(
         after_long_help = "Examples:\n  headrace clients change lab --anonymization-config study.json\n  headrace clients change lab --anonymization-config study.json=5d41402abc4b2a76b9719d911017c592 --table headrace-jobs\n  headrace clients change lab --any-data\n\nExit status: 0 done, 1 failed."
     )]
@@ -95,8 +96,8 @@ pub struct RegistryLocation {
 /// Arguments of `headrace clients add`.
 #[derive(Debug, Args)]
 pub struct AddClientArgs {
-    /// The client_id. With --external-identity, the external name of the client: an ARN, or issuer#subject, or `*` for all callers that
-    /// have no registration of their own [default: random]
+    /// The client_id. With --external-identity, the external name of the client: the ARN of a user, the ARN of a role's sessions without
+    /// path and session, issuer#subject, or `*` for all callers that have no registration of their own [default: random]
     #[arg(value_parser = parse_client_id)]
     pub id: Option<Caller>,
     /// The scopes that the client may be granted: SMART system scopes, separated by spaces

@@ -35,7 +35,7 @@ pub async fn check_schedule(
         request.since = Some(Instant::from_millis(now.0));
     }
     let own = permissions.client.as_ref().and_then(|client| client.destination.as_deref());
-    resolve_anonymization((output, own), &mut request, &policy.accepted_remarks).await
+    resolve_anonymization((output, own), &mut request, (&policy.accepted_remarks, permissions)).await
 }
 
 /// Returns the request of a run, without the time at which it begins.

@@ -5,11 +5,13 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use headrace_fhir::definitions::FhirVersion;
-use headrace_fhir::deid::{DeidConfig, DeidRemark};
+use headrace_fhir::deid::{ChangingDraws, DeidConfig, DeidRemark};
 
+use crate::access::Permissions;
 use crate::job::{ExportError, RemarkedConfiguration};
-use crate::request::{AcceptedRemarks, AnonymizationConfig, ExportRequest};
+use crate::request::{AcceptedRemarks, AnonymizationConfig, ExportRequest, Parameter, RequestError};
 use crate::vocab::config_digest::ConfigDigest;
+use crate::vocab::outcome::IssueCode;
 
 /// The largest number of remarks that an answer spells out. Their names are all listed.
 const MAX_REMARKS_LISTED: usize = 20;
@@ -48,6 +50,30 @@ pub(super) fn check_remarks(
     // The client gets the remarks, so that nobody else has to act.
     tracing::info!(configuration = %digest, remarks = join(&names), "an export was stopped by remarks about its configuration");
     Err(RemarkedConfiguration { digest, remarks: names, text }.into())
+}
+
+/// Fails if each export of a client with fixed configurations would have other shifts of dates or other noise.
+///
+/// The lines of two exports of a lake are in the same order, so that the client could join its exports line by line, and average them.
+pub(super) fn require_lasting_draws(
+    config: &DeidConfig,
+    requested: &AnonymizationConfig,
+    permissions: &Permissions,
+) -> Result<(), RequestError> {
+    let Some(draws) = config.changing_draws().filter(|_| permissions.fixed_configurations().is_some()) else { return Ok(()) };
+    let name = requested.name.as_str();
+    let remedy = match draws {
+        ChangingDraws::MissingKeys => format!(
+            "make lasting keys with `headrace deid keygen`, and to put them beside the configuration, as `anonymization/{name}.keys` in the \
+             destination"
+        ),
+        ChangingDraws::EncryptedIds => "set dateShiftScope to `patient`, or not to encrypt ids".to_owned(),
+    };
+    let text = format!(
+        "the configuration `{name}` shifts dates or perturbs numbers anew in each export, so that this client could average several exports: \
+         ask the operator of this server to {remedy}"
+    );
+    Err(RequestError::new(403, IssueCode::Forbidden, Parameter::AnonymizationConfig.as_str(), text))
 }
 
 /// Joins names with commas, as the operator writes them.

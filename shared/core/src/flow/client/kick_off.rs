@@ -151,7 +151,8 @@ pub(super) async fn prepare(
         Some(requested) => {
             let secret = (&kick_off.id, &kick_off.secret);
             let (store, accepted) = ((output, destination.as_deref()), &settings.policy.accepted_remarks);
-            Some(pin_configuration(encryptor, store, secret, (requested, &request), accepted).await?)
+            let rules = (accepted, &kick_off.principal.permissions);
+            Some(pin_configuration(encryptor, store, secret, (requested, &request), rules).await?)
         }
     };
     let pinned_config = pinned_config.map(|PinnedConfiguration { pinned, resolved }| {
@@ -198,7 +199,7 @@ pub async fn check_kick_off(
 ) -> Result<CheckedKickOff, ExportError> {
     let (policy, now) = (settings.policy, clock.now());
     let (mut checked, ()) = check_request(source, (clock, now), (settings, policy), (id, raw, permissions), |_, _| Ok(())).await?;
-    resolve_anonymization((output, None), &mut checked.request, &policy.accepted_remarks).await?;
+    resolve_anonymization((output, None), &mut checked.request, (&policy.accepted_remarks, permissions)).await?;
     Ok(checked)
 }
 
@@ -207,10 +208,10 @@ pub async fn check_kick_off(
 pub(super) async fn resolve_anonymization(
     (output, own): (&impl OutputStore, Option<&str>),
     request: &mut ExportRequest,
-    accepted: &AcceptedRemarks,
+    (accepted, permissions): (&AcceptedRemarks, &Permissions),
 ) -> Result<(), ExportError> {
     if let Some(requested) = &request.anonymization {
-        let resolved = resolve_configuration((output, own), (requested, &*request), accepted).await?;
+        let resolved = resolve_configuration((output, own), (requested, &*request), (accepted, permissions)).await?;
         set_configuration(request, resolved);
     }
     Ok(request.check_deletions()?)

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use headrace_fhir::definitions::FhirVersion;
 use headrace_fhir::deid::{DeidConfig, DeidConfigError, DeidKeys};
 
+use crate::access::Permissions;
 use crate::job::{ExportError, JobSecret, JobSecrets, PinnedConfig};
 use crate::ports::{ConfigLookup, JobSecretEncryptor, OutputStore};
 use crate::request::{AcceptedRemarks, AnonymizationConfig, ExportRequest, Parameter, RequestError, ResolvedConfiguration};
@@ -11,7 +12,7 @@ use crate::vocab::config_digest::ConfigDigest;
 use crate::vocab::ids::JobId;
 use crate::vocab::outcome::IssueCode;
 
-use super::configuration_remarks::{check_remarks, warn_about_changing_pseudonyms};
+use super::configuration_remarks::{check_remarks, require_lasting_draws, warn_about_changing_pseudonyms};
 
 /// The largest number of configuration errors that an answer lists.
 const MAX_ERRORS_LISTED: usize = 20;
@@ -25,13 +26,13 @@ pub(super) struct PinnedConfiguration {
 /// Reads and validates the configuration that a request names, and encrypts the secrets of the job.
 ///
 /// `own` is the client's own destination. Returns an error for the client if the configuration is absent, changed, too long,
-/// invalid, or has remarks that are not `accepted`.
+/// invalid, has remarks that are not `accepted`, or needs lasting keys for a client with these `permissions`.
 pub(super) async fn pin_configuration(
     encryptor: &impl JobSecretEncryptor,
     (output, own): (&impl OutputStore, Option<&str>),
     (id, secret): (&JobId, &JobSecret),
     (requested, request): (&AnonymizationConfig, &ExportRequest),
-    accepted: &AcceptedRemarks,
+    (accepted, permissions): (&AcceptedRemarks, &Permissions),
 ) -> Result<PinnedConfiguration, ExportError> {
     let (text, etag) = read_configuration(output, own, requested).await?;
     // Keys are pinned with the job, so that all its tasks use the same ones even if the operator changes them meanwhile.
@@ -39,7 +40,7 @@ pub(super) async fn pin_configuration(
         None => DeidKeys::default(),
         Some(stored) => parse_keys(&encryptor.decrypt_keys(&stored).await?, requested)?,
     };
-    let resolved = check_configuration((&text, &keys), (requested, request), accepted)?;
+    let resolved = check_configuration((&text, &keys), (requested, request), (accepted, permissions))?;
     let encrypted_secret = encryptor.encrypt(id, &JobSecrets { secret: *secret, keys }).await?;
     Ok(PinnedConfiguration { pinned: PinnedConfig { etag, encrypted_secret }, resolved })
 }
@@ -48,14 +49,14 @@ pub(super) async fn pin_configuration(
 pub(super) async fn resolve_configuration(
     (output, own): (&impl OutputStore, Option<&str>),
     (requested, request): (&AnonymizationConfig, &ExportRequest),
-    accepted: &AcceptedRemarks,
+    (accepted, permissions): (&AcceptedRemarks, &Permissions),
 ) -> Result<ResolvedConfiguration, ExportError> {
     let (text, _) = read_configuration(output, own, requested).await?;
     let keys = match output.anonymization_keys(own, &requested.name).await? {
         None => DeidKeys::default(),
         Some(stored) => parse_keys(&stored, requested)?,
     };
-    check_configuration((&text, &keys), (requested, request), accepted)
+    check_configuration((&text, &keys), (requested, request), (accepted, permissions))
 }
 
 /// Parses the keys of a configuration.
@@ -67,9 +68,10 @@ fn parse_keys(text: &[u8], requested: &AnonymizationConfig) -> Result<DeidKeys, 
 fn check_configuration(
     (text, keys): (&Bytes, &DeidKeys),
     (requested, request): (&AnonymizationConfig, &ExportRequest),
-    accepted: &AcceptedRemarks,
+    (accepted, permissions): (&AcceptedRemarks, &Permissions),
 ) -> Result<ResolvedConfiguration, ExportError> {
     let config = parse_configuration(text, request.version, keys).map_err(|errors| invalid_configuration(requested, &errors))?;
+    require_lasting_draws(&config, requested, permissions)?;
     let accepted_remarks = check_remarks((text, &config), (requested, request), accepted)?;
     warn_about_changing_pseudonyms(&config, request.since.is_some());
     Ok(ResolvedConfiguration {

@@ -24,6 +24,35 @@ fn resolve_with(permissions: &Permissions, kick_off: &RawKickOff) -> Result<Expo
     ExportRequest::resolve(kick_off, &ExportPolicy::default(), permissions, NOW).map(|resolved| resolved.request)
 }
 
+/// Returns a valid value of a parameter.
+fn value_of(parameter: Parameter) -> &'static str {
+    match parameter {
+        Parameter::Type => "Patient",
+        Parameter::TypeFilter => "Patient?family=Fam1",
+        Parameter::Elements => "id",
+        Parameter::Since | Parameter::Until | Parameter::Till => "2025-01-01T00:00:00Z",
+        Parameter::Patient => "Patient/p2",
+        Parameter::IncludeAssociatedData => "_history",
+        Parameter::OrganizeOutputBy => "Patient",
+        Parameter::AllowPartialManifests | Parameter::IsParallel | Parameter::Estimate => "true",
+        Parameter::OutputFormat => "ndjson",
+        Parameter::Container => "study",
+        Parameter::Format => "json",
+        Parameter::EncryptionKey => "trial",
+        Parameter::AnonymizationConfig => "a.json",
+        Parameter::AnonymizationConfigEtag => "x",
+        Parameter::MaxCount => "7",
+    }
+}
+
+/// Returns a policy with the key that [`value_of`] names.
+fn policy() -> ExportPolicy {
+    ExportPolicy {
+        keys: EncryptionKey::parse_list("trial=arn:aws:kms:eu-central-1:111122223333:key/k-1").unwrap(),
+        ..ExportPolicy::default()
+    }
+}
+
 /// Checks that a kick-off is forbidden, and returns the parameter at fault and the text of the error.
 fn refusal(permissions: &Permissions, kick_off: &RawKickOff) -> (String, String) {
     let error = resolve_with(permissions, kick_off).unwrap_err();
@@ -57,36 +86,15 @@ fn a_client_with_fixed_configurations_exports_with_one_of_them_only() {
 #[test]
 fn a_client_with_fixed_configurations_selects_nothing_by_original_values() {
     let reader = all_of(&["a.json"]);
-    let values = |parameter: Parameter| match parameter {
-        Parameter::Type => "Patient",
-        Parameter::TypeFilter => "Patient?family=Fam1",
-        Parameter::Elements => "id",
-        Parameter::Since | Parameter::Until | Parameter::Till => "2025-01-01T00:00:00Z",
-        Parameter::Patient => "Patient/p2",
-        Parameter::IncludeAssociatedData => "_history",
-        Parameter::OrganizeOutputBy => "Patient",
-        Parameter::AllowPartialManifests | Parameter::IsParallel | Parameter::Estimate => "true",
-        Parameter::OutputFormat => "ndjson",
-        Parameter::Container => "study",
-        Parameter::Format => "json",
-        Parameter::EncryptionKey => "trial",
-        Parameter::AnonymizationConfig => "a.json",
-        Parameter::AnonymizationConfigEtag => "x",
-        Parameter::MaxCount => "7",
-    };
-    let policy = ExportPolicy {
-        keys: EncryptionKey::parse_list("trial=arn:aws:kms:eu-central-1:111122223333:key/k-1").unwrap(),
-        ..ExportPolicy::default()
-    };
     let mut refused = BTreeSet::new();
     for parameter in Parameter::ALL {
         for preferences in [STRICT, LENIENT] {
             let mut parameters = ALLOWED.to_vec();
             if !ALLOWED.iter().any(|(name, _)| *name == parameter.as_str()) {
-                parameters.push((parameter.as_str(), values(parameter)));
+                parameters.push((parameter.as_str(), value_of(parameter)));
             }
             let kick_off = kick_off_at(Level::AllPatients, preferences, &parameters);
-            if let Err(error) = ExportRequest::resolve(&kick_off, &policy, &reader, NOW) {
+            if let Err(error) = ExportRequest::resolve(&kick_off, &policy(), &reader, NOW) {
                 assert_eq!((error.status, error.expression.as_deref()), (403, Some(parameter.as_str())), "{error:?}");
                 refused.insert(parameter.as_str());
             }
@@ -153,4 +161,26 @@ fn a_client_with_fixed_configurations_sees_no_export_without_one_of_them() {
     assert!(clear.is_covered_by(&Permissions::default()) && !clear.is_covered_by(&all_of(&["a.json"])));
     assert!(request.is_covered_by(&all_of(&["a.json"])) && !request.is_covered_by(&all_of(&["b.json"])));
     assert!(!request.is_covered_by(&all_of(&["a.json=x"])), "the export did not demand the ETag");
+}
+
+#[test]
+fn a_client_with_fixed_configurations_sees_only_exports_that_select_as_it_may_select_now() {
+    let (reader, anybody) = (all_of(&["a.json"]), Permissions::default());
+    for parameter in Parameter::ALL {
+        let is_given = ALLOWED.iter().any(|(name, _)| *name == parameter.as_str());
+        let added = (!is_given).then(|| (parameter.as_str(), value_of(parameter)));
+        let kick_off = kick_off_at(Level::AllPatients, STRICT, &ALLOWED.into_iter().chain(added).collect::<Vec<_>>());
+        let Ok(earlier) = ExportRequest::resolve(&kick_off, &policy(), &anybody, NOW) else { continue };
+        let may_start = ExportRequest::resolve(&kick_off, &policy(), &reader, NOW).is_ok();
+        assert_eq!(earlier.request.has_allowed_selection(&reader), may_start, "{}", parameter.as_str());
+        assert!(earlier.request.has_allowed_selection(&anybody));
+    }
+    for (level, is_allowed) in [(Level::System, true), (Level::OnePatient("p2".into()), false), (group_level(), false)] {
+        let earlier = resolve_with(&anybody, &kick_off_at(level.clone(), STRICT, &ALLOWED)).unwrap();
+        assert_eq!(earlier.has_allowed_selection(&reader), is_allowed, "{level:?}");
+    }
+    let narrowed = "system/Patient.rs?family=Fam1";
+    let token = Permissions { scopes: Scopes::parse(narrowed, FhirVersion::R4).0, ..Permissions::default() };
+    let earlier = resolve_with(&token, &kick_off(&ALLOWED)).unwrap();
+    assert!(!earlier.has_allowed_selection(&reader) && earlier.has_allowed_selection(&self::reader(narrowed, narrowed, &["a.json"])));
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use headrace_core::access::{Client, ClientKeys, FixedConfiguration, FixedConfigurations, RejectedScope, Scopes};
+use headrace_core::access::{Client, ClientKeys, FixedConfiguration, FixedConfigurations, RejectedScope, Scopes, is_external_name};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{Caller, RegistrationId, is_bucket_name};
@@ -12,6 +12,11 @@ use headrace_edge::system::random_id;
 
 use super::jwks::{self, JwksError};
 use crate::cli::{AddClientArgs, KeySetArgs, OptionError, parse_option};
+
+/// The names of callers with an external identity, for errors.
+const EXTERNAL_NAMES: &str = "the ARN of a user (arn:aws:iam::ACCOUNT:user/NAME), the ARN of a role's sessions without path and \
+                              session (arn:aws:sts::ACCOUNT:assumed-role/ROLE), issuer#subject of the identity provider, or `*` for all callers \
+                              that have no registration of their own";
 
 /// Reason why a client cannot be registered.
 #[derive(Debug, thiserror::Error)]
@@ -23,8 +28,14 @@ pub enum RegistrationError {
     #[error("--scope is empty: write it like 'system/*.rs' or 'system/Patient.rs system/Observation.rs'")]
     NoScope,
     /// A client with an external identity has no id.
-    #[error("--external-identity needs the client's external name: its ARN without a session, or issuer#subject")]
+    #[error("--external-identity needs the client's external name: {EXTERNAL_NAMES}")]
     MissingExternalName,
+    /// No caller with an external identity has this name, so that the registration would restrict nobody.
+    #[error("no caller with an external identity is named `{0}`: write {EXTERNAL_NAMES}")]
+    ExternalName(String),
+    /// The id of all callers without a registration has keys.
+    #[error("`*` stands for all callers that have no registration of their own, and has no keys: use --external-identity")]
+    KeysOfUnregistered,
     /// The key file cannot be read.
     #[error("`{path}` cannot be read")]
     File {
@@ -79,6 +90,10 @@ pub(super) fn new_client(add: &AddClientArgs, now: Millis) -> Result<Client, Reg
         authentication => read_keys(authentication.jwks.as_deref(), authentication.jwks_url.as_deref(), is_local)?,
     };
     let id = match (&add.id, &keys) {
+        (Some(id), ClientKeys::External) if !is_external_name(&id.0) => return Err(RegistrationError::ExternalName(id.0.clone())),
+        (Some(id), ClientKeys::Jwks(_) | ClientKeys::JwksUrl(_)) if id.0 == Caller::UNREGISTERED => {
+            return Err(RegistrationError::KeysOfUnregistered);
+        }
         (Some(id), _) => id.clone(),
         (None, ClientKeys::External) => return Err(RegistrationError::MissingExternalName),
         (None, ClientKeys::Jwks(_) | ClientKeys::JwksUrl(_)) => Caller(random_id()?),
