@@ -301,6 +301,7 @@ impl OutputStore for NullOutputStore {
     type Writer = NullFileWriter;
 
     const BUFFERS_OPEN_FILES: bool = true;
+    const COPIES_TO_PROMOTE: bool = false;
 
     async fn check(&self, _: Option<&str>) -> Result<(), StoreError> {
         Ok(())

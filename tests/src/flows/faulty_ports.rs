@@ -420,6 +420,7 @@ impl<T: OutputStore> OutputStore for FaultyPort<T> {
     type Writer = FaultyFileWriter<T::Writer>;
 
     const BUFFERS_OPEN_FILES: bool = T::BUFFERS_OPEN_FILES;
+    const COPIES_TO_PROMOTE: bool = T::COPIES_TO_PROMOTE;
 
     async fn check(&self, own: Option<&str>) -> Result<(), StoreError> {
         self.faults.intercept("output.check", self.port.check(own)).await

@@ -133,6 +133,7 @@ impl OutputStore for S3OutputStore {
     type Writer = S3FileWriter;
 
     const BUFFERS_OPEN_FILES: bool = true;
+    const COPIES_TO_PROMOTE: bool = true;
 
     async fn check(&self, own: Option<&str>) -> Result<(), StoreError> {
         let Some(own) = own else { return Ok(self.own.check().await?) };

@@ -33,6 +33,9 @@ pub trait OutputStore: Send + Sync {
     /// True if files that are being written are in memory.
     const BUFFERS_OPEN_FILES: bool;
 
+    /// True if [`Self::promote`] copies the bytes of the fragment, which takes time.
+    const COPIES_TO_PROMOTE: bool;
+
     /// Checks that a destination is reachable and configured correctly. `own` is a client's own destination, as it is
     /// registered; `None` is the deployment's.
     fn check(&self, own: Option<&str>) -> impl Future<Output = Result<(), StoreError>> + Send;

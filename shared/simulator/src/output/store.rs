@@ -134,6 +134,7 @@ impl OutputStore for ModelOutput {
     type Writer = ModelWriter;
 
     const BUFFERS_OPEN_FILES: bool = true;
+    const COPIES_TO_PROMOTE: bool = true;
 
     async fn check(&self, _: Option<&str>) -> Result<(), StoreError> {
         Ok(())

@@ -8,7 +8,7 @@ use crate::job::file_list::FileListPart;
 use crate::job::task::{Cursor, Lease, TaskCompletion, TaskUpdate, Work};
 use crate::job::{Job, Phase};
 use crate::output::manifest::Manifest;
-use crate::ports::{AllPorts, FragmentSelection, JobStore as _, OutputStore as _, TaskStore as _};
+use crate::ports::{AllPorts, FragmentSelection, JobStore as _, OutputStore, TaskStore as _};
 use crate::request::IgnoredParameter;
 use crate::vocab::clock::Millis;
 use crate::vocab::outcome::OperationOutcome;
@@ -27,8 +27,8 @@ use super::version_round::plan_version_round;
 
 /// Runs the finalize task: starts a further round of tasks if one is needed. Otherwise merges the remaining fragments to output files and
 /// completes the job. Yields at `stop_at` while it merges.
-pub(super) async fn run_finalize_task(
-    ports: &impl AllPorts,
+pub(super) async fn run_finalize_task<P: AllPorts>(
+    ports: &P,
     lease: &mut Lease,
     settings: &WorkerSettings,
     stop_at: Millis,
@@ -45,7 +45,7 @@ pub(super) async fn run_finalize_task(
     }
     let rounds = lease.job.first_unmerged_round..=lease.job.round;
     let fragments = ports.jobs().fragments(&lease.job.id, rounds, &FragmentSelection::Exported).await?;
-    if !has_begun_merging && let Some(round) = plan_merge_round(lease, settings, &fragments) {
+    if !has_begun_merging && let Some(round) = plan_merge_round::<P::Output>(lease, settings, &fragments) {
         return start_round(ports, lease, settings, round).await;
     }
     if merge(ports, lease, settings, stop_at, &fragments).await? == Progress::TimeUp {
@@ -56,9 +56,11 @@ pub(super) async fn run_finalize_task(
 
 /// Plans a round of merge tasks if the fragments are too many or too large for the finalize task alone. Returns `None` otherwise.
 ///
-/// The only fragment of its kind is promoted, which reads and writes nothing here, unless files are to be overwritten.
-fn plan_merge_round(lease: &Lease, settings: &WorkerSettings, fragments: &[Fragment]) -> Option<RoundPlan> {
-    let is_merged = |of_kind: &&[Fragment]| of_kind.len() > 1 || overwrites_files(&lease.job);
+/// The only fragment of its kind does not count where its promotion takes no time. Where it is a copy, the tasks of a round copy at the same
+/// time.
+fn plan_merge_round<O: OutputStore>(lease: &Lease, settings: &WorkerSettings, fragments: &[Fragment]) -> Option<RoundPlan> {
+    let counts_all = O::COPIES_TO_PROMOTE || overwrites_files(&lease.job);
+    let is_merged = |of_kind: &&[Fragment]| of_kind.len() > 1 || counts_all;
     let merged = || fragments.chunk_by(|one, next| one.name.kind == next.name.kind).filter(is_merged).flatten();
     let bytes: u64 = merged().map(|fragment| fragment.summary.bytes).sum();
     let is_too_much = bytes > settings.merge_limit_bytes || merged().count() > 2 * FRAGMENTS_PER_TASK;

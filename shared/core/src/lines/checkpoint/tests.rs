@@ -55,6 +55,7 @@ impl OutputStore for MemoryOutputStore {
     type Writer = MemoryFileWriter;
 
     const BUFFERS_OPEN_FILES: bool = true;
+    const COPIES_TO_PROMOTE: bool = false;
 
     async fn check(&self, _: Option<&str>) -> Result<(), StoreError> {
         Ok(())

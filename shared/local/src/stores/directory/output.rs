@@ -359,6 +359,7 @@ impl OutputStore for DirectoryOutputStore {
     type Writer = DirectoryFileWriter;
 
     const BUFFERS_OPEN_FILES: bool = false;
+    const COPIES_TO_PROMOTE: bool = false;
 
     async fn check(&self, destination: Option<&str>) -> Result<(), StoreError> {
         let (setting, path) = match destination {

@@ -244,11 +244,7 @@ impl Calculator<'_> {
                 kinds.iter().fold((0.0, 0.0), |(count, bytes), (fragments, size)| (count + fragments, bytes + fragments * size));
             let groups: Vec<f64> = kinds.iter().map(|(count, size)| group_size(*count, *size)).collect();
             let tasks: f64 = kinds.iter().zip(&groups).map(|((count, _), group)| (count / group).ceil()).sum();
-            // The only fragment of a kind is promoted, so it is no reason for a round.
-            let several = || kinds.iter().filter(|(fragments, _)| *fragments > 1.0);
-            let merged_bytes: f64 = several().map(|(fragments, size)| fragments * size).sum();
-            let merged_count: f64 = several().map(|(fragments, _)| fragments).sum();
-            let is_little = merged_bytes <= MERGE_LIMIT_BYTES && merged_count <= MERGE_LIMIT_FRAGMENTS;
+            let is_little = bytes <= MERGE_LIMIT_BYTES && count <= MERGE_LIMIT_FRAGMENTS;
             if is_little || tasks >= count {
                 return self.finish(&kinds, total);
             }

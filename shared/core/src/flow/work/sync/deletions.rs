@@ -8,6 +8,7 @@ use crate::job::task::{Lease, TaskCompletion};
 use crate::job::{Counters, ExportError};
 use crate::lines::checkpoint::OpenCheckpoint;
 use crate::ports::AllPorts;
+use crate::vocab::clock::Millis;
 
 use super::super::settings::WorkerSettings;
 use super::super::task_end::{TaskEnd, complete_task, yield_task};
