@@ -80,6 +80,11 @@ impl PrimitiveContext {
         matches!(self.role, PrimitiveRole::Address | PrimitiveRole::BundleAddress)
     }
 
+    /// Returns true if the element can name a resource: in a reference, in an address, or by an id in an extension.
+    pub(super) fn can_name_resource(self) -> bool {
+        self.role == PrimitiveRole::Reference || self.can_be_address()
+    }
+
     /// Returns true if `perturb` can add noise to the element.
     pub(super) fn is_number(self) -> bool {
         self.json_form() == JsonForm::Number

@@ -4,6 +4,7 @@ use super::engine_agreement::outputs_of_both_engines;
 use super::*;
 
 const KEY: &str = r#""cryptoHashKey":"0123456789abcdef0123456789abcdef""#;
+const KEEP: &str = r#""method":"keep""#;
 const HASHED_IDS: [&str; 2] = ["Resource.id", r#""method":"cryptoHash""#];
 const HASHED_REFERENCES: [&str; 2] = ["nodesByType('Reference').reference", r#""method":"cryptoHash""#];
 
@@ -49,6 +50,35 @@ fn both_engines_hide_the_ids_in_addresses_like_those_in_references() {
         let redacted = written(&[["Resource.id", r#""method":"redact""#]], resource).to_string();
         assert!(!redacted.contains("MRN-1"), "{redacted}");
     }
+}
+
+const EXTENDED_GENDER: &str = r#"{"resourceType":"Patient","id":"p","gender":"male","_gender":{"id":"g","extension":[{"url":"a","valueReference":{"reference":"Patient/MRN-1","display":"x"}},{"url":"b","valueId":"MRN-1"},{"url":"c","valueUri":"Patient/MRN-1"},{"url":"d","extension":[{"url":"e","valueReference":{"reference":"Patient/MRN-1"}}]},{"url":"f","valueCode":"x"}]}}"#;
+
+#[test]
+fn a_rule_that_keeps_a_value_does_not_keep_the_ids_in_its_extensions() {
+    let id = hashed_id();
+    let reference = format!("Patient/{id}");
+    for rule in [["Patient.gender", KEEP], ["nodesByType('code')", KEEP], ["Patient.gender", r#""method":"dateShift""#]] {
+        let output = written(&[rule, HASHED_IDS, HASHED_REFERENCES], EXTENDED_GENDER);
+        let extensions = &output["_gender"]["extension"];
+        assert_eq!(extensions[0]["valueReference"]["reference"], reference, "{rule:?}");
+        assert_eq!(extensions[0]["valueReference"]["display"], "x", "{rule:?}: all else is kept");
+        assert_eq!(extensions[1]["valueId"], id, "{rule:?}");
+        assert_eq!(extensions[2]["valueUri"], reference, "{rule:?}");
+        assert_eq!(extensions[3]["extension"][0]["valueReference"]["reference"], reference, "{rule:?}");
+        assert_eq!((&output["gender"], &extensions[4]["valueCode"]), (&"male".into(), &"x".into()), "{rule:?}");
+    }
+    let redacted = written(&[["Patient.gender", KEEP], ["Resource.id", r#""method":"redact""#]], EXTENDED_GENDER).to_string();
+    assert!(!redacted.contains("MRN-1") && redacted.contains("male"), "{redacted}");
+    let dropped = configuration(&[["Patient.gender", KEEP], HASHED_IDS], &format!(r#"{KEY},"unnamedElements":"drop""#));
+    let [streamed, by_tree] = outputs_of_both_engines(&dropped, EXTENDED_GENDER);
+    assert!(streamed.as_ref().is_some_and(|output| !output.contains("MRN-1")) && streamed == by_tree, "{streamed:?}\n{by_tree:?}");
+    // Rules that name the extensions or references decide first.
+    for path in ["Patient.gender.extension", "nodesByType('Reference').reference"] {
+        let kept = written(&[[path, KEEP], ["Patient.gender", KEEP], HASHED_IDS], EXTENDED_GENDER);
+        assert_eq!(kept["_gender"]["extension"][0]["valueReference"]["reference"], "Patient/MRN-1", "{path}");
+    }
+    assert_eq!(written(&[["Patient.gender", KEEP]], EXTENDED_GENDER), parse_json(EXTENDED_GENDER), "no rule hides ids");
 }
 
 #[test]
