@@ -49,10 +49,12 @@ impl PrimitiveContext {
             (_, "reference", "Reference") => PrimitiveRole::Reference,
             ("uri", "fullUrl" | "url" | "location", "BackboneElement") => PrimitiveRole::BundleAddress,
             ("string", "ifNoneExist", "BackboneElement") => PrimitiveRole::BundleSearch,
-            // These name code systems and definitions, and are frequent.
-            ("uri", "system", _) | ("uri", "url", "Extension") | ("uri", "type", "Reference") | ("canonical", "profile", "Meta") => {
-                PrimitiveRole::Other
-            }
+            // These name code systems, definitions and policies, and are frequent.
+            ("uri", "system" | "implicitRules" | "policy" | "instantiatesUri", _)
+            | ("canonical", "instantiatesCanonical", _)
+            | ("uri", "url", "Extension")
+            | ("uri", "type", "Reference")
+            | ("canonical", "profile", "Meta") => PrimitiveRole::Other,
             ("uri" | "url" | "canonical", ..) | ("id", "value", "Extension") => PrimitiveRole::Address,
             // Only the names of primitive types begin with a lower-case letter.
             (_, "id", _) if parent_type.starts_with(|first: char| first.is_ascii_lowercase()) => PrimitiveRole::ElementId,

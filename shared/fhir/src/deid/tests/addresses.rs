@@ -22,13 +22,13 @@ fn hashed_id() -> String {
     written(&[HASHED_IDS], r#"{"resourceType":"Patient","id":"MRN-1"}"#)["id"].as_str().unwrap().to_owned()
 }
 
-const TASK: &str = r#"{"resourceType":"Task","id":"t","instantiatesUri":"https://x.org/r4/Patient/MRN-1","input":[{"valueUri":"Patient/MRN-1"},{"valueUrl":"https://x.org/r4/Patient/MRN-1"},{"valueCanonical":"Patient/MRN-1"}],"output":[{"valueUri":"Patient?identifier=MRN-1"},{"extension":[{"url":"x","valueId":"MRN-1"},{"url":"y","valueUri":"Patient/MRN-1"}]}]}"#;
+const TASK: &str = r#"{"resourceType":"Task","id":"t","instantiatesUri":"https://x.org/r4/ServiceRequest/template","input":[{"valueUri":"Patient/MRN-1"},{"valueUrl":"https://x.org/r4/Patient/MRN-1"},{"valueCanonical":"Patient/MRN-1"}],"output":[{"valueUri":"Patient?identifier=MRN-1"},{"extension":[{"url":"x","valueId":"MRN-1"},{"url":"y","valueUri":"Patient/MRN-1"}]}]}"#;
 
 #[test]
 fn both_engines_hide_the_ids_in_addresses_like_those_in_references() {
     let (id, task) = (hashed_id(), written(&[HASHED_IDS], TASK));
     let relative = format!("Patient/{id}");
-    assert_eq!(task["instantiatesUri"], format!("https://x.org/r4/{relative}"));
+    assert_eq!(task["instantiatesUri"], "https://x.org/r4/ServiceRequest/template", "the name of a definition");
     assert_eq!(task["input"][0]["valueUri"], relative);
     assert_eq!(task["input"][1]["valueUrl"], format!("https://x.org/r4/{relative}"));
     assert_eq!(task["input"][2]["valueCanonical"], relative);
@@ -83,6 +83,12 @@ fn a_rule_that_keeps_a_value_does_not_keep_the_ids_in_its_extensions() {
 
 #[test]
 fn names_of_definitions_and_other_urls_stay() {
+    for resource in [
+        r#"{"resourceType":"Provenance","id":"p","implicitRules":"http://x.org/Patient/rules","policy":["http://x.org/Consent/policy"]}"#,
+        r#"{"resourceType":"CarePlan","id":"c","instantiatesCanonical":["http://x.org/PlanDefinition/1"],"instantiatesUri":["http://x.org/Group/1"]}"#,
+    ] {
+        assert_eq!(written(&[["Patient.id", r#""method":"cryptoHash""#]], resource), parse_json(resource));
+    }
     let observation = r#"{"resourceType":"Observation","id":"o","meta":{"profile":["http://hl7.org/fhir/StructureDefinition/bp"],"source":"https://x.org/feed"},"extension":[{"url":"http://x.org/StructureDefinition/1","valueUri":"http://x.org/CodeSystem/1"}],"code":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0203"}]},"subject":{"type":"Patient"}}"#;
     assert_eq!(written(&[["Patient.id", r#""method":"cryptoHash""#]], observation), parse_json(observation));
 }
@@ -91,10 +97,35 @@ fn names_of_definitions_and_other_urls_stay() {
 fn rules_of_the_file_decide_about_addresses_first() {
     let keep = written(&[["Task.input", r#""method":"keep""#], HASHED_IDS], TASK);
     assert_eq!(keep["input"][0]["valueUri"], "Patient/MRN-1");
-    assert_ne!(keep["instantiatesUri"], "https://x.org/r4/Patient/MRN-1");
+    assert_ne!(keep["output"][0]["valueUri"], "Patient?identifier=MRN-1");
     let hashed = written(&[["nodesByType('uri')", r#""method":"cryptoHash""#], HASHED_IDS], TASK);
     assert_eq!(hashed["input"][0]["valueUri"].as_str().map(str::len), Some(64));
     assert_eq!(written(&[["Patient.name", r#""method":"redact""#]], TASK), parse_json(TASK), "no rule hides ids");
+}
+
+#[test]
+fn addresses_of_every_form_hide_ids() {
+    let uuid = "53fefa32-fcbb-4ff8-8a92-55ee120877b7";
+    for (address, begin) in [
+        ("https://x.org/r4/Patient/MRN-1/", ""),
+        ("./Patient/MRN-1", ""),
+        ("r4/Patient/MRN-1", ""),
+        ("//x.org/Patient/MRN-1", ""),
+        ("ftp://x.org/Patient/MRN-1", ""),
+        ("Patient/MRN-1/$everything", ""),
+        ("https://x.org/r4/Patient/MRN-1/_history", ""),
+        ("https://x.org/r4/Patient/MRN-1/Observation", ""),
+        ("https://x.org/r4/?_type=Patient&identifier=MRN-1", ""),
+        ("?identifier=MRN-1", ""),
+        ("Patient%2FMRN-1", ""),
+        ("urn:uuid:53fefa32-fcbb-4ff8-8a92-55ee120877b7", "urn:uuid:"),
+    ] {
+        let task = format!(r#"{{"resourceType":"Task","id":"t","input":[{{"valueUri":"{address}"}}]}}"#);
+        let hashed = written(&[HASHED_IDS], &task)["input"][0]["valueUri"].as_str().unwrap().to_owned();
+        assert!(hashed.len() == begin.len() + 64 && hashed.starts_with(begin), "{address}: {hashed}");
+        let redacted = written(&[["Resource.id", r#""method":"redact""#]], &task).to_string();
+        assert!(!redacted.contains("MRN-1") && !redacted.contains(uuid), "{redacted}");
+    }
 }
 
 #[test]
