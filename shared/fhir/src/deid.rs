@@ -103,9 +103,8 @@ impl DeidConfig {
     /// ids and moves dates differently. `dateShiftKey` is not among them if another key is given, from which it is derived.
     pub fn derived_key_names(&self) -> Vec<&'static str> {
         let named = ["cryptoHashKey", "dateShiftKey", "encryptKey"].into_iter().zip(self.config.used_keys());
-        let is_lasting = self.config.has_lasting_keys();
-        let derived = named.filter(|(name, key)| *key == Some("") && !(is_lasting && *name == "dateShiftKey"));
-        derived.map(|(name, _)| name).collect()
+        let follows_from_job = |name: &str| name != "dateShiftKey" || !self.config.has_lasting_keys();
+        named.filter(|(name, key)| *key == Some("") && follows_from_job(name)).map(|(name, _)| name).collect()
     }
 
     /// Returns the remarks of parsing, such as unknown settings and unknown methods.

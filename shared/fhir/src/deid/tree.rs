@@ -140,10 +140,10 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
                 return Err(self.failure(rule, root, DeidFailureReason::UnknownMethod));
             }
             let selected = self.select(rule, root, &descendants).map_err(|reason| self.failure(rule, root, reason))?;
-            for node in selected {
+            for node in selected.iter().copied() {
                 let is_skipped = engine.config.parameters.skips_extensions && self.tree.is_in_extension(node);
                 if !is_skipped {
-                    self.remember_ids_beside_value(rule, node);
+                    self.remember_ids_beside_value(rule, node, &selected);
                     self.apply_rule(rule, node)?;
                 }
             }
@@ -162,7 +162,10 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
     }
 
     /// Remembers what names resources in the extensions of a value that a rule selects and leaves: the rule is for the value, and not for them.
-    fn remember_ids_beside_value(&mut self, rule: &Rule, value: NodeId) {
+    /// It is for them, too, if it also selects an element around the value.
+    ///
+    /// `selected`: all elements that the rule selects.
+    fn remember_ids_beside_value(&mut self, rule: &Rule, value: NodeId, selected: &[NodeId]) {
         let is_open = |node: &NodeId| self.tree.node(*node).is_some_and(|node| !node.is_processed);
         let is_value = self.tree.node(value).is_some_and(|node| node.kind == TypeKind::Primitive);
         if !is_value || !is_open(&value) || !rule.method.leaves_ids() {
@@ -170,7 +173,12 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
         }
         let names_resource = |node: &NodeId| self.tree.primitive(*node).is_some_and(PrimitiveContext::can_name_resource);
         let inside = self.tree.self_and_descendants(value).into_iter().skip(1);
-        self.ids_beside_values.extend(inside.filter(is_open).filter(names_resource));
+        let ids: Vec<NodeId> = inside.filter(is_open).filter(names_resource).collect();
+        let parent = |node: &NodeId| self.tree.node(*node).and_then(|node| node.parent);
+        let is_covered = || std::iter::successors(parent(&value), parent).any(|ancestor| selected.contains(&ancestor));
+        if !ids.is_empty() && !is_covered() {
+            self.ids_beside_values.extend(ids);
+        }
     }
 
     /// Hides the ids in the addresses of a resource that no rule was applied to, and those in the extensions of values that rules leave.

@@ -79,6 +79,12 @@ fn a_rule_that_keeps_a_value_does_not_keep_the_ids_in_its_extensions() {
         assert_eq!(kept["_gender"]["extension"][0]["valueReference"]["reference"], "Patient/MRN-1", "{path}");
     }
     assert_eq!(written(&[["Patient.gender", KEEP]], EXTENDED_GENDER), parse_json(EXTENDED_GENDER), "no rule hides ids");
+    // A rule for the element around the value covers what is in its extensions, in whatever order it selects the two.
+    let contact = r#"{"resourceType":"Patient","id":"p","contact":[{"gender":"male","_gender":{"extension":[{"url":"a","valueReference":{"reference":"Patient/MRN-1"}}]}}]}"#;
+    for path in ["Patient.contact.gender | Patient.contact", "Patient.contact | Patient.contact.gender", "Patient.contact"] {
+        let kept = written(&[[path, KEEP], HASHED_IDS], contact);
+        assert_eq!(kept["contact"], parse_json(contact)["contact"], "{path}");
+    }
 }
 
 #[test]
