@@ -193,10 +193,12 @@ impl SettingSource for SettingRecorder {
             Setting::Table,
         ];
         // Exports and audit files are not in the bucket of the lake.
-        let value = match setting {
-            Setting::OriginUrl => "https://x",
-            Setting::SourceBucket => "lake",
-            _ => "x",
+        let value = if setting == Setting::OriginUrl {
+            "https://x"
+        } else if setting == Setting::SourceBucket {
+            "lake"
+        } else {
+            "x"
         };
         required.contains(&setting).then(|| value.to_owned())
     }

@@ -29,7 +29,7 @@ use time::{Date, Time};
 use crate::definitions::{FhirVersion, ResourceType};
 use crate::json::JsonValue;
 use crate::semantics::reference::BaseUrls;
-use config::{DateShiftScope, Method, ParsedConfig, ProcessingErrors};
+use config::{DateShiftScope, ParsedConfig, ProcessingErrors};
 use engine::DeidEngine;
 pub use error::{
     DeidConfigError, DeidConfigIssue, DeidFailure, DeidFailureReason, DeidFailureScope, DeidRemark, DeidRemarkCode, DeidRemarkSeverity,
@@ -101,18 +101,12 @@ impl DeidConfig {
         !self.config.parameters.crypto_hash_key.is_empty() && self.plans.hashes_ids(resource_type, &self.config)
     }
 
-    /// Returns the names of the keys that rules use and the file leaves empty. They are derived from the job's secret, so
-    /// that another job hashes ids and moves dates differently.
+    /// Returns the names of the keys that rules use and that are derived from the job's secret, because they are not given: another job hashes
+    /// ids and moves dates differently. `dateShiftKey` is not among them if another key is given, from which it is derived.
     pub fn derived_key_names(&self) -> Vec<&'static str> {
-        let ParsedConfig { rules, parameters, .. } = &*self.config;
-        let uses = |is_method: fn(&Method) -> bool| rules.iter().any(|rule| is_method(&rule.method));
-        let shifts_by_key = parameters.fixed_offset_days.is_none() && uses(|method| matches!(method, Method::DateShift));
-        let derived = [
-            ("cryptoHashKey", parameters.crypto_hash_key.is_empty() && uses(|method| matches!(method, Method::CryptoHash))),
-            ("dateShiftKey", parameters.date_shift_key.is_empty() && shifts_by_key),
-            ("encryptKey", parameters.encrypt_key.is_empty() && uses(|method| matches!(method, Method::Encrypt))),
-        ];
-        derived.into_iter().filter(|(_, is_derived)| *is_derived).map(|(name, _)| name).collect()
+        let named = ["cryptoHashKey", "dateShiftKey", "encryptKey"].into_iter().zip(self.config.used_keys());
+        let follows_from_job = |name: &str| name != "dateShiftKey" || !self.config.has_lasting_keys();
+        named.filter(|(name, key)| *key == Some("") && follows_from_job(name)).map(|(name, _)| name).collect()
     }
 
     /// Returns the remarks of parsing, such as unknown settings and unknown methods.

@@ -125,6 +125,7 @@ fn keys_that_change_with_each_export_are_reported() -> Result<()> {
         let stderr = String::from_utf8(output.stderr.clone())?;
         command_result(output)?;
         assert!(stderr.contains(words) && stderr.contains("cryptoHashKey"), "{stderr}");
+        assert!(!stderr.contains("and dates"), "no date moves by a key: {stderr}");
     }
     Ok(())
 }

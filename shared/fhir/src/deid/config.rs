@@ -66,16 +66,6 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    /// Returns the keys. An empty one is derived from the job's secret.
-    pub(super) fn keys(&self) -> [&str; 3] {
-        [&self.crypto_hash_key, &self.date_shift_key, &self.encrypt_key]
-    }
-
-    /// Returns true if a key is given, so that later exports can use it too and a reader can join them.
-    pub(super) fn has_lasting_keys(&self) -> bool {
-        self.keys().iter().any(|key| !key.is_empty())
-    }
-
     /// Returns true if dates of different resources move by the same number of days: those of a patient, or of the whole export.
     pub(super) fn shifts_across_resources(&self) -> bool {
         self.fixed_offset_days.is_some() || self.date_shift_scope == DateShiftScope::Patient
@@ -122,7 +112,39 @@ const UNNAMED_ELEMENTS: &str = "unnamedElements";
 impl ParsedConfig {
     /// Returns true if some rule shifts dates.
     pub(super) fn shifts_dates(&self) -> bool {
-        self.rules.iter().any(|rule| matches!(rule.method, Method::DateShift))
+        self.uses(|method| matches!(method, Method::DateShift))
+    }
+
+    /// Returns true if the method of some rule is one of these.
+    fn uses(&self, is_method: fn(&Method) -> bool) -> bool {
+        self.rules.iter().any(|rule| is_method(&rule.method))
+    }
+
+    /// Returns the keys that rules use: `cryptoHashKey`, `dateShiftKey` and `encryptKey`. The text is empty for a key that is not given, and
+    /// `None` takes the place of a key that no rule uses.
+    pub(super) fn used_keys(&self) -> [Option<&str>; 3] {
+        let Parameters { crypto_hash_key, date_shift_key, encrypt_key, fixed_offset_days, .. } = &self.parameters;
+        [
+            self.uses(|method| matches!(method, Method::CryptoHash)).then_some(crypto_hash_key),
+            (self.shifts_dates() && fixed_offset_days.is_none()).then_some(date_shift_key),
+            self.uses(|method| matches!(method, Method::Encrypt)).then_some(encrypt_key),
+        ]
+        .map(|key| key.map(String::as_str))
+    }
+
+    /// Returns the keys that later exports can use too, so that a reader can join them, in the order of [`Self::used_keys`]. One that is not
+    /// given is empty, and so is one that no rule uses. If no rule hides ids, exports can be joined in any case: all keys that are given count.
+    pub(super) fn lasting_keys(&self) -> [&str; 3] {
+        let Parameters { crypto_hash_key, date_shift_key, encrypt_key, .. } = &self.parameters;
+        match self.address_rule {
+            Some(_) => self.used_keys().map(Option::unwrap_or_default),
+            None => [crypto_hash_key, date_shift_key, encrypt_key],
+        }
+    }
+
+    /// Returns true if there are [`Self::lasting_keys`].
+    pub(super) fn has_lasting_keys(&self) -> bool {
+        self.lasting_keys().iter().any(|key| !key.is_empty())
     }
 
     /// Parses a file for resources of `version`. Fails with all errors of the file.

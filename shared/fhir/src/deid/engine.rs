@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::addresses::ResourceAddresses;
-use super::config::{DateShiftScope, GeneralizeSettings, Method, Parameters, ParsedConfig, ProcessingErrors, Replacement, Rule};
+use super::config::{DateShiftScope, GeneralizeSettings, Method, ParsedConfig, ProcessingErrors, Replacement, Rule};
 use super::element_tree::{ElementTree, MAX_DEPTH, NodeId};
 use super::error::{DeidFailure, DeidFailureReason, DeidFailureScope, FailedRule};
 use super::fhirpath::EvaluationClock;
@@ -93,29 +93,31 @@ impl DateOffset<'_> {
 }
 
 impl DeidEngine {
-    /// Creates an engine. Keys that the file leaves empty are derived from the job's key, each with its own label.
+    /// Creates an engine. Keys that the file leaves empty are derived from the job's key, each with its own label. The key of shifts and that of
+    /// noise are derived from lasting keys instead, if there are any.
     pub(super) fn new(config: Arc<ParsedConfig>, plans: Arc<PlanCache>, job_key: &[u8; 32], clock: EvaluationClock) -> Self {
         let job_hasher = Hasher::new(job_key);
         let derive = |label: &str| job_hasher.hash_parts(&[b"headrace de-identification", label.as_bytes()]);
         let parameters = &config.parameters;
         let key_or_derived = |key: &str, label| if key.is_empty() { derive(label).to_vec() } else { key.as_bytes().to_vec() };
         let date_shift_key = match parameters.date_shift_key.as_str() {
-            "" => hex::encode(derive("dateShiftKey")),
+            "" => hex::encode(lasting_key(&config, b"headrace de-identification shift").unwrap_or_else(|| derive("dateShiftKey"))),
             key => key.to_owned(),
         };
-        let age_limit = if parameters.has_lasting_keys() {
+        let age_limit = if config.has_lasting_keys() {
             AgeLimit::of_exported_dates(clock.today, parameters.fixed_offset_days)
         } else {
             AgeLimit::of_true_dates(clock.today)
         };
         let moves_by_patient = parameters.date_shift_scope == DateShiftScope::Patient && parameters.fixed_offset_days.is_none();
         let compartment = (moves_by_patient && config.shifts_dates()).then(|| PatientCompartment::new(config.version, BaseUrls::any()));
+        let noise_key = lasting_key(&config, b"headrace de-identification noise").unwrap_or_else(|| derive("noise"));
         Self {
             compartment,
             addresses: ResourceAddresses::new(config.version),
             crypto_hashes: Mutex::default(),
             crypto_hasher: Hasher::new(&key_or_derived(&parameters.crypto_hash_key, "cryptoHashKey")),
-            noise_hasher: Hasher::new(&lasting_noise_key(parameters).unwrap_or_else(|| derive("noise"))),
+            noise_hasher: Hasher::new(&noise_key),
             vector_hasher: Hasher::new(&derive("noise")),
             date_shift_key: DateShiftKey::new(&date_shift_key),
             age_limit,
@@ -360,13 +362,15 @@ impl<'e> ResourceContext<'e> {
         Ok(outcome)
     }
 
-    /// Hides the id in a value that no rule applies to, if ids are hidden and the value is the address of a resource, or an id in an
-    /// extension. Records the security label.
+    /// Hides the id in a value that no rule for it applies to, if ids are hidden and the value is a reference, the address of a resource, or an id
+    /// in an extension. Records the security label.
     pub(super) fn apply_to_address(&mut self, primitive: PrimitiveContext, text: &str) -> ValueOutcome {
         let text = trim(text);
         let engine = self.engine;
         let is_id = primitive.type_name == "id" && !text.is_empty();
-        let rule = engine.config.address_rule.as_ref().filter(|_| is_id || engine.addresses.is_address(text));
+        let is_reference = primitive.role == PrimitiveRole::Reference && !text.is_empty();
+        let names_resource = is_id || is_reference || engine.addresses.is_address(text);
+        let rule = engine.config.address_rule.as_ref().filter(|_| names_resource);
         let Some(rule) = rule else { return ValueOutcome::Kept };
         if let Method::CryptoHash = rule.method {
             self.replacement.clear();
@@ -454,13 +458,12 @@ impl<'e> ResourceContext<'e> {
     }
 }
 
-/// Returns the key of noise that is equal in each export; `None` without lasting keys.
+/// Returns the key of noise or of shifts that is equal in each export, derived from the lasting keys; `None` without any.
 ///
-/// Noise that changed with each export would be averaged out by the reader of several exports.
-fn lasting_noise_key(parameters: &Parameters) -> Option<[u8; 32]> {
-    let hasher = Hasher::new(b"headrace de-identification noise");
-    let keys = parameters.keys().map(str::as_bytes);
-    parameters.has_lasting_keys().then(|| hasher.hash_parts(&keys))
+/// The reader of several exports would average out noise and shifts that change with each export.
+fn lasting_key(config: &ParsedConfig, label: &[u8]) -> Option<[u8; 32]> {
+    let keys = config.lasting_keys().map(str::as_bytes);
+    config.has_lasting_keys().then(|| Hasher::new(label).hash_parts(&keys))
 }
 
 /// Removes leading and trailing whitespace, which few texts have.

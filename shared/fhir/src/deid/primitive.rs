@@ -49,10 +49,12 @@ impl PrimitiveContext {
             (_, "reference", "Reference") => PrimitiveRole::Reference,
             ("uri", "fullUrl" | "url" | "location", "BackboneElement") => PrimitiveRole::BundleAddress,
             ("string", "ifNoneExist", "BackboneElement") => PrimitiveRole::BundleSearch,
-            // These name code systems and definitions, and are frequent.
-            ("uri", "system", _) | ("uri", "url", "Extension") | ("uri", "type", "Reference") | ("canonical", "profile", "Meta") => {
-                PrimitiveRole::Other
-            }
+            // These name code systems, definitions and policies, and are frequent.
+            ("uri", "system" | "implicitRules" | "policy" | "instantiatesUri", _)
+            | ("canonical", "instantiatesCanonical", _)
+            | ("uri", "url", "Extension")
+            | ("uri", "type", "Reference")
+            | ("canonical", "profile", "Meta") => PrimitiveRole::Other,
             ("uri" | "url" | "canonical", ..) | ("id", "value", "Extension") => PrimitiveRole::Address,
             // Only the names of primitive types begin with a lower-case letter.
             (_, "id", _) if parent_type.starts_with(|first: char| first.is_ascii_lowercase()) => PrimitiveRole::ElementId,
@@ -78,6 +80,11 @@ impl PrimitiveContext {
     /// Returns true if the element can be the address of a resource.
     pub(super) fn can_be_address(self) -> bool {
         matches!(self.role, PrimitiveRole::Address | PrimitiveRole::BundleAddress)
+    }
+
+    /// Returns true if the element can name a resource: in a reference, in an address, or by an id in an extension.
+    pub(super) fn can_name_resource(self) -> bool {
+        self.role == PrimitiveRole::Reference || self.can_be_address()
     }
 
     /// Returns true if `perturb` can add noise to the element.

@@ -1,6 +1,7 @@
 use serde_json::Value;
 use time::macros::date;
 
+use super::config::Method;
 use super::*;
 use crate::json::JsonType;
 

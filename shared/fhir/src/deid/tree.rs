@@ -2,14 +2,14 @@
 //!
 //! It is slower than the streaming engine and defines the semantics that both must have.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::config::{Method, Rule, RuleTarget};
-use super::element_tree::{ElementTree, NodeId};
+use super::element_tree::{ElementNode, ElementTree, NodeId};
 use super::engine::{DateOffset, DeidEngine, ResourceContext, ValueOutcome};
 use super::error::{DeidFailure, DeidFailureReason};
 use super::fhirpath::{EvaluationContext, Step, select_nodes};
-use super::primitive::is_quantity_type;
+use super::primitive::{PrimitiveContext, is_quantity_type};
 use super::security_labels::SecurityLabels;
 use crate::definitions::{ResourceType, TypeKind};
 use crate::json::JsonValue;
@@ -55,7 +55,7 @@ pub(super) fn deidentify_tree<'a>(
     if engine.has_entry_offsets() {
         collect_offsets(engine, &tree, NodeId::ROOT, context.date_offset(), &BundlePatients::default(), &mut offsets);
     }
-    let mut tree_engine = TreeEngine { engine, tree, context, offsets, labels: Vec::new(), observer };
+    let mut tree_engine = TreeEngine { engine, tree, context, offsets, labels: Vec::new(), ids_beside_values: HashSet::new(), observer };
     tree_engine.apply_rules(NodeId::ROOT)?;
     tree_engine.tree.write(&tree_engine.labels, out);
     Ok(())
@@ -116,6 +116,8 @@ struct TreeEngine<'e, 'v, O> {
     offsets: HashMap<NodeId, DateOffset<'e>>,
     /// The labels of each resource, which include those of its nested resources.
     labels: Vec<(NodeId, SecurityLabels)>,
+    /// The references, addresses and ids in the extensions of values that a rule leaves.
+    ids_beside_values: HashSet<NodeId>,
     observer: &'v mut O,
 }
 
@@ -138,9 +140,10 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
                 return Err(self.failure(rule, root, DeidFailureReason::UnknownMethod));
             }
             let selected = self.select(rule, root, &descendants).map_err(|reason| self.failure(rule, root, reason))?;
-            for node in selected {
+            for node in selected.iter().copied() {
                 let is_skipped = engine.config.parameters.skips_extensions && self.tree.is_in_extension(node);
                 if !is_skipped {
+                    self.remember_ids_beside_value(rule, node, &selected);
                     self.apply_rule(rule, node)?;
                 }
             }
@@ -158,13 +161,35 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
         Ok(labels)
     }
 
-    /// Hides the ids in the addresses of a resource that no rule was applied to.
+    /// Remembers what names resources in the extensions of a value that a rule selects and leaves: the rule is for the value, and not for them.
+    /// It is for them, too, if it also selects an element around the value.
+    ///
+    /// `selected`: all elements that the rule selects.
+    fn remember_ids_beside_value(&mut self, rule: &Rule, value: NodeId, selected: &[NodeId]) {
+        let is_open = |node: &NodeId| self.tree.node(*node).is_some_and(|node| !node.is_processed);
+        let is_value = self.tree.node(value).is_some_and(|node| node.kind == TypeKind::Primitive);
+        if !is_value || !is_open(&value) || !rule.method.leaves_ids() {
+            return;
+        }
+        let names_resource = |node: &NodeId| self.tree.primitive(*node).is_some_and(PrimitiveContext::can_name_resource);
+        let inside = self.tree.self_and_descendants(value).into_iter().skip(1);
+        let ids: Vec<NodeId> = inside.filter(is_open).filter(names_resource).collect();
+        let parent = |node: &NodeId| self.tree.node(*node).and_then(|node| node.parent);
+        let is_covered = || std::iter::successors(parent(&value), parent).any(|ancestor| selected.contains(&ancestor));
+        if !ids.is_empty() && !is_covered() {
+            self.ids_beside_values.extend(ids);
+        }
+    }
+
+    /// Hides the ids in the addresses of a resource that no rule was applied to, and those in the extensions of values that rules leave.
     fn hide_addresses(&mut self, root: NodeId) {
         let engine = self.engine;
         let Some(rule) = &engine.config.address_rule else { return };
         for node in self.tree.self_and_descendants(root) {
-            let value = self.tree.node(node).filter(|node| !node.is_processed).and_then(|node| node.value.clone());
-            let primitive = self.tree.primitive(node).filter(|primitive| primitive.can_be_address());
+            let is_beside_value = self.ids_beside_values.contains(&node);
+            let open = self.tree.node(node).filter(|node| is_beside_value || !node.is_processed);
+            let value = open.and_then(|node| node.value.clone());
+            let primitive = self.tree.primitive(node).filter(|primitive| is_beside_value || primitive.can_be_address());
             let (Some(before), Some(primitive)) = (value, primitive) else { continue };
             let after = match self.context.apply_to_address(primitive, &JsonValue::from_valid(&before).primitive_text()) {
                 ValueOutcome::Kept => continue,

@@ -87,19 +87,28 @@ pub(super) fn warn_about_changing_pseudonyms(config: &DeidConfig, is_increment: 
     if derived.is_empty() {
         return;
     }
-    let keys = derived.join(", ");
+    let (keys, changing) = (derived.join(", "), changing_values(&derived));
     if is_increment {
         tracing::warn!(
             keys,
-            "this increment cannot be joined with earlier exports: these keys are not given, so its pseudonyms and dates are new; \
+            "this increment cannot be joined with earlier exports: these keys are not given, so its {changing} are new; \
              make keys with `headrace deid keygen`"
         );
     } else {
         tracing::warn!(
             keys,
-            "these keys are not given, so no later export has the same pseudonyms and dates; for increments, make keys with \
+            "these keys are not given, so no later export has the same {changing}; for increments, make keys with \
              `headrace deid keygen`"
         );
+    }
+}
+
+/// Names what differs between exports if these keys are not given.
+fn changing_values(keys: &[&str]) -> &'static str {
+    match (keys.contains(&"dateShiftKey"), keys.len()) {
+        (false, _) => "pseudonyms",
+        (true, 1) => "dates",
+        (true, _) => "pseudonyms and dates",
     }
 }
 

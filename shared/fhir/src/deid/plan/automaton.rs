@@ -22,6 +22,8 @@ pub(in crate::deid) struct State {
     pub(in crate::deid) primitive: Option<PrimitiveContext>,
     /// True if `perturb` applies to the element as a whole. Without a `value` member the element needs the tree engine.
     pub(in crate::deid) needs_value: bool,
+    /// True if ids in the element are hidden although its rule leaves them, because the rule is for the value around it.
+    pub(in crate::deid) hides_ids: bool,
     pub(in crate::deid) members: MemberTable,
 }
 
@@ -40,8 +42,21 @@ struct StateKey {
     definition: TypeDefinition,
     primitive: Option<PrimitiveContext>,
     applied_rule: Option<AppliedRule>,
+    id_cover: IdCover,
     /// The positions in the paths of rules that can still apply further down, sorted and each once.
     open_positions: Vec<PathPosition>,
+}
+
+/// The reach of a rule that leaves ids, such as `keep`, when it selects a primitive value: it is written for the value, and not for the ids in the
+/// extensions of the value.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum IdCover {
+    /// The rule covers ids, or none applies.
+    Ids,
+    /// The rule selects this value itself.
+    SelectedValue,
+    /// The element is inside such a value.
+    InsideValue,
 }
 
 /// A position in one of the paths of a rule.
@@ -90,6 +105,18 @@ impl PathAutomaton {
     /// Iterates over all states. With one type, the first is the root's.
     pub(in crate::deid) fn iter(&self) -> impl Iterator<Item = &State> {
         self.0.iter()
+    }
+}
+
+impl StateKey {
+    /// Returns true if the element can hold an id that is hidden without a rule for it: in an address that no rule applies to, or inside a value
+    /// whose rule leaves ids.
+    fn can_hide_id(&self) -> bool {
+        self.primitive.is_some_and(|primitive| match (self.id_cover, self.applied_rule) {
+            (IdCover::InsideValue, _) => primitive.can_name_resource(),
+            (IdCover::Ids | IdCover::SelectedValue, None) => primitive.can_be_address(),
+            (IdCover::Ids | IdCover::SelectedValue, Some(_)) => false,
+        })
     }
 }
 
@@ -171,7 +198,7 @@ impl<'r> AutomatonCompiler<'r> {
         open_positions.retain(|position: &PathPosition| applied_rule.is_none_or(|applied| position.rule < applied.index));
         open_positions.sort_unstable();
         open_positions.dedup();
-        StateKey { definition: element.definition, primitive, applied_rule, open_positions }
+        StateKey { definition: element.definition, primitive, applied_rule, id_cover: IdCover::Ids, open_positions }
     }
 
     /// Returns the method of a rule, unless the rule leaves the element unchanged.
@@ -201,12 +228,8 @@ impl<'r> AutomatonCompiler<'r> {
                 member_key.applied_rule = member_key.applied_rule.map(|applied| AppliedRule { leaves_unchanged: true, ..applied });
             }
             let kind = self.resolver.loaded_type(member.definition)?.kind;
-            // An address changes without a rule if it is that of a resource.
-            let is_address = member_key.primitive.is_some_and(PrimitiveContext::can_be_address);
-            let is_unchanged = match member_key.applied_rule {
-                None => !is_address,
-                Some(applied_rule) => self.method(Some(applied_rule)).is_none_or(|method| matches!(method, Method::Keep)),
-            };
+            let is_left = self.method(member_key.applied_rule).is_none_or(|method| matches!(method, Method::Keep));
+            let is_unchanged = is_left && !member_key.can_hide_id();
             // A nested resource has a plan of its own.
             let next_state = if member.is_resource { u32::MAX } else { self.state_number(member_key) };
             members.push(Transition::new(index, *member, kind, is_unchanged, next_state));
@@ -214,7 +237,13 @@ impl<'r> AutomatonCompiler<'r> {
         if self.keys.len() > self.max_states {
             return None;
         }
-        Some(State { applied_rule: key.applied_rule, primitive: key.primitive, needs_value, members: MemberTable::new(members) })
+        Some(State {
+            applied_rule: key.applied_rule,
+            primitive: key.primitive,
+            needs_value,
+            hides_ids: key.id_cover == IdCover::InsideValue,
+            members: MemberTable::new(members),
+        })
     }
 
     /// Returns the key of a member of an element whose key is `key` and whose type is `type_name`.
@@ -231,6 +260,18 @@ impl<'r> AutomatonCompiler<'r> {
         }
         let definition = self.resolver.loaded_type(member.definition).filter(|definition| definition.kind == TypeKind::Primitive);
         let primitive = definition.map(|definition| PrimitiveContext::new(definition.name, member.element, type_name));
-        self.state_key(TypedElement { definition: member.definition, name: member.element }, primitive, &arriving, key.applied_rule)
+        let element = TypedElement { definition: member.definition, name: member.element };
+        let mut member_key = self.state_key(element, primitive, &arriving, key.applied_rule);
+        member_key.id_cover = self.id_cover(key, &member_key);
+        member_key
+    }
+
+    /// Returns the reach of the rule that applies to a member of an element whose key is `parent`.
+    fn id_cover(&self, parent: &StateKey, member: &StateKey) -> IdCover {
+        if member.applied_rule == parent.applied_rule {
+            return if parent.id_cover == IdCover::Ids { IdCover::Ids } else { IdCover::InsideValue };
+        }
+        let leaves_ids = self.method(member.applied_rule).is_some_and(Method::leaves_ids);
+        if leaves_ids && member.primitive.is_some() { IdCover::SelectedValue } else { IdCover::Ids }
     }
 }

@@ -26,18 +26,17 @@ const PATHS: [&str; 6] = [
 pub(in crate::deid) fn add_implied_rules(config: &mut ParsedConfig) {
     let hides_version = |kind: &ResourceType| !matches!(hidden_in_type(config, *kind, &["meta", "versionId"]), Hidden::Nothing);
     config.types_without_versions = config.version.types().iter().filter(hides_version).collect();
-    // `unnamedElements: "drop"` removes them already.
-    if config.rules.iter().any(|rule| matches!(rule.method, Method::Drop)) {
-        return;
-    }
     let (name, method) = match hidden_ids(config) {
         Hidden::Nothing => return,
         Hidden::Hashed => ("cryptoHash", Method::CryptoHash),
         Hidden::Removed => ("redact", Method::Redact),
     };
-    let numbered = (config.rules.len() + 1..).zip(PATHS);
-    let implied: Vec<_> = numbered.filter_map(|(number, path)| Rule::implied(number, path, name, method.clone())).collect();
-    config.rules.extend(implied);
+    // `unnamedElements: "drop"` removes these elements already.
+    if !config.rules.iter().any(|rule| matches!(rule.method, Method::Drop)) {
+        let numbered = (config.rules.len() + 1..).zip(PATHS);
+        let implied: Vec<_> = numbered.filter_map(|(number, path)| Rule::implied(number, path, name, method.clone())).collect();
+        config.rules.extend(implied);
+    }
     config.address_rule = Some(Rule::for_addresses(config.rules.len() + 1, name, method));
 }
 

@@ -135,10 +135,13 @@ impl<'p> StreamingWriter<'p> {
         outcome != ValueOutcome::Removed
     }
 
-    /// Returns the context of an element that can be an address and that no rule applies to, if ids are hidden in addresses.
+    /// Returns the context of an element that can name a resource, if ids are hidden and no rule for the element applies to it: no rule, or one for
+    /// the value around it.
     fn open_address(&self, state: &State) -> Option<PrimitiveContext> {
-        let is_open = state.applied_rule.is_none() && self.engine.hides_addresses();
-        state.primitive.filter(|primitive| is_open && primitive.can_be_address())
+        let is_open = |primitive: &PrimitiveContext| {
+            (state.hides_ids && primitive.can_name_resource()) || (state.applied_rule.is_none() && primitive.can_be_address())
+        };
+        state.primitive.filter(|primitive| self.engine.hides_addresses() && is_open(primitive))
     }
 
     /// Returns the rule that applies to an element, unless it leaves the element unchanged.

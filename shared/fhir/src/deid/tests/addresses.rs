@@ -4,6 +4,7 @@ use super::engine_agreement::outputs_of_both_engines;
 use super::*;
 
 const KEY: &str = r#""cryptoHashKey":"0123456789abcdef0123456789abcdef""#;
+const KEEP: &str = r#""method":"keep""#;
 const HASHED_IDS: [&str; 2] = ["Resource.id", r#""method":"cryptoHash""#];
 const HASHED_REFERENCES: [&str; 2] = ["nodesByType('Reference').reference", r#""method":"cryptoHash""#];
 
@@ -21,13 +22,13 @@ fn hashed_id() -> String {
     written(&[HASHED_IDS], r#"{"resourceType":"Patient","id":"MRN-1"}"#)["id"].as_str().unwrap().to_owned()
 }
 
-const TASK: &str = r#"{"resourceType":"Task","id":"t","instantiatesUri":"https://x.org/r4/Patient/MRN-1","input":[{"valueUri":"Patient/MRN-1"},{"valueUrl":"https://x.org/r4/Patient/MRN-1"},{"valueCanonical":"Patient/MRN-1"}],"output":[{"valueUri":"Patient?identifier=MRN-1"},{"extension":[{"url":"x","valueId":"MRN-1"},{"url":"y","valueUri":"Patient/MRN-1"}]}]}"#;
+const TASK: &str = r#"{"resourceType":"Task","id":"t","instantiatesUri":"https://x.org/r4/ServiceRequest/template","input":[{"valueUri":"Patient/MRN-1"},{"valueUrl":"https://x.org/r4/Patient/MRN-1"},{"valueCanonical":"Patient/MRN-1"}],"output":[{"valueUri":"Patient?identifier=MRN-1"},{"extension":[{"url":"x","valueId":"MRN-1"},{"url":"y","valueUri":"Patient/MRN-1"}]}]}"#;
 
 #[test]
 fn both_engines_hide_the_ids_in_addresses_like_those_in_references() {
     let (id, task) = (hashed_id(), written(&[HASHED_IDS], TASK));
     let relative = format!("Patient/{id}");
-    assert_eq!(task["instantiatesUri"], format!("https://x.org/r4/{relative}"));
+    assert_eq!(task["instantiatesUri"], "https://x.org/r4/ServiceRequest/template", "the name of a definition");
     assert_eq!(task["input"][0]["valueUri"], relative);
     assert_eq!(task["input"][1]["valueUrl"], format!("https://x.org/r4/{relative}"));
     assert_eq!(task["input"][2]["valueCanonical"], relative);
@@ -51,8 +52,49 @@ fn both_engines_hide_the_ids_in_addresses_like_those_in_references() {
     }
 }
 
+const EXTENDED_GENDER: &str = r#"{"resourceType":"Patient","id":"p","gender":"male","_gender":{"id":"g","extension":[{"url":"a","valueReference":{"reference":"Patient/MRN-1","display":"x"}},{"url":"b","valueId":"MRN-1"},{"url":"c","valueUri":"Patient/MRN-1"},{"url":"d","extension":[{"url":"e","valueReference":{"reference":"Patient/MRN-1"}}]},{"url":"f","valueCode":"x"}]}}"#;
+
+#[test]
+fn a_rule_that_keeps_a_value_does_not_keep_the_ids_in_its_extensions() {
+    let id = hashed_id();
+    let reference = format!("Patient/{id}");
+    for rule in [["Patient.gender", KEEP], ["nodesByType('code')", KEEP], ["Patient.gender", r#""method":"dateShift""#]] {
+        let output = written(&[rule, HASHED_IDS, HASHED_REFERENCES], EXTENDED_GENDER);
+        let extensions = &output["_gender"]["extension"];
+        assert_eq!(extensions[0]["valueReference"]["reference"], reference, "{rule:?}");
+        assert_eq!(extensions[0]["valueReference"]["display"], "x", "{rule:?}: all else is kept");
+        assert_eq!(extensions[1]["valueId"], id, "{rule:?}");
+        assert_eq!(extensions[2]["valueUri"], reference, "{rule:?}");
+        assert_eq!(extensions[3]["extension"][0]["valueReference"]["reference"], reference, "{rule:?}");
+        assert_eq!((&output["gender"], &extensions[4]["valueCode"]), (&"male".into(), &"x".into()), "{rule:?}");
+    }
+    let redacted = written(&[["Patient.gender", KEEP], ["Resource.id", r#""method":"redact""#]], EXTENDED_GENDER).to_string();
+    assert!(!redacted.contains("MRN-1") && redacted.contains("male"), "{redacted}");
+    let dropped = configuration(&[["Patient.gender", KEEP], HASHED_IDS], &format!(r#"{KEY},"unnamedElements":"drop""#));
+    let [streamed, by_tree] = outputs_of_both_engines(&dropped, EXTENDED_GENDER);
+    assert!(streamed.as_ref().is_some_and(|output| !output.contains("MRN-1")) && streamed == by_tree, "{streamed:?}\n{by_tree:?}");
+    // Rules that name the extensions or references decide first.
+    for path in ["Patient.gender.extension", "nodesByType('Reference').reference"] {
+        let kept = written(&[[path, KEEP], ["Patient.gender", KEEP], HASHED_IDS], EXTENDED_GENDER);
+        assert_eq!(kept["_gender"]["extension"][0]["valueReference"]["reference"], "Patient/MRN-1", "{path}");
+    }
+    assert_eq!(written(&[["Patient.gender", KEEP]], EXTENDED_GENDER), parse_json(EXTENDED_GENDER), "no rule hides ids");
+    // A rule for the element around the value covers what is in its extensions, in whatever order it selects the two.
+    let contact = r#"{"resourceType":"Patient","id":"p","contact":[{"gender":"male","_gender":{"extension":[{"url":"a","valueReference":{"reference":"Patient/MRN-1"}}]}}]}"#;
+    for path in ["Patient.contact.gender | Patient.contact", "Patient.contact | Patient.contact.gender", "Patient.contact"] {
+        let kept = written(&[[path, KEEP], HASHED_IDS], contact);
+        assert_eq!(kept["contact"], parse_json(contact)["contact"], "{path}");
+    }
+}
+
 #[test]
 fn names_of_definitions_and_other_urls_stay() {
+    for resource in [
+        r#"{"resourceType":"Provenance","id":"p","implicitRules":"http://x.org/Patient/rules","policy":["http://x.org/Consent/policy"]}"#,
+        r#"{"resourceType":"CarePlan","id":"c","instantiatesCanonical":["http://x.org/PlanDefinition/1"],"instantiatesUri":["http://x.org/Group/1"]}"#,
+    ] {
+        assert_eq!(written(&[["Patient.id", r#""method":"cryptoHash""#]], resource), parse_json(resource));
+    }
     let observation = r#"{"resourceType":"Observation","id":"o","meta":{"profile":["http://hl7.org/fhir/StructureDefinition/bp"],"source":"https://x.org/feed"},"extension":[{"url":"http://x.org/StructureDefinition/1","valueUri":"http://x.org/CodeSystem/1"}],"code":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0203"}]},"subject":{"type":"Patient"}}"#;
     assert_eq!(written(&[["Patient.id", r#""method":"cryptoHash""#]], observation), parse_json(observation));
 }
@@ -61,10 +103,35 @@ fn names_of_definitions_and_other_urls_stay() {
 fn rules_of_the_file_decide_about_addresses_first() {
     let keep = written(&[["Task.input", r#""method":"keep""#], HASHED_IDS], TASK);
     assert_eq!(keep["input"][0]["valueUri"], "Patient/MRN-1");
-    assert_ne!(keep["instantiatesUri"], "https://x.org/r4/Patient/MRN-1");
+    assert_ne!(keep["output"][0]["valueUri"], "Patient?identifier=MRN-1");
     let hashed = written(&[["nodesByType('uri')", r#""method":"cryptoHash""#], HASHED_IDS], TASK);
     assert_eq!(hashed["input"][0]["valueUri"].as_str().map(str::len), Some(64));
     assert_eq!(written(&[["Patient.name", r#""method":"redact""#]], TASK), parse_json(TASK), "no rule hides ids");
+}
+
+#[test]
+fn addresses_of_every_form_hide_ids() {
+    let uuid = "53fefa32-fcbb-4ff8-8a92-55ee120877b7";
+    for (address, begin) in [
+        ("https://x.org/r4/Patient/MRN-1/", ""),
+        ("./Patient/MRN-1", ""),
+        ("r4/Patient/MRN-1", ""),
+        ("//x.org/Patient/MRN-1", ""),
+        ("ftp://x.org/Patient/MRN-1", ""),
+        ("Patient/MRN-1/$everything", ""),
+        ("https://x.org/r4/Patient/MRN-1/_history", ""),
+        ("https://x.org/r4/Patient/MRN-1/Observation", ""),
+        ("https://x.org/r4/?_type=Patient&identifier=MRN-1", ""),
+        ("?identifier=MRN-1", ""),
+        ("Patient%2FMRN-1", ""),
+        ("urn:uuid:53fefa32-fcbb-4ff8-8a92-55ee120877b7", "urn:uuid:"),
+    ] {
+        let task = format!(r#"{{"resourceType":"Task","id":"t","input":[{{"valueUri":"{address}"}}]}}"#);
+        let hashed = written(&[HASHED_IDS], &task)["input"][0]["valueUri"].as_str().unwrap().to_owned();
+        assert!(hashed.len() == begin.len() + 64 && hashed.starts_with(begin), "{address}: {hashed}");
+        let redacted = written(&[["Resource.id", r#""method":"redact""#]], &task).to_string();
+        assert!(!redacted.contains("MRN-1") && !redacted.contains(uuid), "{redacted}");
+    }
 }
 
 #[test]

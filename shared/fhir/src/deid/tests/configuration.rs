@@ -150,7 +150,8 @@ fn keys_that_rules_use_and_the_file_leaves_empty_are_derived() {
         ["Patient.name", r#""method":"encrypt""#],
     ];
     assert_eq!(wants(&all, ""), ["cryptoHashKey", "dateShiftKey", "encryptKey"]);
-    assert_eq!(wants(&all, r#""cryptoHashKey":"x","encryptKey":"0123456789abcdef""#), ["dateShiftKey"]);
+    assert_eq!(wants(&all, r#""encryptKey":"0123456789abcdef""#), ["cryptoHashKey"], "the shift follows from the key that is given");
+    assert_eq!(wants(&all[..2], r#""encryptKey":"0123456789abcdef""#), ["cryptoHashKey", "dateShiftKey"], "no rule uses the key");
     assert_eq!(wants(&all[..2], r#""dateShiftFixedOffsetInDays":3"#), ["cryptoHashKey"]);
     assert_eq!(wants(&[["Patient", r#""method":"redact""#]], ""), Vec::<&str>::new());
 }

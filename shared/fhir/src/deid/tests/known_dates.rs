@@ -76,7 +76,8 @@ fn short_keys_and_shifted_increments_are_remarked() {
     }
     let shift = [["Patient.birthDate", SHIFT]];
     assert_eq!(names(parse(&shift, r#""dateShiftScope":"patient""#).increment_remarks()), ["shifted-increment"]);
-    assert_eq!(names(parse(&shift, "").increment_remarks()), Vec::<String>::new());
+    assert_eq!(names(parse(&[hash[0], shift[0]], "").increment_remarks()), Vec::<String>::new());
+    assert_eq!(names(parse(&shift, "").increment_remarks()), ["shifted-increment"], "several increments have the resource");
     assert_eq!(names(parse(&hash, r#""dateShiftScope":"patient""#).increment_remarks()), Vec::<String>::new());
 }
 
@@ -93,7 +94,36 @@ fn full_exports_with_lasting_keys_and_shifted_dates_are_remarked_because_they_ca
         assert_eq!(names(&rules, key), Vec::<String>::new(), "each resource moves by itself");
     }
     assert_eq!(names(&rules, patient), Vec::<String>::new(), "each export has its own pseudonyms and shifts");
+    let unused = format!(r#"{patient},"encryptKey":"0123456789abcdef""#);
+    assert_eq!(names(&rules, &unused), Vec::<String>::new(), "no rule uses the key");
+    let fixed = r#""dateShiftFixedOffsetInDays":20"#;
+    assert_eq!(names(&rules, fixed), ["shifted-increment"], "the offset is the same for ever");
+    for scope in ["", patient] {
+        assert_eq!(names(&rules[1..], scope), ["shifted-increment"], "ids are kept, so that shifts of several exports can be averaged");
+    }
+    assert_eq!(names(&rules[1..], r#""dateShiftKey":"k""#), Vec::<String>::new(), "each resource keeps a shift of its own");
     assert_eq!(names(&rules[..1], &format!("{patient},{hash_key}")), Vec::<String>::new(), "no date moves");
+}
+
+#[test]
+fn shifts_are_equal_in_each_export_that_has_any_lasting_key() {
+    let rules = [["Resource.id", r#""method":"cryptoHash""#], ["Patient.birthDate", SHIFT]];
+    let dates = |rules: &[[&str; 2]], parameters: &str| -> std::collections::BTreeSet<String> {
+        let nights = (0..20).map(|night| {
+            let job = DeidJobContext { key: [night; 32], today: TODAY, time: NOON };
+            let patient = r#"{"resourceType":"Patient","id":"p-1","birthDate":"1980-05-05"}"#;
+            let output = parse_json(&deidentify(&parse(rules, parameters).for_job(&job), patient).unwrap());
+            output["birthDate"].as_str().unwrap().to_owned()
+        });
+        nights.collect()
+    };
+    let (hash_key, encrypt_key) = (r#""cryptoHashKey":"0123456789abcdef0123456789abcdef""#, r#""encryptKey":"0123456789abcdef""#);
+    for scope in ["", r#""dateShiftScope":"patient","#] {
+        let of_key = |key: &str| dates(&rules, &format!("{scope}{key}"));
+        assert_eq!(of_key(hash_key).len(), 1, "{scope}: the mean of several exports would be the true date");
+        assert!(of_key(encrypt_key).len() > 5, "{scope}: no rule uses the key, so that no two exports can be compared");
+        assert_eq!(dates(&rules[1..], &format!("{scope}{encrypt_key}")).len(), 1, "{scope}: ids stay, so that they can");
+    }
 }
 
 #[test]

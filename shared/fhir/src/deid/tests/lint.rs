@@ -109,11 +109,26 @@ fn a_rule_with_a_condition_hides_no_reference_for_certain() {
     assert!(kept.iter().any(is_address), "{kept:?}");
 }
 
+/// Returns the remarks about ids that references and other elements reveal.
+fn codes_of_ids(rules: &[[&str; 2]]) -> Vec<String> {
+    let remarks = parse(rules, "").lint();
+    remarks.iter().filter(|remark| remark.code == DeidRemarkCode::RevealingReferences).map(DeidRemark::to_string).collect()
+}
+
 #[test]
 fn a_kept_code_reveals_no_id_and_a_kept_value_of_the_type_id_does() {
     let (ids, references) = (["Resource.id", HASH], ["nodesByType('Reference').reference", HASH]);
     for path in ["Patient.where(gender = 'male').language", "Patient.gender", "Patient.birthDate"] {
         assert_eq!(lint(&[[path, KEEP], ids, references]), Vec::<String>::new(), "{path}");
+    }
+    // A rule for a value does not cover its extensions. One for an element around it does.
+    let both = [ids, references];
+    for rule in [["nodesByType('code')", KEEP], ["nodesByType('date')", SHIFT], ["nodesByType('Coding').system", KEEP]] {
+        assert_eq!(codes_of_ids(&[&[rule][..], &both].concat()), Vec::<String>::new(), "{rule:?}");
+    }
+    for path in ["nodesByType('Coding')", "Patient.gender.extension"] {
+        let found = codes_of_ids(&[&[[path, KEEP], ["Patient.gender", KEEP]][..], &both].concat());
+        assert!(matches!(&found[..], [found] if found.contains("rule 1 ")), "{path}: {found:?}");
     }
     for path in ["Task.input", "Task.output.value", "Parameters.parameter", "nodesByType('id')"] {
         let found = lint(&[ids, ["nodesByType('Reference')", REDACT], [path, KEEP]]);

@@ -1,6 +1,6 @@
 //! Remarks about the keys of a configuration, and about exports that can be compared with earlier ones.
 
-use crate::deid::config::{Method, Parameters, ParsedConfig};
+use crate::deid::config::{Method, ParsedConfig};
 use crate::deid::error::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity};
 
 /// The length of a key that cannot be guessed: 32 hexadecimal digits hold 128 bits.
@@ -24,7 +24,7 @@ pub(in crate::deid) fn key_remarks(config: &ParsedConfig) -> Option<DeidRemark> 
 /// Remarks about an increment whose dates move together: the newest date of each patient reveals the shift.
 pub(in crate::deid) fn increment_remarks(config: &ParsedConfig) -> Option<DeidRemark> {
     if !shifts_together(config) {
-        return None;
+        return average_remark(config);
     }
     let reason = "an increment contains the changes since the last export, so the true date of a new visit is known within days; \
                   that date reveals the shift, and with it all dates of the patient";
@@ -32,19 +32,34 @@ pub(in crate::deid) fn increment_remarks(config: &ParsedConfig) -> Option<DeidRe
     Some(DeidRemark::in_file(DeidRemarkCode::ShiftedIncrement, DeidRemarkSeverity::Warning, reason, remedy))
 }
 
-/// Remarks about full exports whose dates move together and whose keys are lasting: what the second has more than the first is an
-/// increment.
+/// Remarks about full exports that can be compared: what the second has more than the first is an increment, and shifts that differ are
+/// averaged out.
 pub(in crate::deid) fn lasting_key_remarks(config: &ParsedConfig) -> Option<DeidRemark> {
-    let Parameters { crypto_hash_key, date_shift_key, .. } = &config.parameters;
-    let hashes = config.rules.iter().any(|rule| matches!(rule.method, Method::CryptoHash));
-    let shifts_by_key = config.parameters.fixed_offset_days.is_none();
-    let has_lasting_key = (hashes && !crypto_hash_key.is_empty()) || (shifts_by_key && !date_shift_key.is_empty());
-    if !shifts_together(config) || !has_lasting_key {
+    let (cause, remedy) = match (config.parameters.fixed_offset_days, config.has_lasting_keys()) {
+        (Some(_), _) => ("the offset is fixed", "redact dates instead of shifting them, or give no fixed offset"),
+        (None, true) => ("the keys are lasting", "redact dates instead of shifting them, or give no keys and export once"),
+        (None, false) => return average_remark(config),
+    };
+    if !shifts_together(config) {
+        return average_remark(config);
+    }
+    let reason = format!(
+        "{cause}, so that two exports can be compared: the true date of a resource that only the second has is known within the time between \
+         them; that date reveals the shift, and with it all dates of the patient"
+    );
+    Some(DeidRemark::in_file(DeidRemarkCode::ShiftedIncrement, DeidRemarkSeverity::Warning, reason, remedy))
+}
+
+/// Remarks about ids that stay beside dates whose shifts differ between exports.
+fn average_remark(config: &ParsedConfig) -> Option<DeidRemark> {
+    let has_lasting_shifts = config.parameters.fixed_offset_days.is_some() || config.has_lasting_keys();
+    // The rule for addresses follows from any rule that hides ids.
+    if !config.shifts_dates() || has_lasting_shifts || config.address_rule.is_some() {
         return None;
     }
-    let reason = "the keys are lasting, so that two exports can be compared: the true date of a resource that only the second has is known \
-                  within the time between them; that date reveals the shift, and with it all dates of the patient";
-    let remedy = "redact dates instead of shifting them, or give no keys and export once";
+    let reason = "no rule hides ids, and each export shifts the dates of a resource by another number of days: the dates of several exports \
+                  reveal the true one";
+    let remedy = "hash ids, or give lasting keys";
     Some(DeidRemark::in_file(DeidRemarkCode::ShiftedIncrement, DeidRemarkSeverity::Warning, reason, remedy))
 }
 

@@ -136,7 +136,7 @@ impl ConfigLinter<'_> {
             let reached = reach_states((automaton, number), holder, &mut visited);
             let mut revealing = reached
                 .into_iter()
-                .filter(|state| holder.matches(state))
+                .filter(|state| holder.matches(state) && !state.hides_ids)
                 .map(rule_of)
                 .filter(|rule| rule.is_none_or(|rule| rule.method.leaves_ids()));
             let Some(rule) = revealing.next() else { continue };
@@ -158,8 +158,8 @@ impl ConfigLinter<'_> {
     }
 }
 
-/// Returns the states that are reachable from a state and not in `visited`, and adds them there. Leaves out extensions of primitive
-/// elements: a rule for a code or a date is not written for them. No rule is implied for ids in other extensions.
+/// Returns the states that are reachable from a state and not in `visited`, and adds them there. No rule is implied for values of the type `id` in
+/// extensions, which are left out.
 fn reach_states<'a>((automaton, number): (&'a PathAutomaton, u32), holder: IdHolder, visited: &mut HashSet<u32>) -> Vec<&'a State> {
     let is_extension = |transition: &Transition| matches!(transition.element, "extension" | "modifierExtension");
     let mut reached = Vec::new();
@@ -167,7 +167,7 @@ fn reach_states<'a>((automaton, number): (&'a PathAutomaton, u32), holder: IdHol
     while let Some(number) = open.pop() {
         let Some(state) = automaton.get(number).filter(|_| visited.insert(number)) else { continue };
         reached.push(state);
-        let is_skipped = |transition: &Transition| state.primitive.is_some() || (holder == IdHolder::Value && is_extension(transition));
+        let is_skipped = |transition: &Transition| holder == IdHolder::Value && is_extension(transition);
         let is_followed = |transition: &&Transition| !transition.is_resource && !is_skipped(transition);
         open.extend(state.members.iter().filter(is_followed).map(|transition| transition.next_state));
     }
