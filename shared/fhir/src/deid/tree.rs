@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::config::{Method, Rule, RuleTarget};
-use super::element_tree::{ElementNode, ElementTree, NodeId};
+use super::element_tree::{ElementTree, NodeId};
 use super::engine::{DateOffset, DeidEngine, ResourceContext, ValueOutcome};
 use super::error::{DeidFailure, DeidFailureReason};
 use super::fhirpath::{EvaluationContext, Step, select_nodes};

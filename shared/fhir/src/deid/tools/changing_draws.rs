@@ -24,9 +24,9 @@ pub(in crate::deid) fn changing_draws(config: &ParsedConfig) -> Option<ChangingD
     let shifts_by_id = shifts_by_key && !parameters.shifts_across_resources();
     // The shift follows from the id that the reader sees.
     let shifts_by_hash = shifts_by_id && uses(|method| matches!(method, Method::CryptoHash));
-    let is_key_missing = (has_noise && !parameters.has_lasting_keys())
-        || (shifts_by_key && parameters.date_shift_key.is_empty())
-        || (shifts_by_hash && parameters.crypto_hash_key.is_empty());
+    // Noise and a missing dateShiftKey are derived from the lasting keys that are given.
+    let is_drawn_anew = (has_noise || shifts_by_key) && !config.has_lasting_keys();
+    let is_key_missing = is_drawn_anew || (shifts_by_hash && parameters.crypto_hash_key.is_empty());
     if is_key_missing {
         return Some(ChangingDraws::MissingKeys);
     }
