@@ -209,7 +209,8 @@ fn a_part_of_a_new_type_is_not_left_behind_by_a_synchronization_without_the_type
         assert!(has_crashed);
         let error = scenario.sync(patients).await.unwrap_err().to_string();
         assert!(error.contains("the lake also has Observation"), "{error}");
-        // Another synchronization with the type replaces the one that was interrupted.
+        // Another synchronization with the type, in another second, replaces the one that was interrupted.
+        scenario.clock.advance(Duration::from_secs(1));
         assert!(scenario.sync(SyncRequest { window_resources: 1_000, ..small_request() }).await?.is_complete);
         assert!(
             determine_export_time(&DirectoryLake::open(scenario.deployment.lake()), LakeWatermark::Auto, scenario.clock.now())
