@@ -38,7 +38,7 @@ pub(super) struct WindowReader<'r, 'a, 'l, W: AllPorts> {
     links: FollowedLinks,
     /// The first warning of the server.
     pub(super) warning: Option<String>,
-    /// What is not known after the window.
+    /// The remark about what is not known after the window.
     pub(super) remark: Option<&'static str>,
     started_at: Millis,
 }
