@@ -23,7 +23,7 @@ pub use lines::{LakeLines, LineSink};
 pub(crate) use lock::entries;
 pub use lock::{LakeLock, lock_watermark};
 pub(crate) use nesting::{check_outside_of_bucket_lakes, check_without_lakes};
-pub use nesting::{check_outside_of_lakes, check_without_inner_lakes, real_path};
+pub use nesting::{check_outside_of_lakes, check_without_inner_lakes, real_path, resolve_links};
 pub use settings::RewriteSettings;
 pub(crate) use staging::recover;
 pub use staging::{Staging, unfinished_runs};

@@ -1,5 +1,6 @@
 //! Keeps lakes apart: none is made inside another one, whose exports would read it, too, and none around another one.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use headrace_core::lake::inner_lake::inner_lake;
@@ -49,16 +50,32 @@ pub fn check_without_inner_lakes(lake: &Path) -> Result<(), WriteError> {
     }
 }
 
-/// Returns the path of a directory without links, and without a slash at its end. The directory need not exist.
+/// Returns the path of a directory without links, and without a slash at its end. The directory need not exist. A part that cannot be looked at
+/// counts as missing.
 pub fn real_path(path: &Path) -> PathBuf {
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let real = path.ancestors().find_map(|existing| {
-        let below = path.strip_prefix(existing).ok()?;
-        let real = existing.canonicalize().ok()?;
-        // To join an empty path would add a slash.
-        Some(if below.as_os_str().is_empty() { real } else { real.join(below) })
-    });
-    real.unwrap_or(path)
+    resolve(path, |_| true).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Resolves symbolic links in the part of a path that exists. Fails if a part of it cannot be looked at.
+pub fn resolve_links(path: &Path) -> io::Result<PathBuf> {
+    resolve(path, |error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Resolves symbolic links in the part of a path that is not missing.
+fn resolve(path: &Path, is_missing: fn(&io::Error) -> bool) -> io::Result<PathBuf> {
+    let path = std::path::absolute(path)?;
+    for existing in path.ancestors() {
+        match existing.canonicalize() {
+            Ok(real) => {
+                let below = path.strip_prefix(existing).unwrap_or(Path::new(""));
+                // To join an empty path would add a slash.
+                return Ok(if below.as_os_str().is_empty() { real } else { real.join(below) });
+            }
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(path)
 }
 
 /// Returns the innermost lake that contains a directory. Folders that no export reads separate lakes.

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use headrace_core::vocab::clock::Millis;
 use headrace_fhir::instant::Instant;
+use headrace_lake::writing::resolve_links;
 use tempfile::NamedTempFile;
 
 use crate::client::earlier_export::is_written_by_exports;
 use crate::client::increment_basis::IncrementBasis;
-use crate::stores::directory::resolve_links;
 
 /// Failure to use the file.
 #[derive(Debug, thiserror::Error)]

@@ -14,4 +14,4 @@ pub(crate) use blocking_call::{CALL_TIME_LIMIT, CallWatch};
 pub use lake::DirectoryLake;
 pub use lake_writer::DirectoryLakeWriter;
 pub use output::{DirectoryFileWriter, DirectoryOutputStore, GivenConfiguration};
-pub(crate) use overlap::{mixes_with_lake, overlaps_lake, resolve_links};
+pub(crate) use overlap::{mixes_with_lake, overlaps_lake};

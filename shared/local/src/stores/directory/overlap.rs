@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use headrace_core::lake::slices::is_foreign;
+use headrace_lake::writing::resolve_links;
 
 /// Returns true if a folder contains the lake or lies in it. Neither need exist.
 pub(crate) fn overlaps_lake(folder: &Path, lake: &Path) -> io::Result<bool> {
@@ -31,19 +32,6 @@ fn places(folder: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     Ok(places)
-}
-
-/// Resolves symbolic links in the part of a path that exists.
-pub(crate) fn resolve_links(path: &Path) -> io::Result<PathBuf> {
-    let path = std::path::absolute(path)?;
-    for ancestor in path.ancestors() {
-        match ancestor.canonicalize() {
-            Ok(real) => return Ok(path.strip_prefix(ancestor).map_or_else(|_| real.clone(), |rest| real.join(rest))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(path)
 }
 
 #[cfg(test)]
