@@ -13,6 +13,7 @@ use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use headrace_core::job::file::{FileName, FileSummary, FragmentName, OutputFile, OutputFileName, OutputKind};
+use headrace_core::job::file_names::FileNames;
 use headrace_core::job::folder::Folder;
 use headrace_core::job::task::Pin;
 use headrace_core::ports::{FileAccess, FileRequest, FileWriter as _, OutputStore as _, ResourceSource as _};
@@ -358,7 +359,7 @@ async fn an_object_that_may_not_be_deleted_is_a_missing_permission() {
     for (code, words) in [("AccessDenied", Some("extend the policy")), ("InternalError", None)] {
         let failed = format!("<DeleteResult><Error><Key>k</Key><Code>{code}</Code></Error></DeleteResult>");
         let (store, _) = scripted_output([Answer::Http(200, uploads.to_owned()), objects.clone(), Answer::Http(200, failed)]);
-        let deleted = store.delete_all_except(&folder(), &std::collections::BTreeSet::new()).await.map(drop);
+        let deleted = store.delete_all_except(&folder(), &FileNames::default()).await.map(drop);
         match words {
             Some(words) => assert_contains(&remedy(deleted), &[words]),
             None => assert!(matches!(deleted, Err(StoreError::NotApplied { .. })), "{deleted:?}"),

@@ -28,7 +28,7 @@ pub async fn cancel(
         Some(Transition::To(_)) => {}
         Some(Transition::AlreadyDone) | None => return Err(not_found),
     }
-    if let Err(error) = output.delete_all_except(&job.folder(), &BTreeSet::new()).await {
+    if let Err(error) = output.delete_all_except(&job.folder(), &FileNames::default()).await {
         tracing::warn!(job.id = %id, error = &error as &dyn std::error::Error, "files were not deleted, the reaper will delete them");
     }
     Ok(job)

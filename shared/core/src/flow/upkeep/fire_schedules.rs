@@ -3,8 +3,6 @@
 //! A run is the job and the change of the schedule, recorded in one transaction: a process that stops before it has started nothing,
 //! and one that stops after it has started the run once. A schedule that cannot start its run says why, and the others run.
 
-use std::collections::BTreeSet;
-
 use crate::access::{Agent, Origin, Permissions, Principal};
 use crate::audit::{AuditAction, AuditOutcome, AuditRecord};
 use crate::flow::client::check_schedule::{UnusableClient, client_permissions};
@@ -316,7 +314,7 @@ async fn delete_result<J: JobStore, S: Send + Sync>(
 ) -> Result<(), ExportError> {
     let agent = Agent::schedule(&schedule.key.name);
     end_job_and_free_space(&ports.jobs, &ports.output, job, (JobEvent::CancelRequested, None), &agent, now).await?;
-    if let Err(error) = ports.output.delete_all_except(&job.folder(), &BTreeSet::new()).await {
+    if let Err(error) = ports.output.delete_all_except(&job.folder(), &FileNames::default()).await {
         tracing::warn!(job.id = %job.id, error = &error as &dyn std::error::Error, "files were not deleted, the reaper will delete them");
     }
     tracing::info!(schedule = schedule.key.name.as_str(), job.id = %job.id, "an older result of a schedule was deleted");
