@@ -52,6 +52,7 @@ macro_rules! output_store_contract {
                 a_renumbered_file_replaces_another,
                 a_replacing_write_replaces_the_existing_file,
                 a_sweep_keeps_exactly_the_listed_files,
+                a_sweep_goes_on_after_any_part,
                 folders_are_independent,
                 destinations_are_independent,
                 a_multipart_file_is_written_once,
@@ -277,6 +278,33 @@ pub async fn a_sweep_keeps_exactly_the_listed_files(destination: &impl TestDesti
     assert_eq!(destination.store().delete_all_except(&folder, &FileNames::default()).await?, 0);
     // Removed files can be written again.
     fill(destination, &folder).await?;
+    Ok(())
+}
+
+/// Checks that a sweep that goes on at a recorded position neither repeats nor leaves out files, whatever else is deleted meanwhile.
+pub async fn a_sweep_goes_on_after_any_part(destination: &impl TestDestination) -> CaseResult {
+    let (folder, store) = (folder(destination, PATH), destination.store());
+    let keep = FileNames::from([output_file("Patient", 2)?, output_file("Observation", 3)?]);
+    for parts_before_other_sweep in 0..6 {
+        let all = fill(destination, &folder).await?;
+        let (mut deleted, mut position) = (0, None::<String>);
+        for part in 0.. {
+            if part == parts_before_other_sweep {
+                // The file with the position may be gone.
+                deleted += store.delete_all_except(&folder, &keep).await?;
+            }
+            let swept = store.delete_part_except(&folder, &keep, position.as_deref()).await?;
+            deleted += swept.deleted;
+            position = swept.next;
+            if position.is_none() {
+                break;
+            }
+        }
+        deleted += store.delete_all_except(&folder, &keep).await?;
+        assert_eq!(deleted, all - 2);
+        assert_eq!(destination.file_names(&folder).await?, ["Observation-3.ndjson", "Patient-2.ndjson"]);
+        assert_eq!(store.delete_all_except(&folder, &FileNames::default()).await?, 2);
+    }
     Ok(())
 }
 

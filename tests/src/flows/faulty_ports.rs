@@ -18,9 +18,9 @@ use headrace_core::job::folder::Folder;
 use headrace_core::job::task::{Lease, LeaseOutcome, Pin, PlanInput, TaskCompletion, TaskSplit, TaskUpdate, Work};
 use headrace_core::job::{FailureReason, Job, JobEvent, Quotas, RecordConditions, RecordOutcome, Transition};
 use headrace_core::ports::{
-    AccessStore, AuditFileListing, AuditFiles, AuditTrail, AuditWrite, ByteStream, DeletedPart, DueItem, EventOutbox, EventReceiver, EventResults,
-    EventSender, FileAccess, FileRequest, FileWriter, FragmentSelection, JobLists, JobPage, JobSecretEncryptor, JobStore, LeaseSettings,
-    ObjectPage, OutputStore, QueueStart, QueuedJob, ResourceSource, ScheduleStore, TaskQueue, TaskStore,
+    AccessStore, AuditFileListing, AuditFiles, AuditTrail, AuditWrite, ByteStream, DeletedPart, DueItem, EventOutbox, EventReceiver,
+    EventResults, EventSender, FileAccess, FileRequest, FileWriter, FragmentSelection, JobLists, JobPage, JobSecretEncryptor, JobStore,
+    LeaseSettings, ObjectPage, OutputStore, QueueStart, QueuedJob, ResourceSource, ScheduleStore, TaskQueue, TaskStore,
 };
 use headrace_core::ports::{ConfigLookup, MetadataObject};
 use headrace_core::request::ConfigName;

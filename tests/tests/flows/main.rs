@@ -48,6 +48,7 @@ mod small_disk;
 mod status_polling;
 mod stops;
 mod stub_deployment;
+mod sweep;
 mod sync;
 mod sync_busy;
 mod sync_caps;

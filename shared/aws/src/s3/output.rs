@@ -236,12 +236,7 @@ impl OutputStore for S3OutputStore {
         delete_all_parts(self, folder, keep).await
     }
 
-    async fn delete_part_except(
-        &self,
-        folder: &Folder,
-        keep: &FileNames,
-        after: Option<&str>,
-    ) -> Result<DeletedPart, StoreError> {
+    async fn delete_part_except(&self, folder: &Folder, keep: &FileNames, after: Option<&str>) -> Result<DeletedPart, StoreError> {
         let bucket = self.folder(folder);
         if after.is_none() {
             bucket.abort_uploads().await?;

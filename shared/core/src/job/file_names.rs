@@ -72,7 +72,10 @@ mod tests {
     #[test]
     fn the_names_of_a_complete_export_are_one_range_for_each_kind() {
         let names: FileNames = (1..=100_000).rev().map(|number| name(PATIENT, number)).chain([name(OutputKind::Error, 1)]).collect();
-        assert_eq!(names.ranges.values().map(|ranges| ranges.iter().collect::<Vec<_>>()).collect::<Vec<_>>(), [[(&1, &100_000)], [(&1, &1)]]);
+        assert_eq!(
+            names.ranges.values().map(|ranges| ranges.iter().collect::<Vec<_>>()).collect::<Vec<_>>(),
+            [[(&1, &100_000)], [(&1, &1)]]
+        );
         assert!(names.contains(&name(PATIENT, 100_000)) && names.contains(&name(OutputKind::Error, 1)));
         assert!(!names.contains(&name(PATIENT, 100_001)) && !names.contains(&name(OutputKind::Error, 2)));
         assert!(!names.contains(&name(OutputKind::Deleted, 1)));

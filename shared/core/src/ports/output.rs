@@ -94,7 +94,7 @@ pub trait OutputStore: Send + Sync {
 
 /// Deletes all files in the folder except `keep`, part by part, for a store whose folders have several. Returns the number of deleted files.
 pub async fn delete_all_parts(store: &impl OutputStore, folder: &Folder, keep: &FileNames) -> Result<u64, StoreError> {
-    let (mut deleted, mut position) = (0, None);
+    let (mut deleted, mut position) = (0, None::<String>);
     loop {
         let part = store.delete_part_except(folder, keep, position.as_deref()).await?;
         deleted += part.deleted;

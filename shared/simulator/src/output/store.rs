@@ -207,12 +207,7 @@ impl OutputStore for ModelOutput {
         delete_all_parts(self, folder, keep).await
     }
 
-    async fn delete_part_except(
-        &self,
-        folder: &Folder,
-        keep: &FileNames,
-        after: Option<&str>,
-    ) -> Result<DeletedPart, StoreError> {
+    async fn delete_part_except(&self, folder: &Folder, keep: &FileNames, after: Option<&str>) -> Result<DeletedPart, StoreError> {
         let parameters = self.prefix.parameters();
         if after.is_none() {
             self.objects(("ListMultipartUploads", parameters.list)).await?;

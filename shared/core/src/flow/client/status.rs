@@ -13,7 +13,6 @@ use crate::job::{FailureReason, Job, JobState, Phase, ReadMode};
 use crate::output::manifest::Manifest;
 use crate::ports::{Clock, JobStore};
 use crate::vocab::clock::Millis;
-use crate::vocab::error::StoreError;
 use crate::vocab::ids::JobId;
 use crate::vocab::plural::counted;
 

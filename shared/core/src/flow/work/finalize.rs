@@ -1,10 +1,9 @@
 //! Finalizes a job once all tasks of a round are complete: starts a further round, or merges what is left and completes the job.
 
-use std::collections::BTreeSet;
-
 use crate::job::ExportError;
-use crate::job::file::{Fragment, OutputFileName, OutputKind};
+use crate::job::file::{Fragment, OutputKind};
 use crate::job::file_list::FileListPart;
+use crate::job::file_names::FileNames;
 use crate::job::task::{Cursor, Lease, TaskCompletion, TaskUpdate, Work};
 use crate::job::{Job, Phase};
 use crate::output::manifest::Manifest;
@@ -171,7 +170,7 @@ async fn complete_job(ports: &impl AllPorts, lease: &mut Lease, settings: &Worke
     for part in FileListPart::from_files(&files) {
         update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::ListFiles(part)).await?;
     }
-    let recorded: BTreeSet<_> = files.iter().map(|file| file.name).collect();
+    let recorded: FileNames = files.iter().map(|file| file.name).collect();
     delete_unrecorded_files(ports, lease, settings, &recorded).await?;
     complete_task(ports, lease, TaskCompletion::JobComplete(now)).await
 }
@@ -181,12 +180,12 @@ async fn delete_unrecorded_files(
     ports: &impl AllPorts,
     lease: &mut Lease,
     settings: &WorkerSettings,
-    recorded: &BTreeSet<OutputFileName>,
+    recorded: &FileNames,
 ) -> Result<(), ExportError> {
-    let (folder, mut part) = (lease.job.folder(), None);
+    let (folder, mut position) = (lease.job.folder(), None::<String>);
     loop {
-        part = ports.output().delete_part_except(&folder, recorded, part).await?.next;
-        if part.is_none() {
+        position = ports.output().delete_part_except(&folder, recorded, position.as_deref()).await?.next;
+        if position.is_none() {
             return Ok(());
         }
         send_heartbeat_if_due(ports, lease, settings.lease.duration).await?;
