@@ -44,6 +44,7 @@ mod registrations;
 mod schedules;
 mod schedules_cli;
 mod scopes;
+mod single_export_table;
 mod small_disk;
 mod status_polling;
 mod stops;

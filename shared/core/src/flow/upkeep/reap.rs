@@ -19,9 +19,9 @@ use sweep::{Sweep, sweep_folders};
 /// The time after which an item that may still make progress is checked again.
 const RECHECK_AFTER: Duration = Duration::from_secs(60);
 
-/// The time after its start at which a run leaves the rest of all folders to the next one. A run has 55 seconds on AWS, for everything that
-/// it does.
-const SWEEP_TIME: Duration = Duration::from_secs(35);
+/// The time after its start at which a run leaves everything that is still due to the next one. A run has 55 seconds on AWS, also for audit
+/// records, schedules and events.
+const RUN_TIME: Duration = Duration::from_secs(35);
 
 /// The largest number of due items of a shard that one run handles.
 const MAX_DUE_ITEMS: u16 = 100;
@@ -55,8 +55,12 @@ where
     S: Send + Sync,
 {
     let now = ports.clock.now();
+    let stop_at = now + RUN_TIME;
     let (mut reaped, mut sweeps) = (Reaped::default(), Vec::new());
     for due in ports.jobs.due(now, MAX_DUE_ITEMS).await? {
+        if ports.clock.now() >= stop_at {
+            break;
+        }
         match handle_due_item(ports, &due, now, &mut reaped).await {
             Ok(sweep) => sweeps.extend(sweep),
             Err(error) => {
@@ -76,7 +80,7 @@ where
             tracing::warn!(error = &error as &dyn std::error::Error, "queued exports were not started, the next run will start them");
         }
     }
-    sweep_folders(ports, sweeps, now + SWEEP_TIME, &mut reaped).await;
+    sweep_folders(ports, sweeps, stop_at, &mut reaped).await;
     Ok(reaped)
 }
 
