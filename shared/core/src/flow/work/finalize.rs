@@ -163,14 +163,16 @@ async fn complete_job(ports: &impl AllPorts, lease: &mut Lease, settings: &Worke
     let files = ports.jobs().output_files(&lease.job).await?;
     let files = close_gaps(ports, lease, settings, files).await?;
     let now = ports.now();
-    if !Manifest::pages(&lease.job, files.clone()).all(|page| page.fits()) {
-        return fail_too_large_job(ports, &lease.job, too_many_files(files.len() as u64, "these")).await;
+    let (count, list) = (files.len() as u64, FileListPart::from_files(&files));
+    let recorded: FileNames = files.iter().map(|file| file.name).collect();
+    // The files are given away and not copied: those of a large export take tens of megabytes.
+    if !Manifest::pages(&lease.job, files).all(|page| page.fits()) {
+        return fail_too_large_job(ports, &lease.job, too_many_files(count, "these")).await;
     }
     counted_notices(&lease.job).iter().for_each(|notice| notice.log(&lease.job.id));
-    for part in FileListPart::from_files(&files) {
+    for part in list {
         update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::ListFiles(part)).await?;
     }
-    let recorded: FileNames = files.iter().map(|file| file.name).collect();
     delete_unrecorded_files(ports, lease, settings, &recorded).await?;
     complete_task(ports, lease, TaskCompletion::JobComplete(now)).await
 }
