@@ -139,7 +139,7 @@ fn ids_that_break_the_rules_of_fhir_are_added_and_told_with_their_position() {
         let folder = Folder::new();
         folder.write(name, content.as_bytes());
         let report = folder.add().unwrap();
-        assert!(report.is_complete() && report.left_out.is_empty(), "{report:?}");
+        assert!(report.left_out.is_empty(), "{report:?}");
         let example = |(position, kind): &(InputPosition, &str)| LeftOutExample {
             file: name.to_owned(),
             position: *position,

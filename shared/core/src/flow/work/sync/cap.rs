@@ -70,7 +70,8 @@ fn known_cap(cap: u64) -> String {
 fn suspected_cap(resources: u64) -> String {
     format!(
         "perhaps incomplete: {resources} resources changed within one second, and no search of the server has more, so that may be its \
-         limit; if you know that it has no such limit, accept them with --ignore-totals"
+         limit; if you know that it has no such limit, accept them with --ignore-totals (on AWS \
+         SyncIgnoreTotals)"
     )
 }
 
