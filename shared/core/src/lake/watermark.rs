@@ -325,7 +325,7 @@ mod tests {
             let error = check_publication(marked).unwrap_err().to_string();
             assert!(error.contains("a part of Patient") && error.contains("run `headrace sync` to its end"), "{error}");
             // A byte order mark, which an editor writes, hides nothing.
-            let edited = object([b"\xef\xbb\xbf", marked.bytes.as_ref()].concat());
+            let edited = object([&b"\xef\xbb\xbf"[..], &marked.bytes[..]].concat());
             assert_eq!((parse_filler(&edited), check_publication(&edited).is_err()), (parse_filler(marked), true));
             // The watermark itself stays what it is.
             assert_eq!(parse_watermark(marked, NOW).unwrap(), parse_watermark(&before, NOW).unwrap());
