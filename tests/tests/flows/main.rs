@@ -58,6 +58,7 @@ mod sync_command;
 mod sync_crash;
 mod sync_faulty;
 mod sync_history;
+mod sync_interrupted;
 mod sync_lake;
 mod sync_publication;
 mod sync_reconcile;

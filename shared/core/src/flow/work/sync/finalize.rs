@@ -128,9 +128,10 @@ fn deletion_works(request: &SyncRequest, records: &[SyncRecord], time: ExportTim
     let tasks = |record: &SyncRecord| {
         let is_compared = request.reconciles && record.is_covered && (record.history.is_none() || lacks_deletions(record, time));
         let ids = is_compared.then_some(FetchScope::Reconcile { to: time.transaction_time });
-        let (resource_type, page_size, window_resources) = (record.resource_type, request.page_size, request.window_resources);
+        let SyncRequest { page_size, window_resources, ignores_totals, .. } = *request;
+        let resource_type = record.resource_type;
         let scopes = record.history.map(FetchScope::History).into_iter().chain(ids);
-        scopes.map(move |scope| Work::Fetch(FetchTask { resource_type, scope, page_size, window_resources }))
+        scopes.map(move |scope| Work::Fetch(FetchTask { resource_type, scope, page_size, window_resources, ignores_totals }))
     };
     records.iter().flat_map(tasks).collect()
 }
