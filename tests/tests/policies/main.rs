@@ -8,6 +8,7 @@
 mod at_rest;
 mod limits;
 mod policy;
+mod quotas;
 mod rules;
 mod scenario;
 mod template;
