@@ -97,6 +97,21 @@ fn no_role_may_write_an_anonymization_configuration() -> Result<()> {
 }
 
 #[test]
+fn functions_that_read_clients_anonymization_configurations_may_decrypt_them() -> Result<()> {
+    let config = format!("arn:aws:s3:::client-bucket/own/{ANONYMIZATION_FOLDER}/study.json");
+    let mut readers = Vec::new();
+    for (function, statements) in crate::policies()? {
+        let may = |action: &str, resource: &str| statements.iter().any(|statement| statement.covers(action, resource));
+        if may("s3:GetObject", &config) {
+            assert!(may("kms:Decrypt", scenario::JOB_KEY), "{function}");
+            readers.push(function);
+        }
+    }
+    assert_eq!(readers, ["chunk-worker", "kickoff", "reaper"]);
+    Ok(())
+}
+
+#[test]
 fn files_outlive_their_export_for_every_deadline_and_retention() -> Result<()> {
     let all = template(&[])?;
     let (deadlines, retentions) = (all.allowed_values("DeadlineHours")?, all.allowed_values("RetentionDays")?);

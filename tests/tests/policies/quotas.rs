@@ -24,7 +24,7 @@ const DESCRIPTION_CHARS: usize = 256;
 const LONGER_NAMES: usize = 600;
 
 /// The number of clients' buckets, of the longest names, that fit into the quotas.
-const CLIENT_BUCKETS: usize = 15;
+const CLIENT_BUCKETS: usize = 12;
 
 /// The number of keys of `OutputKmsKeys` that fit, too.
 const OUTPUT_KEYS: usize = 10;
