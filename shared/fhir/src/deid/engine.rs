@@ -104,11 +104,6 @@ impl DeidEngine {
             "" => hex::encode(lasting_key(&config, b"headrace de-identification shift").unwrap_or_else(|| derive("dateShiftKey"))),
             key => key.to_owned(),
         };
-        let age_limit = if config.has_lasting_keys() {
-            AgeLimit::of_exported_dates(clock.today, parameters.fixed_offset_days)
-        } else {
-            AgeLimit::of_true_dates(clock.today)
-        };
         let moves_by_patient = parameters.date_shift_scope == DateShiftScope::Patient && parameters.fixed_offset_days.is_none();
         let compartment = (moves_by_patient && config.shifts_dates()).then(|| PatientCompartment::new(config.version, BaseUrls::any()));
         let noise_key = lasting_key(&config, b"headrace de-identification noise").unwrap_or_else(|| derive("noise"));
@@ -120,7 +115,7 @@ impl DeidEngine {
             noise_hasher: Hasher::new(&noise_key),
             vector_hasher: Hasher::new(&derive("noise")),
             date_shift_key: DateShiftKey::new(&date_shift_key),
-            age_limit,
+            age_limit: AgeLimit::new(clock.today, parameters.fixed_offset_days),
             encrypt_key: key_or_derived(&parameters.encrypt_key, "encryptKey"),
             config,
             plans,
@@ -320,7 +315,7 @@ impl<'e> ResourceContext<'e> {
                 shifted.clear();
                 let outcome = match shift_date(text, self.offset_days(), engine.age_limit, &mut shifted) {
                     ShiftedDate::Appended => (self.write_replacement(Some(&shifted), text, primitive), SecurityLabel::Perturbed),
-                    // Not even the year: it is that of the true date, which does not decide here.
+                    // Not even the year: it is that of the true date, which does not decide.
                     ShiftedDate::OverMaxAge => (ValueOutcome::Removed, SecurityLabel::Redacted),
                     ShiftedDate::NotPossible => self.redact(primitive, text),
                 };
