@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::addresses::ResourceAddresses;
+use super::addresses::is_address;
 use super::config::{DateShiftScope, GeneralizeSettings, Method, ParsedConfig, ProcessingErrors, Replacement, Rule};
 use super::element_tree::{ElementTree, MAX_DEPTH, NodeId};
 use super::error::{DeidFailure, DeidFailureReason, DeidFailureScope, FailedRule};
@@ -38,7 +38,6 @@ pub(super) struct DeidEngine {
     encrypt_key: Vec<u8>,
     /// Finds the patients of resources in entries; `None` if dates do not move by patients.
     compartment: Option<PatientCompartment>,
-    addresses: ResourceAddresses,
 }
 
 impl fmt::Debug for DeidEngine {
@@ -109,7 +108,6 @@ impl DeidEngine {
         let noise_key = lasting_key(&config, b"headrace de-identification noise").unwrap_or_else(|| derive("noise"));
         Self {
             compartment,
-            addresses: ResourceAddresses::new(config.version),
             crypto_hashes: Mutex::default(),
             crypto_hasher: Hasher::new(&key_or_derived(&parameters.crypto_hash_key, "cryptoHashKey")),
             noise_hasher: Hasher::new(&noise_key),
@@ -364,7 +362,7 @@ impl<'e> ResourceContext<'e> {
         let engine = self.engine;
         let is_id = primitive.type_name == "id" && !text.is_empty();
         let is_reference = primitive.role == PrimitiveRole::Reference && !text.is_empty();
-        let names_resource = is_id || is_reference || engine.addresses.is_address(text);
+        let names_resource = is_id || is_reference || is_address(text);
         let rule = engine.config.address_rule.as_ref().filter(|_| names_resource);
         let Some(rule) = rule else { return ValueOutcome::Kept };
         if let Method::CryptoHash = rule.method {

@@ -99,6 +99,33 @@ fn names_of_definitions_and_other_urls_stay() {
     assert_eq!(written(&[["Patient.id", r#""method":"cryptoHash""#]], observation), parse_json(observation));
 }
 
+// Nothing tells it from the address of a Medication, whose id would get out. Hashed alike, both still join.
+#[test]
+fn a_definition_under_the_name_of_a_type_that_is_none_is_hashed_alike_wherever_it_stands() {
+    let url = "http://x.org/Medication/MRN-1";
+    let plan = written(&[HASHED_IDS], &format!(r#"{{"resourceType":"PlanDefinition","id":"p","url":"{url}"}}"#));
+    let task = written(&[HASHED_IDS], &format!(r#"{{"resourceType":"Task","id":"t","input":[{{"valueCanonical":"{url}"}}]}}"#));
+    let response = written(&[HASHED_IDS], &format!(r#"{{"resourceType":"QuestionnaireResponse","id":"q","questionnaire":"{url}"}}"#));
+    let hashed = format!("http://x.org/Medication/{}", hashed_id());
+    for address in [&plan["url"], &task["input"][0]["valueCanonical"], &response["questionnaire"]] {
+        assert_eq!(*address, hashed);
+    }
+    for questionnaire in ["http://x.org/Questionnaire/phq-9|2.0", "http://x.org/SubscriptionTopic/admission", "http://x.org/valueset/1"] {
+        let resource = format!(r#"{{"resourceType":"QuestionnaireResponse","id":"q","questionnaire":"{questionnaire}"}}"#);
+        assert_eq!(written(&[HASHED_IDS], &resource)["questionnaire"], questionnaire);
+    }
+}
+
+// In R5 a Composition has the elements of a definition.
+#[test]
+fn the_address_of_a_composition_hides_its_id_in_each_version() {
+    for version in FhirVersion::ALL {
+        let config = DeidConfig::parse(configuration(&[HASHED_IDS], KEY).as_bytes(), version).unwrap().for_job(&job());
+        let task = r#"{"resourceType":"Task","id":"t","input":[{"valueUri":"https://x.org/r4/Composition/MRN-1"}]}"#;
+        assert!(!deidentify(&config, task).unwrap().contains("MRN-1"), "{version}");
+    }
+}
+
 #[test]
 fn rules_of_the_file_decide_about_addresses_first() {
     let keep = written(&[["Task.input", r#""method":"keep""#], HASHED_IDS], TASK);
@@ -124,6 +151,10 @@ fn addresses_of_every_form_hide_ids() {
         ("https://x.org/r4/?_type=Patient&identifier=MRN-1", ""),
         ("?identifier=MRN-1", ""),
         ("Patient%2FMRN-1", ""),
+        ("http://x.org/patient/MRN-1", ""),
+        ("PATIENT/MRN-1", ""),
+        ("patient?identifier=MRN-1", ""),
+        ("https://x.org/library/fhir/Patient/MRN-1/$everything", ""),
         ("urn:uuid:53fefa32-fcbb-4ff8-8a92-55ee120877b7", "urn:uuid:"),
     ] {
         let task = format!(r#"{{"resourceType":"Task","id":"t","input":[{{"valueUri":"{address}"}}]}}"#);
