@@ -361,8 +361,7 @@ impl<'e> ResourceContext<'e> {
         let text = trim(text);
         let engine = self.engine;
         let is_id = primitive.type_name == "id" && !text.is_empty();
-        let is_reference = primitive.role == PrimitiveRole::Reference && !text.is_empty();
-        let names_resource = is_id || is_reference || is_address(text);
+        let names_resource = (primitive.always_names_resource() && !text.is_empty()) || is_address(text);
         let rule = engine.config.address_rule.as_ref().filter(|_| names_resource);
         let Some(rule) = rule else { return ValueOutcome::Kept };
         if let Method::CryptoHash = rule.method {

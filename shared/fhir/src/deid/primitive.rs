@@ -87,6 +87,11 @@ impl PrimitiveContext {
         self.role == PrimitiveRole::Reference || self.can_be_address()
     }
 
+    /// Returns true if each value of an element that can name a resource names one: a reference, or an id. An address is told by its text.
+    pub(super) fn always_names_resource(self) -> bool {
+        self.role == PrimitiveRole::Reference || self.type_name == "id"
+    }
+
     /// Returns true if `perturb` can add noise to the element.
     pub(super) fn is_number(self) -> bool {
         self.json_form() == JsonForm::Number

@@ -108,6 +108,17 @@ impl PathAutomaton {
     }
 }
 
+impl State {
+    /// Returns the context of an element in which an id is hidden without a rule for the element: no rule applies to it, or one that leaves the value
+    /// around it.
+    pub(in crate::deid) fn open_address(&self) -> Option<PrimitiveContext> {
+        let is_open = |primitive: &PrimitiveContext| {
+            (self.hides_ids && primitive.can_name_resource()) || (self.applied_rule.is_none() && primitive.can_be_address())
+        };
+        self.primitive.filter(is_open)
+    }
+}
+
 impl StateKey {
     /// Returns true if the element can hold an id that is hidden without a rule for it: in an address that no rule applies to, or inside a value
     /// whose rule leaves ids.

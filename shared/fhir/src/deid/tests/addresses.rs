@@ -88,6 +88,21 @@ fn a_rule_that_keeps_a_value_does_not_keep_the_ids_in_its_extensions() {
 }
 
 #[test]
+fn a_preview_shows_what_becomes_of_an_id_beside_a_kept_value_once() {
+    let config = configuration(&[["Patient.gender", KEEP], HASHED_IDS], KEY);
+    let resource = EXTENDED_GENDER.replacen(r#""valueUri":"Patient/MRN-1""#, r#""valueUri":"http://x.org/page""#, 1);
+    let steps = deidentifier(&config).explain(resource.as_bytes(), None).unwrap().steps;
+    let steps_of = |path: &str| -> Vec<(usize, bool)> {
+        let of_path = steps.iter().filter(|step| step.element_path == path);
+        of_path.map(|step| (step.rule_number, step.before == step.after)).collect()
+    };
+    let hidden = steps_of("Patient.gender.extension[0].valueReference.reference");
+    assert!(matches!(hidden[..], [(rule, false)] if rule > 2), "{hidden:?}");
+    assert_eq!(steps_of("Patient.gender.extension[2].valueUri"), [(1, true)], "no address");
+    assert_eq!(steps_of("Patient.gender"), [(1, true)]);
+}
+
+#[test]
 fn names_of_definitions_and_other_urls_stay() {
     for resource in [
         r#"{"resourceType":"Provenance","id":"p","implicitRules":"http://x.org/Patient/rules","policy":["http://x.org/Consent/policy"]}"#,
