@@ -1,4 +1,4 @@
-//! Addresses of resources in elements of the types uri, url and canonical, such as `Patient/1` in a `valueUri`.
+//! Addresses of resources in elements of the types uri, url, uuid and canonical, such as `Patient/1` in a `valueUri`.
 
 use std::sync::LazyLock;
 
@@ -27,7 +27,8 @@ const SEARCH_PARAMETERS: [&str; 7] = ["_type", "_id", "_has", "_filter", "identi
 const MAX_ENCODINGS: usize = 3;
 
 /// Returns true if a text is the address of a resource, such as `Patient/1`, `https://example.org/r4/Patient/1/_history/2` and
-/// `Patient/1/$everything`, of a resource in a Bundle (`urn:uuid:…`), or a search for resources, such as `Patient?identifier=1`.
+/// `Patient/1/$everything`, of a resource in a Bundle (`urn:uuid:…`), of a contained one (`#1`), or a search for resources, such as
+/// `Patient?identifier=1`.
 ///
 /// People and servers write types in any letter case.
 pub(super) fn is_address(text: &str) -> bool {
@@ -41,7 +42,9 @@ pub(super) fn is_address(text: &str) -> bool {
 fn is_plain_address(text: &str) -> bool {
     let end = text.find(['?', '#', '|']).unwrap_or(text.len());
     let (path, rest) = text.split_at_checked(end).unwrap_or((text, ""));
-    if path.get(..URN_UUID.len()).is_some_and(|start| start.eq_ignore_ascii_case(URN_UUID)) {
+    let is_in_bundle = path.get(..URN_UUID.len()).is_some_and(|start| start.eq_ignore_ascii_case(URN_UUID));
+    let is_contained = path.is_empty() && rest.strip_prefix('#').is_some_and(|id| !id.is_empty());
+    if is_in_bundle || is_contained {
         return true;
     }
     let (host, path) = match path.split_once("//") {
@@ -120,6 +123,9 @@ mod tests {
             ("%50atient%2f1", true),
             ("https://example.org/view?of=https%3A%2F%2Fexample.org%2Fr4%3Fx%3DPatient%252F1", true),
             ("urn:uuid:53fefa32-fcbb-4ff8-8a92-55ee120877b7", true),
+            ("#1", true),
+            ("#", false),
+            ("https://example.org/page#1", false),
             ("http://x/patient/1", true),
             ("PATIENT/1", true),
             ("https://example.org/api/medicationRequest/1", true),

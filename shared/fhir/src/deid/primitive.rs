@@ -23,7 +23,7 @@ pub(super) enum PrimitiveRole {
     BundleAddress,
     /// The search of a conditional request in a Bundle: `Bundle.entry.request.ifNoneExist`.
     BundleSearch,
-    /// A uri, url or canonical that can be the address of a resource, and an id in an extension.
+    /// A uri, url, uuid or canonical that can be the address of a resource, and an id in an extension.
     Address,
     /// The `id` of a primitive element, such as that in `_birthDate`. It is a text of any content.
     ElementId,
@@ -55,7 +55,9 @@ impl PrimitiveContext {
             | ("uri", "url", "Extension")
             | ("uri", "type", "Reference")
             | ("canonical", "profile", "Meta") => PrimitiveRole::Other,
-            ("uri" | "url" | "canonical", ..) | ("id", "value", "Extension") => PrimitiveRole::Address,
+            // It names an element of a definition.
+            ("uri", "contentReference", "ElementDefinition") => PrimitiveRole::Other,
+            ("uri" | "url" | "canonical" | "uuid", ..) | ("id", "value", "Extension") => PrimitiveRole::Address,
             // Only the names of primitive types begin with a lower-case letter.
             (_, "id", _) if parent_type.starts_with(|first: char| first.is_ascii_lowercase()) => PrimitiveRole::ElementId,
             _ => PrimitiveRole::Other,

@@ -116,7 +116,7 @@ struct TreeEngine<'e, 'v, O> {
     offsets: HashMap<NodeId, DateOffset<'e>>,
     /// The labels of each resource, which include those of its nested resources.
     labels: Vec<(NodeId, SecurityLabels)>,
-    /// The references, addresses and ids in the extensions of values that a rule leaves, each with that rule.
+    /// The references, addresses and ids beside values for which a rule is written that leaves them, each with that rule.
     ids_beside_values: HashMap<NodeId, &'e Rule>,
     observer: &'v mut O,
 }
@@ -161,27 +161,28 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
         Ok(labels)
     }
 
-    /// Remembers what names resources in the extensions of a value that a rule selects and leaves: the rule is for the value, and not for them.
-    /// It is for them, too, if it also selects an element around the value.
+    /// Remembers what names resources inside an element that a rule selects and leaves, such as in the extensions of a value: the rule is for values,
+    /// and not for them. A rule that keeps a value is for them, too, if it also keeps an element around the value.
     ///
     /// `selected`: all elements that the rule selects.
     fn remember_ids_beside_value(&mut self, rule: &'e Rule, value: NodeId, selected: &[NodeId]) {
         let is_open = |node: &NodeId| self.tree.node(*node).is_some_and(|node| !node.is_processed);
-        let is_value = self.tree.node(value).is_some_and(|node| node.kind == TypeKind::Primitive);
-        if !is_value || !is_open(&value) || !rule.method.leaves_ids() || !self.engine.hides_addresses() {
+        let is_primitive = self.tree.node(value).is_some_and(|node| node.kind == TypeKind::Primitive);
+        if !is_open(&value) || !rule.method.spares_only_values(is_primitive) || !self.engine.hides_addresses() {
             return;
         }
         let names_resource = |node: &NodeId| self.tree.primitive(*node).is_some_and(PrimitiveContext::can_name_resource);
         let inside = self.tree.self_and_descendants(value).into_iter().skip(1);
         let ids: Vec<NodeId> = inside.filter(is_open).filter(names_resource).collect();
         let parent = |node: &NodeId| self.tree.node(*node).and_then(|node| node.parent);
-        let is_covered = || std::iter::successors(parent(&value), parent).any(|ancestor| selected.contains(&ancestor));
+        let keeps_ancestor = || std::iter::successors(parent(&value), parent).any(|ancestor| selected.contains(&ancestor));
+        let is_covered = || matches!(rule.method, Method::Keep) && keeps_ancestor();
         if !ids.is_empty() && !is_covered() {
             self.ids_beside_values.extend(ids.into_iter().map(|id| (id, rule)));
         }
     }
 
-    /// Hides the ids in the addresses of a resource that no rule was applied to, and those in the extensions of values that rules leave.
+    /// Hides the ids in the addresses of a resource that no rule was applied to, and those beside values for which a rule is written.
     fn hide_addresses(&mut self, root: NodeId) {
         let engine = self.engine;
         let Some(address_rule) = &engine.config.address_rule else { return };

@@ -12,8 +12,8 @@ pub(in crate::deid) struct CodeCondition {
 }
 
 impl CodeCondition {
-    /// Returns the condition of a path `where(…)` that selects all elements behind it if the condition is true, and otherwise none; `None` for any other
-    /// path.
+    /// Returns the condition of a path `where(…)` that selects all elements behind it if the condition is true, and otherwise none; `None` for any
+    /// other path.
     pub(in crate::deid) fn from_path(path: &Expr) -> Option<Self> {
         match path {
             Expr::Call(focus, Function::Where, arguments) if **focus == Expr::This => Self::from_condition(arguments.first()?),

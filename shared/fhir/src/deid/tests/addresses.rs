@@ -131,6 +131,59 @@ fn a_definition_under_the_name_of_a_type_that_is_none_is_hashed_alike_wherever_i
     }
 }
 
+#[test]
+fn a_rule_that_shifts_or_perturbs_an_element_leaves_no_ids_in_it() {
+    let id = hashed_id();
+    let extensions = r#""extension":[{"url":"a","valueReference":{"reference":"Patient/MRN-1"}},{"url":"b","valueId":"MRN-1"},{"url":"c","valueUri":"Patient/MRN-1"}]"#;
+    let encounter = format!(r#"{{"resourceType":"Encounter","id":"e","period":{{"start":"2020-01-02",{extensions}}}}}"#);
+    let subject = r#""subject":{"reference":"Patient/MRN-1"}"#;
+    let observation = format!(r#"{{"resourceType":"Observation","id":"o",{subject},"valueQuantity":{{"value":7,{extensions}}}}}"#);
+    let (shift, perturb) = (r#""method":"dateShift""#, r#""method":"perturb","span":2"#);
+    for (rule, resource) in [
+        (["Encounter.period", shift], &encounter),
+        (["Encounter.period.start | Encounter.period", shift], &encounter),
+        (["Encounter", shift], &encounter),
+        (["Observation.value", perturb], &observation),
+        (["Observation", perturb], &observation),
+    ] {
+        let output = written(&[HASHED_REFERENCES, rule, HASHED_IDS], resource);
+        assert!(!output.to_string().contains("MRN-1"), "{rule:?}: {output}");
+        let element = if rule[0].starts_with("Encounter") { &output["period"] } else { &output["valueQuantity"] };
+        assert_eq!((&element["extension"][1]["valueId"], element["extension"].as_array().map(Vec::len)), (&id.clone().into(), Some(3)));
+        let alone = written(&[rule, HASHED_IDS], resource).to_string();
+        assert_eq!(
+            alone.contains("MRN-1"),
+            rule[0] == "Observation.value",
+            "{rule:?}: only the subject is outside of the element: {alone}"
+        );
+    }
+}
+
+#[test]
+fn the_address_of_a_contained_resource_hides_its_id_and_still_resolves() {
+    let id = hashed_id();
+    let response = r##"{"resourceType":"QuestionnaireResponse","id":"q","contained":[{"resourceType":"Questionnaire","id":"MRN-1"}],"questionnaire":"#MRN-1"}"##;
+    let response = written(&[HASHED_IDS], response);
+    assert_eq!((&response["contained"][0]["id"], &response["questionnaire"]), (&id.clone().into(), &format!("#{id}").into()));
+    let definition = r##"{"resourceType":"StructureDefinition","id":"s","snapshot":{"element":[{"id":"Observation.value","contentReference":"#Observation.value"}]}}"##;
+    assert_eq!(written(&[HASHED_IDS], definition)["snapshot"], parse_json(definition)["snapshot"], "the name of an element");
+}
+
+#[test]
+fn ids_in_transports_subscriptions_and_uuids_are_hidden() {
+    let uuid = "53fefa32-fcbb-4ff8-8a92-55ee120877b7";
+    let rules = DeidConfig::parse(configuration(&[HASHED_IDS], KEY).as_bytes(), FhirVersion::R5).unwrap().for_job(&job());
+    for resource in [
+        r#"{"resourceType":"Transport","id":"t","input":[{"valueId":"MRN-1"}],"output":[{"valueId":"MRN-1"}]}"#.to_owned(),
+        r#"{"resourceType":"Subscription","id":"s","filterBy":[{"value":"Patient/MRN-1"}]}"#.to_owned(),
+        format!(r#"{{"resourceType":"Task","id":"t","input":[{{"valueUuid":"urn:uuid:{uuid}"}}]}}"#),
+    ] {
+        let explanation = rules.explain(resource.as_bytes(), None).unwrap();
+        let output = String::from_utf8(explanation.output).unwrap();
+        assert!(explanation.is_exact && !output.contains("MRN-1") && !output.contains(uuid), "{output}");
+    }
+}
+
 // In R5 a Composition has the elements of a definition.
 #[test]
 fn the_address_of_a_composition_hides_its_id_in_each_version() {

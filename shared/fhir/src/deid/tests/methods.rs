@@ -47,7 +47,8 @@ fn redact_keeps_the_year_unless_it_can_reveal_an_age_over_89() {
 
 const LASTING_KEY: &str = r#","dateShiftKey":"0123456789""#;
 
-/// Returns the birth dates that exports of the nights after [`TODAY`] write. `key` is the lasting key of all of them; if it is empty, each has its own.
+/// Returns the birth dates that exports of the nights after [`TODAY`] write. `key` is the lasting key of all of them; if it is empty, each has its
+/// own.
 fn birth_dates_by_night(settings: &str, key: &str, born: &str, id: &str) -> Vec<Option<String>> {
     let config = configuration(&[["Patient.birthDate", settings]], &format!(r#""enablePartialDatesForRedact":true{key}"#));
     let config = DeidConfig::parse(config.as_bytes(), FhirVersion::R4).unwrap();

@@ -155,8 +155,8 @@ impl ConfigLinter<'_> {
         let conditional_rules = conditional.iter().map(|rule| rule.number).collect();
         let mut rules = self.worst_case_rules(|rule| matches!(rule.method, Method::Keep));
         for (rule, original) in rules.iter_mut().zip(&self.config.rules) {
-            if let Method::Perturb(_) = original.method {
-                // It leaves members of a quantity unchanged.
+            if let Method::Perturb(_) | Method::DateShift = original.method {
+                // They leave members of elements unchanged, and no ids in them.
                 rule.method = original.method.clone();
             } else if !original.method.leaves_ids() {
                 // Ids beside a value remain open only if the method leaves them.
@@ -218,6 +218,9 @@ impl CoverageWalk<'_, '_> {
 
     /// Returns the decision about the value of a state.
     fn decision(&self, state: &State) -> Option<Decision> {
+        if let Some(treatment) = self.treatment_beside_value(state) {
+            return Some((treatment, None));
+        }
         let Some(applied) = state.applied_rule else { return Some((DeidTreatment::KeptUnnamed, None)) };
         let rule = self.linter.config.rules.get(applied.index)?;
         let parameters = &self.linter.config.parameters;
