@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn an_address_names_a_resource_and_no_definition() {
-        for (text, is_address) in [
+        for (text, expected) in [
             ("Patient/1", true),
             ("/Patient/1", true),
             ("Binary/MRN-1", true),
@@ -162,7 +162,7 @@ mod tests {
             ("https://example.org/patients/1", false),
             ("%", false),
         ] {
-            assert_eq!(is_address(text), is_address, "{text}");
+            assert_eq!(is_address(text), expected, "{text}");
         }
     }
 }
