@@ -31,7 +31,7 @@ pub enum RegistrationError {
     #[error("--external-identity needs the client's external name: {EXTERNAL_NAMES}")]
     MissingExternalName,
     /// No caller with an external identity has this name, so that the registration would restrict nobody.
-    #[error("no caller with an external identity is named `{0}`: write {EXTERNAL_NAMES}")]
+    #[error("`{0}` is not the name of a caller with an external identity: write {EXTERNAL_NAMES}")]
     ExternalName(String),
     /// The id of all callers without a registration has keys.
     #[error("`*` stands for all callers that have no registration of their own, and has no keys: use --external-identity")]
