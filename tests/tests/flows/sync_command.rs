@@ -485,6 +485,7 @@ fn a_wrong_server_is_reported_before_anything_is_written() -> Result<()> {
         for (arguments, words) in [
             (["sync", "http://127.0.0.1:1/fhir", "lake"], "nothing was written"),
             (["sync", elsewhere.as_str(), "lake"], "404"),
+            (["sync", elsewhere.as_str(), "lake"], "must be the base URL of the FHIR server"),
             (["sync", "lake", "lake"], "is not the URL of a FHIR server"),
         ] {
             let (code, _, stderr) = headrace(folder.path(), &arguments).await?;
