@@ -115,8 +115,8 @@ pub enum Command {
     /// Serve the Bulk Data API over a directory
     ///
     /// Prints its base URL when it is ready. By default it listens on this machine only, and until a client is registered
-    /// (headrace clients add), anyone on this machine can export. Everywhere else clients need access tokens, unless you say
-    /// --access none. Unfinished exports resume after a restart with the same --state.
+    /// (headrace clients add), anyone on this machine can export. Everywhere else clients need access tokens, unless
+    /// --access none is given. Unfinished exports resume after a restart with the same --state.
     #[command(
         after_long_help = "Examples:\n  headrace serve lake\n  curl -i -H 'Accept: application/fhir+json' -H 'Prefer: respond-async' 'http://127.0.0.1:8080/fhir/$export'\n\nExit status: 0 stopped by a signal, 1 failed."
     )]

@@ -141,7 +141,7 @@ pub struct AddToLakeArgs {
     /// The lake: a directory, which is created if it does not exist, or s3://bucket/prefix
     #[arg(value_name = "LAKE")]
     pub lake: LakeLocation,
-    /// The format of the input [default: found out]
+    /// The format of the input [default: detected]
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<AddedFormat>,
     /// The moment up to which the lake is complete with this input; writes the watermark, also for an input that was added before. Exports
