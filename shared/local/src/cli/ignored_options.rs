@@ -11,8 +11,8 @@ const SETTINGS_FOR_CLIENTS: [&str; 7] =
 
 /// Hides an option from the help of `headrace export` if no export accepts it.
 pub(super) fn hide_setting_for_clients(option: Arg) -> Arg {
-    let is_hidden = SETTINGS_FOR_CLIENTS.contains(&option.get_id().as_str());
-    option.hide(is_hidden)
+    let is_refused = SETTINGS_FOR_CLIENTS.contains(&option.get_id().as_str());
+    if is_refused { option.hide(true) } else { option }
 }
 
 /// Options, and the reason why they would have no effect.

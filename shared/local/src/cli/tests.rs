@@ -105,6 +105,7 @@ fn the_help_of_export_groups_its_options() {
     for option in ["--retention-hours", "--containers", "--base-url", "--folder-layouts", "--max-exports-per-client", "--queue-when-full"] {
         assert!(!help.contains(option), "no export accepts {option}");
     }
+    assert!(!help.contains("--deid-keys-json"), "keys are not given on the command line");
 }
 
 #[test]

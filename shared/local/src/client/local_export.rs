@@ -35,11 +35,11 @@ const PHRASES: [(&str, &str); 8] = [
     (" (--lake-watermark, on AWS LakeWatermark)", ""),
     (
         "this patient was not found",
-        "this patient was not found: the lake has no Patient with the id of --level, or only a later one than its watermark",
+        "this patient was not found: the lake has no Patient with the id of --level, or only one that is later than the watermark",
     ),
     (
         "this group was not found",
-        "this group was not found: the lake has no Group with the id of --level, or only a later one than its watermark",
+        "this group was not found: the lake has no Group with the id of --level, or only one that is later than the watermark",
     ),
     ("; correct it, or have the remarks accepted by name: ", "\nCorrect it, or accept the remarks: --accept-remarks "),
     (": error [", ":\n  error ["),
