@@ -80,7 +80,8 @@ pub struct OriginOptions {
     /// yet
     #[arg(long, default_value_t = 60, value_parser = whole_number::<u64>(0, 86_400), value_name = "SECONDS")]
     pub lag_seconds: u64,
-    /// Do not compare what is fetched with the totals of the server, because these are estimates
+    /// Do not compare what is fetched with the totals of the server, because these are estimates, and accept as many resources of one second as a
+    /// limit of the server may be
     #[arg(long)]
     pub ignore_totals: bool,
     /// Compare the ids of all resources of the lake with those of the server, where it has no history of types or an earlier one could not be
