@@ -1,4 +1,4 @@
-//! The sentences of the pages that quote the simulator have the figures of its committed outputs.
+//! The sentences and rows of the pages that quote the simulator have the figures of its committed outputs.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::figures::reports;
 
-/// A sentence of a page, or a part of one, without line breaks.
+/// A sentence of a page, a part of one, or a row of a table, without line breaks.
 struct Quote {
     page: &'static str,
     text: String,
@@ -26,6 +26,10 @@ struct Size {
 /// The exports that the pages quote.
 const SMALL: Size = Size { lake: 300.0, workers: 100, started_workers: 0 };
 const TERABYTE: Size = Size { lake: 1_000.0, workers: 1_000, started_workers: 900 };
+
+/// The headings of the tables of prices.
+const README_HEAD: &str = "| lake | workers | `LakeVersions=one` | `LakeVersions=auto` |";
+const OPERATIONS_HEAD: &str = "| lake | setting | `LakeVersions=one` | `LakeVersions=auto` |";
 
 /// The seconds and the price of a simulated export, as the pages write them.
 struct Figures {
@@ -47,6 +51,12 @@ fn figures(reports: &[Value], size: Size, mode: &str) -> Result<Figures> {
     Ok(Figures { seconds: format!("{:.0}", number("seconds")?), usd: format!("{:.2}", number("usd_total")?) })
 }
 
+/// Returns a row of a table of prices: the cells that name the export, then the figures of both modes.
+fn price_row(export: &str, unit: &str, figures: [&Figures; 2]) -> String {
+    let [one, auto] = figures.map(|Figures { seconds, usd }| format!("{seconds} {unit}, {usd} USD"));
+    format!("| {export} | {one} | {auto} |")
+}
+
 /// Returns what the pages say about the committed outputs.
 fn quotes() -> Result<Vec<Quote>> {
     let reports = reports("after")?;
@@ -54,26 +64,15 @@ fn quotes() -> Result<Vec<Quote>> {
     let [one, auto] = [figures(&reports, TERABYTE, "one")?, figures(&reports, TERABYTE, "auto")?];
     let quote = |page, text| Quote { page, text };
     Ok(vec![
-        quote(
-            "README.md",
-            format!(
-                "an export of 300 GB with 100 workers takes {} seconds and costs {} USD of Lambda, requests and table writes, {} USD with \
-                 `LakeVersions=auto`; one of 1 TB with 1,000 workers takes {} and {} seconds and costs {} and {} USD",
-                small_one.seconds, small_one.usd, small_auto.usd, one.seconds, auto.seconds, one.usd, auto.usd
-            ),
-        ),
+        quote("README.md", README_HEAD.to_owned()),
+        quote("README.md", price_row("300 GB | 100", "s", [&small_one, &small_auto])),
+        quote("README.md", price_row("1 TB | 1,000", "s", [&one, &auto])),
+        quote("docs/operations.md", OPERATIONS_HEAD.to_owned()),
         quote(
             "docs/operations.md",
-            format!(
-                "takes {} seconds and costs {} USD for Lambda, requests and table writes with `LakeVersions=one`, {} seconds and {} USD with \
-                 `auto`",
-                small_one.seconds, small_one.usd, small_auto.seconds, small_auto.usd
-            ),
+            price_row("300 GB (150 million resources) in Zstandard | `WorkerConcurrency=100`", "seconds", [&small_one, &small_auto]),
         ),
-        quote(
-            "docs/operations.md",
-            format!("takes {} seconds and costs {} USD, {} seconds and {} USD with `auto`", one.seconds, one.usd, auto.seconds, auto.usd),
-        ),
+        quote("docs/operations.md", price_row("1 TB | `WorkerConcurrency=100`, `StartedWorkers=900`", "seconds", [&one, &auto])),
         quote(
             "docs/scale.md",
             format!(

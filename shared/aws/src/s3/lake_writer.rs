@@ -181,7 +181,10 @@ impl S3LakeWriter {
         let bucket = &self.0;
         let aborted = bucket.client.abort_multipart_upload().bucket(&bucket.bucket).key(key).upload_id(upload).send().await;
         if let Err(error) = aborted {
-            tracing::warn!(error = &error as &dyn std::error::Error, "parts of an upload to the lake were not dropped");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "an incomplete multipart upload to the lake was not aborted; the lifecycle rule of the bucket removes it"
+            );
         }
     }
 }

@@ -321,7 +321,7 @@ async fn delete_late_files(ports: &impl AllPorts, job: &Job) {
         Err(error) => Err(error),
     };
     if let Err(error) = deleted {
-        tracing::warn!(job.id = %job.id, error = &error as &dyn std::error::Error, "late files were not deleted, the reaper will delete them");
+        tracing::warn!(job.id = %job.id, error = &error as &dyn std::error::Error, "files of an export that has ended were not deleted; the reaper will delete them");
     }
 }
 

@@ -110,7 +110,7 @@ impl DirectoryOutputStore {
         for error in blocking(move || Ok(unusable_keys_files(&folder))).await? {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                "exports with the anonymization configuration of a keys file will fail"
+                "a keys file cannot be used: exports with its anonymization configuration will fail"
             );
         }
         Ok(())

@@ -89,7 +89,7 @@ pub(in super::super) async fn run_fetch_task(
             }
             Err(error) => {
                 let fault = format!("{}: {}", fetch.shown_scope(lease), error.into_fault());
-                tracing::warn!(job.id = %lease.job.id, task.id = lease.task.task, kind = %fetch.resource_type, fault, "a window cannot be read");
+                tracing::warn!(job.id = %lease.job.id, task.id = lease.task.task, kind = %fetch.resource_type, fault, "a window of a synchronization could not be read: the synchronization will be incomplete");
                 record.fault = Some(fault);
                 // The lines of this window are discarded with its files.
                 let checkpoint = OpenCheckpoint::new(ports.output(), lease);
