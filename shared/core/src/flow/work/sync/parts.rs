@@ -85,7 +85,7 @@ impl ReadWindow<'_> {
         let may_be_capped = self.lines.resources() >= SMALLEST_CAP;
         let is_divided = self.lines.are_all_timed() && self.lines.middle().is_some();
         // The parts of a divided window are the whole window.
-        let is_read_again = !self.fetch.is_counted() && !(may_be_capped && is_divided);
+        let is_read_again = !(self.fetch.is_counted() || may_be_capped && is_divided);
         if is_read_again && !self.knows_all_ids(pages, self.range).await? {
             return Err(WindowError::Repeat("incomplete: a second reading of the ids finds resources that the pages left out".to_owned()));
         }
