@@ -221,6 +221,25 @@ fn a_server_starts_a_requested_run() -> Result<()> {
 }
 
 #[test]
+fn the_first_registration_closes_an_open_server_to_schedules_without_a_client() -> Result<()> {
+    let cli = SchedulesCli::new()?;
+    cli.run(&["add", "nightly", "--every", "P1D"])??;
+    let _server = Server::start(&lake::sample_lake_dir(), &cli.state(), &[])?;
+    cli.command("clients", &["add", "lab", "--scope", "system/*.rs", "--jwks-url", "https://lab.example/jwks.json"])??;
+    cli.run(&["run", "nightly"])??;
+    let started = Instant::now();
+    loop {
+        let shown = cli.run(&["show", "nightly"])??;
+        if shown.contains("the schedule has no client") {
+            break;
+        }
+        assert!(cli.show("nightly")?["result"] != "complete" && started.elapsed() < PATIENCE, "{shown}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+#[test]
 fn a_run_that_leaves_out_lines_says_so_and_moves_the_time() -> Result<()> {
     let cli = SchedulesCli::new()?;
     let lake = tempfile::tempdir()?;

@@ -138,7 +138,12 @@ pub enum InvalidClientId {
     #[error("a client id is 1 to 256 printable ASCII characters without spaces")]
     Form,
     /// The audit trail and the job table have this name for somebody else.
-    #[error("this client id is the name of the local user, of this service or of unknown senders in the audit trail: choose another one")]
+    #[error(
+        "no client id is `{}`, `{}` or `{}`: the audit trail has these names for the local user, for this service and for unknown senders",
+        Caller::LOCAL,
+        Actor::Service.as_str(),
+        Actor::Unknown.as_str()
+    )]
     Reserved,
 }
 
