@@ -377,8 +377,7 @@ fn no_signature_is_sent_to_a_server_that_the_first_one_redirects_to() -> Result<
                 tokio::spawn(redirect(stream, target.clone()));
             }
         });
-        let token_origin = format!("--token-origin={}", http.base);
-        let sync = ["sync", &base, "lake", "--auth", "sigv4", "--region", "eu-west-2", &token_origin];
+        let sync = ["sync", &base, "lake", "--auth", "sigv4", "--region", "eu-west-2"];
         let (code, _, stderr) = headrace_signing(folder.path(), "x", &sync).await?;
         assert!(code == Some(1) && stderr.contains("another server"), "{stderr}");
         assert_eq!(server.queries(), Vec::<String>::new(), "nothing is sent there");
