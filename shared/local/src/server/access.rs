@@ -80,7 +80,9 @@ pub(crate) async fn resolve_access(args: &ServeArgs, address: SocketAddr) -> Res
         AccessMode::None => Ok(ServerAccess::None),
         AccessMode::Smart | AccessMode::External if is_reachable_from_network && !args.behind_tls_proxy => Err(AccessError::NoTls(address)),
         AccessMode::Smart | AccessMode::External if args.allow_unauthenticated => Err(unused_permission()),
-        AccessMode::Smart if is_reachable_from_network && args.service.base_url.is_none() => Err(AccessError::NoBaseUrl(address)),
+        AccessMode::Smart if is_reachable_from_network && non_empty(&args.service.base_url).is_none() => {
+            Err(AccessError::NoBaseUrl(address))
+        }
         AccessMode::Smart => {
             record_access_control(&args.state)?;
             Ok(ServerAccess::Smart(FileSigner::open_or_create(&args.state.join(KEYS_FOLDER), SystemClock.now())?))

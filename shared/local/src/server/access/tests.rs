@@ -187,8 +187,10 @@ async fn a_network_address_with_tokens_requires_a_tls_proxy_and_a_base_url() {
         let error = folder.resolve(arguments).await.unwrap_err();
         assert!(matches!(error, AccessError::NoTls(_)) && error.to_string().contains(tls), "{error}");
     }
-    let error = folder.resolve(&[listen, tls]).await.unwrap_err();
-    assert!(matches!(error, AccessError::NoBaseUrl(_)) && error.to_string().contains("--base-url"), "{error}");
+    for arguments in [&[listen, tls][..], &[listen, tls, "--base-url="]] {
+        let error = folder.resolve(arguments).await.unwrap_err();
+        assert!(matches!(error, AccessError::NoBaseUrl(_)) && error.to_string().contains("--base-url"), "{error}");
+    }
     assert!(!folder.state().join(KEYS_FOLDER).exists(), "no key is generated before the options are valid");
     assert!(matches!(folder.resolve(&[listen, tls, base]).await, Ok(ServerAccess::Smart(_))));
     let error = folder.resolve(&[&EXTERNAL[..], &[listen]].concat()).await.unwrap_err();
