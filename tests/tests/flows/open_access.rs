@@ -161,6 +161,22 @@ fn settings_of_an_identity_provider_without_its_mode_open_nothing() -> Result<()
 }
 
 #[test]
+fn a_server_that_cannot_start_records_no_access_control() -> Result<()> {
+    let cli = ClientsCli::new()?;
+    let (lake, state) = (lake::sample_lake_dir(), cli.state());
+    for (lake, option) in [
+        (text(&lake)?, "--fhir-version=6"),
+        (text(&lake)?, "--event-webhook-url=https://hooks.example.org/x"),
+        ("/nowhere/lake", "--port=0"),
+    ] {
+        let arguments = ["serve", lake, "--state", text(&state)?, "--access", "smart", option];
+        assert!(command_result(headrace(&arguments).output()?).is_err(), "{option}: the server has started and stopped");
+        assert!(!state.exists(), "{option}: nothing was written");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_server_that_is_open_by_default_closes_with_the_first_registration_and_to_proxies() -> Result<()> {
     run(async || {
         let cli = ClientsCli::new()?;
