@@ -134,7 +134,7 @@ fn a_schedule_is_rejected_for_an_anonymization_configuration_that_no_run_would_u
         let arguments = anonymized(name, more);
         cli.run(&[command, "study"].into_iter().chain(arguments.iter().map(String::as_str)).collect::<Vec<_>>())
     };
-    let accepted = ["--accept-remarks", "selects-nothing:1"];
+    let accepted = ["--accept-remarks", "selects-nothing:1@b4699027"];
     for (name, more, words) in [
         ("missing.json", &[][..], "there is no configuration `missing.json` in the folder `anonymization`"),
         ("broken.json", &[], "the configuration `broken.json` cannot be used"),
