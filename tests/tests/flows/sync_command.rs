@@ -287,7 +287,7 @@ fn an_export_by_searches_that_would_be_rejected_fetches_and_leaves_nothing() -> 
             (&["--anonymization-config=typo.json"][..], "--accept-remarks selects-nothing:1"),
             (&["--anonymization-config=broken.json"], "cannot be used"),
             (&["--anonymization-config=missing.json"], "cannot be read"),
-            (&["--anonymization-config=study.json", "--since=2020-01-01"], "--accept-remarks shifted-increment"),
+            (&["--anonymization-config=study.json", "--since=2020-01-01"], "shifted-increment"),
             (&["--type-filter=Patient?nme=x"], "--type-filter: Patient"),
             (&["--since=yesterday"], "--since is not"),
             (&["--lake-watermark=later"], "--lake-watermark"),

@@ -21,8 +21,7 @@ pub struct AcceptedRemarks {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "names `{0}`: write the names of remarks as `headrace deid check` prints them, separated by commas, such as \
-     known-date,no-effect:7@1c9e04b2; \
-     for one configuration, study.json=known-date, with semicolons between configurations"
+     known-date,no-effect:7@1c9e04b2; for one configuration, study.json=known-date, with semicolons between configurations"
 )]
 pub struct InvalidRemarkNames(String);
 
