@@ -44,8 +44,7 @@ async fn main() -> Result<(), Error> {
     let sync_ports = Ports { jobs: jobs.clone(), queue: queue.clone(), source: lake.clone(), output: (), clock: SystemClock, feed: NoFeed };
     let syncs = &SyncStarter::new(sync_ports, config.sync.map(|sync| sync.schedule), random_job_id);
     let quotas = config.export.quotas;
-    // A deployment always has access control.
-    let schedules = &ScheduleRunner::new(ports, config.export, true, random_job);
+    let schedules = &ScheduleRunner::new(ports, config.export, random_job);
     let reaper = &ReaperHandler::new((jobs, queue), (output, audit), SystemClock, quotas, SealSettings::default());
     let monitor = &WatermarkMonitor::new(lake, SystemClock, config.watermark);
     // Nothing reads the response. The log reports what was done.
@@ -53,7 +52,8 @@ async fn main() -> Result<(), Error> {
         monitor.record_age().await;
         // Schedules come last: ended exports have freed their slots by then. A failure of one part does not stop the other.
         let reaped = reaper.handle().await;
-        let fired = Box::pin(schedules.run()).await;
+        // A deployment always has access control.
+        let fired = Box::pin(schedules.run(true)).await;
         let synced = Box::pin(syncs.run()).await;
         Box::pin(events.run()).await?;
         fired?;

@@ -17,7 +17,6 @@ use headrace_edge::telemetry::{Metric, record_metrics};
 pub struct ScheduleRunner<J, Q, S, P, C> {
     ports: Ports<J, Q, S, P, C>,
     settings: ExportSettings,
-    requires_client: bool,
     new_job: fn() -> Result<(JobId, JobSecret), StoreError>,
 }
 
@@ -34,23 +33,18 @@ where
     P: OutputStore,
     C: Clock,
 {
-    /// Creates the runner. The settings must have a base URL, because a schedule has no request to derive it from. `requires_client`
-    /// is true if access control is on; `new_job` creates ids and secrets.
-    pub fn new(
-        ports: Ports<J, Q, S, P, C>,
-        settings: ExportSettings,
-        requires_client: bool,
-        new_job: fn() -> Result<(JobId, JobSecret), StoreError>,
-    ) -> Self {
-        Self { ports, settings, requires_client, new_job }
+    /// Creates the runner. The settings must have a base URL, because a schedule has no request to derive it from. `new_job` creates ids and
+    /// secrets.
+    pub fn new(ports: Ports<J, Q, S, P, C>, settings: ExportSettings, new_job: fn() -> Result<(JobId, JobSecret), StoreError>) -> Self {
+        Self { ports, settings, new_job }
     }
 
-    /// Starts the exports that are due.
-    pub async fn run(&self) -> Result<FiredSchedules, StoreError> {
+    /// Starts the exports that are due. `requires_client` is true if access control is on now, so that a schedule needs a client.
+    pub async fn run(&self, requires_client: bool) -> Result<FiredSchedules, StoreError> {
         let ExportSettings { base, policy, job, quotas, watermark } = &self.settings;
         let patient_resolution = PatientResolutionSettings::default();
         let kick_off = KickOffSettings { policy, job: *job, quotas: *quotas, watermark: *watermark, patient_resolution };
-        let settings = RunSettings { kick_off, base: base.as_deref(), requires_client: self.requires_client, new_job: self.new_job };
+        let settings = RunSettings { kick_off, base: base.as_deref(), requires_client, new_job: self.new_job };
         let fired = Box::pin(fire_schedules(&self.ports, settings)).await?;
         let FiredSchedules { started, skipped, failed, delayed, deleted } = fired;
         if fired != FiredSchedules::default() {

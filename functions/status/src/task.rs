@@ -31,7 +31,7 @@ fn task(job: &Job) -> Value {
         "businessStatus": text(&business_status(job)),
         "intent": "order",
         "code": text("Bulk Data Export"),
-        "description": level_description(&job.request.level),
+        "description": level_description(&job.request),
         "authoredOn": job.created_at.instant(),
         "lastModified": modified.instant(),
         "output": outputs(job),
@@ -114,12 +114,14 @@ fn output_type(state: JobState) -> &'static str {
     }
 }
 
-/// Returns `Task.description`: the level of the export, with the id of a group but not of a patient.
-fn level_description(level: &Level) -> String {
-    match level {
+/// Returns `Task.description`: the level of the export, with the id of a group but not of a patient. A de-identified export shows no id, as in
+/// its manifest: the operator may have selected the group for a client that must not see it.
+fn level_description(request: &ExportRequest) -> String {
+    match &request.level {
         Level::System => "Export of the whole system".to_owned(),
         Level::AllPatients => "Export of all patients".to_owned(),
         Level::OnePatient(_) => "Export of one patient".to_owned(),
+        Level::Group(_) if request.anonymization.is_some() => "Export of one group".to_owned(),
         Level::Group(id) => format!("Export of Group/{id}"),
     }
 }

@@ -15,6 +15,7 @@ mod patients;
 mod permissions;
 mod preferences;
 mod raw;
+mod remark_name;
 mod resolve;
 mod resolved_configuration;
 mod single;
@@ -28,6 +29,7 @@ pub use export_request::ExportRequest;
 pub use folder_layout::{FolderLayout, InvalidFolderLayout};
 pub use parameter::Parameter;
 pub use preferences::Preferences;
+pub use remark_name::RemarkNames;
 pub use resolve::{ExportPolicy, RawKickOff, ResolvedRequest, is_resource_id};
 pub use resolved_configuration::ResolvedConfiguration;
 

@@ -85,12 +85,11 @@ impl Cli {
         let mut command = Self::command();
         let matches = command.try_get_matches_from_mut(arguments)?;
         let cli = Self::from_arg_matches(&matches)?;
-        if let (Command::Export(args), Some(("export", given))) = (&cli.command, matches.subcommand())
-            && let Some(problem) = args.ignored_options(given)
-        {
+        let Some((name, given)) = matches.subcommand() else { return Ok(cli) };
+        if let Some(problem) = cli.command.ignored_options(given) {
             // The usage of the subcommand helps, that of the whole program does not.
-            let mut export = command.find_subcommand("export").cloned().unwrap_or(command);
-            return Err(export.error(ErrorKind::ArgumentConflict, problem));
+            let mut subcommand = command.find_subcommand(name).cloned().unwrap_or(command);
+            return Err(subcommand.error(ErrorKind::ArgumentConflict, problem));
         }
         Ok(cli)
     }
@@ -181,6 +180,30 @@ pub enum Command {
         after_long_help = "Examples:\n  headrace man ~/.local/share/man/man1\n  man headrace-export\n\nExit status: 0 done, 1 failed."
     )]
     Man(ManArgs),
+}
+
+impl Command {
+    /// Returns why some of the given options would have no effect, or `None` if each has one. `headrace serve` checks its own when it starts,
+    /// because their variables count, too.
+    fn ignored_options(&self, given: &clap::ArgMatches) -> Option<String> {
+        match self {
+            Self::Export(args) => args.ignored_options(given),
+            Self::Sync(args) => args.ignored_options(given),
+            Self::Serve(_)
+            | Self::Clients(_)
+            | Self::Schedules(_)
+            | Self::Events(_)
+            | Self::Keys(_)
+            | Self::Audit(_)
+            | Self::Deid(_)
+            | Self::Lake(_)
+            | Self::Jobs(_)
+            | Self::Token(_)
+            | Self::Ui(_)
+            | Self::Completions(_)
+            | Self::Man(_) => None,
+        }
+    }
 }
 
 /// Returns the text unless it is absent or empty: an empty environment variable counts as unset.

@@ -128,6 +128,8 @@ pub struct ServiceProcess<S: Deployment> {
     reaper: ReaperHandler<Jobs, Queue<S>, Output<S>, Audit<S>, ManualClock>,
     outbox: Jobs,
     schedules: ScheduleRunner<Jobs, Queue<S>, Lake<S>, Output<S>, ManualClock>,
+    /// True if access control is on, so that schedules need clients.
+    requires_client: bool,
     token: Option<TokenHandler<Jobs, FileSigner, ManualClock>>,
     /// Client and scopes of requests that name no other client.
     current_client: Mutex<Option<(SmartClient, String)>>,
@@ -185,7 +187,8 @@ impl<S: Deployment> ServiceProcess<S> {
         let own_base = if S::HAS_GATEWAY { GATEWAY_BASE } else { OWN_BASE };
         let schedule_settings = headrace_edge::config::ExportSettings { base: Some(own_base.to_owned()), ..export_settings.clone() };
         let new_job = || Ok((next_job_id()?, JobSecret([7; 32])));
-        let schedules = ScheduleRunner::new(schedule_ports, schedule_settings, access.requires_authentication(), new_job);
+        let schedules = ScheduleRunner::new(schedule_ports, schedule_settings, new_job);
+        let requires_client = access.requires_authentication();
         let authenticator = || Authenticator::new(jobs.clone(), clock.clone(), access.clone());
         let keys = || JwksCache::new(UrlPolicy::LocalClients, clock.clone());
         let token = match settings.access {
@@ -207,6 +210,7 @@ impl<S: Deployment> ServiceProcess<S> {
             token,
             current_client: Mutex::default(),
             schedules,
+            requires_client,
             outbox: jobs.clone(),
             queue: own_queue,
             groups: GroupsHandler::new(authenticator(), source.clone(), new_clock(), None, export_settings.policy.version),
@@ -480,7 +484,7 @@ impl<S: Deployment> ServiceProcess<S> {
 
     /// Starts the exports of schedules that are due, as the reaper does after its other work.
     pub async fn fire_schedules(&self) -> Result<FiredSchedules> {
-        Ok(run_as("reaper", self.schedules.run()).await?)
+        Ok(run_as("reaper", self.schedules.run(self.requires_client)).await?)
     }
 
     /// Advances the clock, then runs the reaper once.

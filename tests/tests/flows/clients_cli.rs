@@ -180,6 +180,8 @@ fn an_invalid_registration_is_rejected_with_a_reason_and_writes_nothing() -> Res
         (&["lab", "--scope", "system/*.rs"], "--jwks"),
         (&["lab", "--scope", "system/*.rs", "--jwks", public, "--external-identity"], "cannot be used with"),
         (&["local", "--scope", "system/*.rs", "--jwks", public], "`local`"),
+        (&["Headrace", "--scope", "system/*.rs", "--jwks", public], "for this service"),
+        (&["unknown", "--scope", "system/*.rs", "--jwks", public], "for unknown senders"),
         (&["a client", "--scope", "system/*.rs", "--jwks", public], "without spaces"),
         (&["lab", "--scope", "system/*.rs", "--jwks", public, "--container", "UPPER"], "container"),
         (&["lab", "--scope", "system/*.rs", "--jwks", public, "--group", "../x"], "an id has"),

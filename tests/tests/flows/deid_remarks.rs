@@ -29,26 +29,33 @@ fn a_typo_in_a_configuration_stops_kick_offs_and_is_in_the_audit_record() -> Res
         let deployment = AwsDeployment::new().await?;
         deployment.set_lake_object("Patient.ndjson", Some(PATIENT.as_bytes().to_vec().into())).await?;
         deployment.put_anonymization_config("typo.json", TYPO).await?;
-        // The acceptance of another rule, of another configuration or of the kind of an error does not count.
-        for accepted in ["", "selects-nothing:2", "other.json=selects-nothing:1", "selects-nothing"] {
+        // The acceptance of another rule, of another text, of another configuration or of the kind of an error does not count.
+        for accepted in
+            ["", "selects-nothing:2@73bbe56e", "selects-nothing:1@00000000", "other.json=selects-nothing:1@73bbe56e", "selects-nothing"]
+        {
             let service = ServiceProcess::start(&deployment, &ManualClock::default(), accepting(accepted)?);
             let response = service.request("GET", EXPORT).await?;
             let (_, code, text) = response.outcome()?;
             assert_eq!((response.status, code.as_str()), (400, "invalid"), "{accepted}: {text}");
-            for words in ["`typo.json`", "there is no element `nam`", "did you mean `name`?", "accepted by name: selects-nothing:1"] {
+            for words in
+                ["`typo.json`", "there is no element `nam`", "did you mean `name`?", "accepted by name: selects-nothing:1@73bbe56e"]
+            {
                 assert!(text.contains(words), "{words} in {text}");
             }
         }
         let records = unsealed_audit_records(&deployment).await?;
         let rejected = records.iter().find(|record| record["action"] == "kick-off").ok_or("no record")?;
-        assert_eq!(rejected.pointer("/export/configuration/rejected_remarks/0"), Some(&"selects-nothing:1".into()));
+        assert_eq!(rejected.pointer("/export/configuration/rejected_remarks/0"), Some(&"selects-nothing:1@73bbe56e".into()));
         assert_eq!(rejected.pointer("/export/configuration/digest").and_then(Value::as_str).map(str::len), Some(64));
-        let service = ServiceProcess::start(&deployment, &ManualClock::default(), accepting("typo.json=selects-nothing:1")?);
+        let service = ServiceProcess::start(&deployment, &ManualClock::default(), accepting("typo.json=selects-nothing:1@73bbe56e")?);
         let response = service.request("GET", EXPORT).await?;
         assert_eq!(response.status, 202);
         let records = unsealed_audit_records(&deployment).await?;
         let accepted = records.iter().find(|record| record["outcome"] == "succeeded").ok_or("no record")?;
-        assert_eq!(accepted.pointer("/export/configuration/accepted_remarks/0"), Some(&"selects-nothing:1".into()));
+        assert_eq!(accepted.pointer("/export/configuration/accepted_remarks/0"), Some(&"selects-nothing:1@73bbe56e".into()));
+        // The next mistake in the same rule is not accepted.
+        deployment.put_anonymization_config("typo.json", &TYPO.replace("nam", "naem")).await?;
+        assert_eq!(service.request("GET", EXPORT).await?.status, 400);
         Ok(())
     })
 }
@@ -67,12 +74,12 @@ fn a_typo_in_a_configuration_stops_the_cli_until_the_remark_is_accepted_by_name(
     let stopped = export("out", &[])?;
     let complaint = String::from_utf8(stopped.stderr)?;
     assert_eq!(stopped.status.code(), Some(1), "{complaint}");
-    assert!(complaint.contains("--accept-remarks selects-nothing:1") && complaint.contains("did you mean `name`?"), "{complaint}");
+    assert!(complaint.contains("--accept-remarks selects-nothing:1@73bbe56e") && complaint.contains("did you mean `name`?"), "{complaint}");
     assert!(complaint.contains("the configuration `typo.json` is not used, because of remarks about it:\n  error ["), "{complaint}");
     assert_eq!(complaint.matches("selects-nothing:1").count(), 1, "each remark is printed once: {complaint}");
     assert!(!complaint.contains("400") && !complaint.contains("kick-off"), "{complaint}");
     assert!(!path("out").exists(), "nothing is written");
-    let accepted = export("accepted", &["--accept-remarks", "selects-nothing:1"])?;
+    let accepted = export("accepted", &["--accept-remarks", "selects-nothing:1@73bbe56e"])?;
     let warned = String::from_utf8(accepted.stderr.clone())?;
     command_result(accepted)?;
     assert!(warned.contains("selects-nothing:1"), "{warned}");

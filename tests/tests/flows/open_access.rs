@@ -131,6 +131,52 @@ fn a_public_base_url_without_clients_stays_closed_and_the_log_says_what_to_do() 
 }
 
 #[test]
+fn a_server_whose_operator_says_that_a_proxy_is_in_front_is_never_open_by_default() -> Result<()> {
+    run(async || {
+        // Such as that of nginx with a bare `proxy_pass`: no header, and the server's own address as host.
+        let (status, log) = start_and_kick_off(&ClientsCli::new()?, &["--behind-tls-proxy"]).await?;
+        assert_eq!(status, 401, "{log}");
+        Ok(())
+    })
+}
+
+#[test]
+fn settings_of_an_identity_provider_without_its_mode_open_nothing() -> Result<()> {
+    let cli = ClientsCli::new()?;
+    let (lake, state) = (lake::sample_lake_dir(), cli.state());
+    let serve = |arguments: &[&str]| -> Result<std::process::Command> {
+        let mut command = headrace(&[&["serve", text(&lake)?, "--state", text(&state)?, "--port", "0"][..], arguments].concat());
+        command.env_remove("HEADRACE_ACCESS");
+        Ok(command)
+    };
+    let by_options = serve(&["--issuer", "https://idp", "--audience", "x", "--jwks-url", "https://idp/jwks"])?;
+    let mut by_variables = serve(&[])?;
+    by_variables.env("HEADRACE_ISSUER", "https://idp").env("HEADRACE_AUDIENCE", "x").env("HEADRACE_JWKS_URL", "https://idp/jwks");
+    for mut command in [by_options, by_variables, serve(&["--access", "none", "--scope-claim", "scp"])?] {
+        let error = command_result(command.output()?).err().ok_or("the server has started and stopped")?;
+        assert!(error.contains("would have no effect") && error.contains("--access external"), "{error}");
+        assert!(!state.exists(), "nothing was written");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_that_cannot_start_records_no_access_control() -> Result<()> {
+    let cli = ClientsCli::new()?;
+    let (lake, state) = (lake::sample_lake_dir(), cli.state());
+    for (lake, option) in [
+        (text(&lake)?, "--fhir-version=6"),
+        (text(&lake)?, "--event-webhook-url=https://hooks.example.org/x"),
+        ("/nowhere/lake", "--port=0"),
+    ] {
+        let arguments = ["serve", lake, "--state", text(&state)?, "--access", "smart", option];
+        assert!(command_result(headrace(&arguments).output()?).is_err(), "{option}: the server has started and stopped");
+        assert!(!state.exists(), "{option}: nothing was written");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_server_that_is_open_by_default_closes_with_the_first_registration_and_to_proxies() -> Result<()> {
     run(async || {
         let cli = ClientsCli::new()?;

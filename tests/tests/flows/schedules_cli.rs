@@ -134,7 +134,7 @@ fn a_schedule_is_rejected_for_an_anonymization_configuration_that_no_run_would_u
         let arguments = anonymized(name, more);
         cli.run(&[command, "study"].into_iter().chain(arguments.iter().map(String::as_str)).collect::<Vec<_>>())
     };
-    let accepted = ["--accept-remarks", "selects-nothing:1"];
+    let accepted = ["--accept-remarks", "selects-nothing:1@b4699027"];
     for (name, more, words) in [
         ("missing.json", &[][..], "there is no configuration `missing.json` in the folder `anonymization`"),
         ("broken.json", &[], "the configuration `broken.json` cannot be used"),
@@ -217,6 +217,25 @@ fn a_server_starts_a_requested_run() -> Result<()> {
     assert!(cli.run(&["list"])??.contains("complete, deleted\n"));
     let shown = cli.run(&["show", "nightly"])??;
     assert!(shown.contains("attention        the files of the last complete run were deleted"), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn the_first_registration_closes_an_open_server_to_schedules_without_a_client() -> Result<()> {
+    let cli = SchedulesCli::new()?;
+    cli.run(&["add", "nightly", "--every", "P1D"])??;
+    let _server = Server::start(&lake::sample_lake_dir(), &cli.state(), &[])?;
+    cli.command("clients", &["add", "lab", "--scope", "system/*.rs", "--jwks-url", "https://lab.example/jwks.json"])??;
+    cli.run(&["run", "nightly"])??;
+    let started = Instant::now();
+    loop {
+        let shown = cli.run(&["show", "nightly"])??;
+        if shown.contains("the schedule has no client") {
+            break;
+        }
+        assert!(cli.show("nightly")?["result"] != "complete" && started.elapsed() < PATIENCE, "{shown}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     Ok(())
 }
 

@@ -9,13 +9,16 @@ use headrace_core::vocab::clock::Millis;
 use headrace_edge::system::SystemClock;
 use headrace_tests::flows::sync::{lake_lines, lake_objects, watermark};
 use headrace_tests::flows::{Result, run};
+use headrace_tests::lake;
 use headrace_tests::standins::fhir_server::{
     FhirServer, HostileBehavior, HttpFhirServer, Paging, RequiredSignature, ServerBehavior, Totals,
 };
+use headrace_tests::workspace::root;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::clients_cli::text;
 use super::process;
 use super::small_disk::{AT_ONCE, has_small_disks, on_disk_of};
 
@@ -273,6 +276,69 @@ fn an_incomplete_synchronization_has_an_exit_status_of_its_own_and_leaves_no_fil
     })
 }
 
+#[test]
+fn an_export_by_searches_that_would_be_rejected_fetches_and_leaves_nothing() -> Result<()> {
+    run(async || {
+        let (server, http, folder) = start(ServerBehavior::default()).await?;
+        std::fs::write(folder.path().join("typo.json"), r#"{"fhirPathRules":[{"path":"Patient.nam","method":"redact"}]}"#)?;
+        std::fs::write(folder.path().join("broken.json"), r#"{"fhirPathRules":[{"path":"Patient.name""#)?;
+        std::fs::copy(root().join("tests/samples/anonymization/study.json"), folder.path().join("study.json"))?;
+        for (arguments, words) in [
+            (&["--anonymization-config=typo.json"][..], "--accept-remarks selects-nothing:1"),
+            (&["--anonymization-config=broken.json"], "cannot be used"),
+            (&["--anonymization-config=missing.json"], "cannot be read"),
+            (&["--anonymization-config=study.json", "--since=2020-01-01"], "shifted-increment"),
+            (&["--type-filter=Patient?nme=x"], "--type-filter: Patient"),
+            (&["--since=yesterday"], "--since is not"),
+            (&["--lake-watermark=later"], "--lake-watermark"),
+            (&["--fhir-version=6"], "--fhir-version"),
+        ] {
+            let export = [&["export", &http.base, "out", "--by-sync"][..], arguments].concat();
+            let (code, _, stderr) = headrace(folder.path(), &export).await?;
+            assert!(code == Some(1) && stderr.contains(words), "{arguments:?}: {stderr}");
+            assert_eq!(server.queries(), Vec::<String>::new(), "{arguments:?}: nothing is asked");
+            assert!(!folder.path().join("out").exists(), "{arguments:?}");
+        }
+        for (level, kind) in [("group:none", "group"), ("patient:none", "patient")] {
+            let (code, _, stderr) = headrace(folder.path(), &["export", &http.base, "out", "--by-sync", "--level", level]).await?;
+            assert!(code == Some(1) && stderr.contains(&format!("does not have the {kind} of --level")), "{stderr}");
+            assert!(server.queries().iter().all(|query| !query.contains('?')), "nothing is searched: {:?}", server.queries());
+            assert!(!folder.path().join("out").exists(), "{level}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn what_an_interrupted_export_by_searches_leaves_is_named_with_its_form() -> Result<()> {
+    run(async || {
+        let retry_after = std::time::Duration::from_secs(7_200);
+        let (_server, http, folder) = start(ServerBehavior { busy_every: Some(3), retry_after, ..ServerBehavior::default() }).await?;
+        std::fs::write(folder.path().join("config.json"), r#"{"fhirPathRules":[{"path":"Patient.name","method":"redact"}]}"#)?;
+        let mut command = process::headrace(&["export", &http.base, "out", "--by-sync", "--anonymization-config=config.json"]);
+        let mut child = command.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let mut lines = std::io::BufReader::new(child.stderr.take().ok_or("the error output is not piped")?).lines();
+        let interrupted = tokio::task::spawn_blocking(move || -> std::result::Result<String, String> {
+            let mut text: String =
+                lines.by_ref().map_while(std::result::Result::ok).take_while(|line| !line.contains("next request at")).collect();
+            process::send_signal(&child, "TERM").map_err(|error| error.to_string())?;
+            text.extend(lines.map_while(std::result::Result::ok));
+            child.wait().map_err(|error| error.to_string())?;
+            Ok(text)
+        });
+        let stderr = interrupted.await??;
+        let lake = folder.path().join("out/.headrace-lake");
+        assert!(lake.exists(), "{stderr}");
+        assert!(stderr.contains("attention: until the export is complete, `out/.headrace-lake`"), "{stderr}");
+        assert!(stderr.contains("`out/.headrace-lake` has resources as the server has sent them, not de-identified"), "{stderr}");
+        // An export by another way leaves the folder, and says so.
+        let sample = lake::sample_lake_dir();
+        let (code, _, stderr) = headrace(folder.path(), &["export", text(&sample)?, "out"]).await?;
+        assert!(code != Some(1) && stderr.contains("attention: an earlier export has left `out/.headrace-lake`"), "{stderr}");
+        Ok(())
+    })
+}
+
 /// Redirects every request of a connection to this URL.
 async fn redirect(mut stream: tokio::net::TcpStream, target: String) -> std::io::Result<()> {
     let mut buffer = [0; 4096];
@@ -377,8 +443,7 @@ fn no_signature_is_sent_to_a_server_that_the_first_one_redirects_to() -> Result<
                 tokio::spawn(redirect(stream, target.clone()));
             }
         });
-        let token_origin = format!("--token-origin={}", http.base);
-        let sync = ["sync", &base, "lake", "--auth", "sigv4", "--region", "eu-west-2", &token_origin];
+        let sync = ["sync", &base, "lake", "--auth", "sigv4", "--region", "eu-west-2"];
         let (code, _, stderr) = headrace_signing(folder.path(), "x", &sync).await?;
         assert!(code == Some(1) && stderr.contains("another server"), "{stderr}");
         assert_eq!(server.queries(), Vec::<String>::new(), "nothing is sent there");

@@ -54,3 +54,38 @@ fn a_destination_or_audit_files_in_the_lake_stop_the_deployment() -> Result<()> 
     }
     Ok(())
 }
+
+#[test]
+fn a_parameter_without_effect_stops_the_deployment_by_name() -> Result<()> {
+    let (key, url) = ("arn:aws:kms:eu-central-1:111122223333:key/k", "https://idp.example");
+    let (external, iam) = (("AccessMode", "external"), ("AccessMode", "iam"));
+    let provider = [("Issuer", url), ("Audience", "x"), ("JwksUrl", url), ("ScopeClaim", "scp"), ("TokenUrl", url)];
+    for parameter in provider {
+        for mode in [&[][..], &[iam]] {
+            assert_eq!(broken_rules(&[&[parameter], mode].concat())?, ["IdentityProviderIsUsed"], "{parameter:?} {mode:?}");
+        }
+    }
+    assert_eq!(broken_rules(&[&provider[..], &[external]].concat())?, Vec::<String>::new());
+    let origin = ("OriginUrl", "https://fhir.example.org/r4");
+    let cases: [(Parameter, Parameter, &str); 6] = [
+        (("OriginAliases", "http://internal/fhir"), origin, "SyncHasServer"),
+        (("SyncTypes", "Patient"), origin, "SyncHasServer"),
+        (("SyncSchedule", "PT6H"), origin, "SyncHasServer"),
+        (("SyncIgnoreTotals", "true"), origin, "SyncHasServer"),
+        (("SourceKmsKeyArn", key), ("SourceBucketName", "lake"), "SourceKeyHasBucket"),
+        (("KeepDefaultEndpoint", "true"), ("BaseUrl", "https://fhir.example.org/bulk"), "KeptEndpointHasDomain"),
+    ];
+    for (parameter, partner, rule) in cases {
+        assert_eq!(broken_rules(&[parameter])?, [rule], "{parameter:?}");
+        assert_eq!(broken_rules(&[parameter, partner])?, Vec::<String>::new(), "{parameter:?} {partner:?}");
+    }
+    let cases: [(Parameter, Parameter, &str); 2] = [
+        (("TokenKeyArn", key), iam, "TokenKeySignsTokens"),
+        (("AuditObjectLock", "COMPLIANCE"), ("AuditBucketName", "own"), "AuditLockHasBucket"),
+    ];
+    for (parameter, without_effect, rule) in cases {
+        assert_eq!(broken_rules(&[parameter])?, Vec::<String>::new(), "{parameter:?}");
+        assert_eq!(broken_rules(&[parameter, without_effect])?, [rule], "{parameter:?} {without_effect:?}");
+    }
+    Ok(())
+}

@@ -133,3 +133,14 @@ fn the_parameters_are_listed_without_patient_data() {
     ];
     assert_eq!(task["input"], json!(expected));
 }
+
+#[test]
+fn a_deidentified_export_does_not_name_its_group() {
+    let mut job = job(JobState::Complete);
+    job.request.level = Level::Group("CANARY".into());
+    assert_eq!(task(&job)["description"], "Export of Group/CANARY");
+    job.request.anonymization = Some(AnonymizationConfig { name: ConfigName::parse("study.json").unwrap(), etag: None, resolved: None });
+    let task = task(&job);
+    assert_eq!(task["description"], "Export of one group");
+    assert!(!task.to_string().contains("CANARY"), "{task}");
+}

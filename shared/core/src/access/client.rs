@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FixedConfigurations, Scopes};
+use super::{Actor, FixedConfigurations, Scopes};
 use crate::vocab::clock::Millis;
 use crate::vocab::container::Container;
 use crate::vocab::ids::{Caller, RegistrationId};
@@ -133,11 +133,45 @@ pub struct ClientPage {
 
 /// The error for text that is not a client id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a client id is 1 to 256 printable ASCII characters without spaces, and not `{}`", Caller::LOCAL)]
-pub struct InvalidClientId;
+pub enum InvalidClientId {
+    /// The text has characters that no client id has, or a wrong length.
+    #[error("a client id is 1 to 256 printable ASCII characters without spaces")]
+    Form,
+    /// The audit trail and the job table have this name for somebody else.
+    #[error(
+        "no client id is `{}`, `{}` or `{}`: the audit trail has these names for the local user, for this service and for unknown senders",
+        Caller::LOCAL,
+        Actor::Service.as_str(),
+        Actor::Unknown.as_str()
+    )]
+    Reserved,
+}
 
-/// Checks that the text is a valid client id: 1 to 256 visible ASCII characters, and not the name of the local user.
+/// Checks that the text is a valid client id: 1 to 256 visible ASCII characters, and not a name that the audit trail shows for somebody else.
 pub fn check_client_id(text: &str) -> Result<(), InvalidClientId> {
     let is_plain = (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if is_plain && text != Caller::LOCAL { Ok(()) } else { Err(InvalidClientId) }
+    if !is_plain {
+        return Err(InvalidClientId::Form);
+    }
+    // Listings differ in upper and lower case, and so may readers.
+    let reserved = [Caller::LOCAL, Actor::Unknown.as_str(), Actor::Service.as_str()];
+    if reserved.iter().any(|name| name.eq_ignore_ascii_case(text)) { Err(InvalidClientId::Reserved) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_client_has_a_name_that_the_audit_trail_shows_for_somebody_else() {
+        for name in ["local", "Headrace", "headrace", "unknown", "Unknown"] {
+            assert_eq!(check_client_id(name), Err(InvalidClientId::Reserved), "{name}");
+        }
+        for name in ["", "a b", "größe", "headrace sync"] {
+            assert_eq!(check_client_id(name), Err(InvalidClientId::Form), "{name}");
+        }
+        for name in ["lab", "headrace-lab", "unknown-2", "*", "https://idp.example#unknown"] {
+            assert_eq!(check_client_id(name), Ok(()), "{name}");
+        }
+    }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use headrace_fhir::deid::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity};
+use headrace_fhir::deid::{DeidRemark, DeidRemarkSeverity};
 
 use super::ConfigName;
+use super::remark_name::{RemarkName, RemarkNames};
 
 /// The remarks that the operator accepts, for every configuration or for single ones.
 ///
@@ -16,19 +17,11 @@ pub struct AcceptedRemarks {
     by_configuration: BTreeMap<String, BTreeSet<RemarkName>>,
 }
 
-/// The name of a remark: its code, and the number of its rule if it is about a rule. Without a number, it stands for all
-/// warnings with the code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct RemarkName {
-    code: DeidRemarkCode,
-    rule: Option<usize>,
-}
-
 /// The error for an invalid list of remarks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "names `{0}`: write the names of remarks as `headrace deid check` prints them, separated by commas, such as known-date,no-effect:7; \
-     for one configuration, study.json=known-date, with semicolons between configurations"
+    "names `{0}`: write the names of remarks as `headrace deid check` prints them, separated by commas, such as \
+     known-date,no-effect:7@1c9e04b2; for one configuration, study.json=known-date, with semicolons between configurations"
 )]
 pub struct InvalidRemarkNames(String);
 
@@ -53,71 +46,106 @@ impl AcceptedRemarks {
         Ok(accepted)
     }
 
-    /// Returns true if the operator accepts a remark about a configuration. An error is accepted only with the number of its
-    /// rule: the acceptance of one mistake must not cover the next one.
-    pub fn accepts(&self, configuration: &ConfigName, remark: &DeidRemark) -> bool {
-        let exact = RemarkName { code: remark.code, rule: remark.rule_number };
+    /// Returns true if the operator accepts a remark about a configuration. An error is accepted only by its full name: the acceptance of one
+    /// mistake must not cover the next one.
+    ///
+    /// * `names`: those of the remarks about the configuration, with its text.
+    pub fn accepts(&self, configuration: &ConfigName, names: &RemarkNames, remark: &DeidRemark) -> bool {
+        let exact = names.name_of(remark);
         let lists = [Some(&self.everywhere), self.by_configuration.get(configuration.as_str())];
-        lists.into_iter().flatten().any(|names| {
+        lists.into_iter().flatten().any(|accepted| {
             let is_kind_accepted = match remark.severity {
                 DeidRemarkSeverity::Error => false,
-                DeidRemarkSeverity::Warning => names.contains(&RemarkName { rule: None, ..exact }),
+                DeidRemarkSeverity::Warning => accepted.contains(&RemarkName::of_kind(remark.code)),
             };
-            names.contains(&exact) || is_kind_accepted
+            accepted.contains(&exact) || is_kind_accepted
         })
-    }
-}
-
-impl RemarkName {
-    /// Parses a name such as `known-date` or `selects-nothing:7`. Returns `None` for any other text.
-    fn parse(text: &str) -> Option<Self> {
-        let (code, rule) = match text.split_once(':') {
-            None => (text, None),
-            Some((code, number)) => (code, Some(number.parse().ok().filter(|number| *number > 0)?)),
-        };
-        Some(Self { code: DeidRemarkCode::parse(code)?, rule })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use headrace_fhir::definitions::FhirVersion;
-    use headrace_fhir::deid::DeidConfig;
+    use headrace_fhir::deid::{DeidConfig, DeidRemarkCode};
 
     use super::*;
 
-    /// Returns the names of the remarks about a configuration that the list does not accept.
-    fn not_accepted(list: &str, name: &str) -> Vec<String> {
-        let config = r#"{"fhirPathRules":[{"path":"Patient.nmae","method":"redact"},
+    /// A configuration with a typo in its first rule.
+    const TYPO: &str = r#"{"fhirPathRules":[{"path":"Patient.nmae","method":"redact"},
             {"path":"Patient.meta.lastUpdated","method":"dateShift"},{"path":"Patient.birthDate","method":"dateShift"}]}"#;
+
+    /// Returns the names of the remarks about a configuration that the list does not accept.
+    fn not_accepted(list: &str, name: &str, config: &str) -> Vec<String> {
         let remarks = DeidConfig::parse(config.as_bytes(), FhirVersion::R4).unwrap().lint();
         let accepted = AcceptedRemarks::parse(list).unwrap();
-        let name = ConfigName::parse(name).unwrap();
+        let (name, names) = (ConfigName::parse(name).unwrap(), RemarkNames::new(config.as_bytes()));
         // The configuration also leaves true dates beside the shifted ones.
         let others = remarks.iter().filter(|remark| remark.code != DeidRemarkCode::TrueDate);
-        let open = others.filter(|remark| !accepted.accepts(&name, remark));
-        open.map(DeidRemark::name).collect()
+        let open = others.filter(|remark| !accepted.accepts(&name, &names, remark));
+        open.map(|remark| names.name(remark)).collect()
     }
 
     #[test]
     fn errors_are_accepted_one_by_one_and_warnings_also_by_kind() {
+        let (typo, date) = ("selects-nothing:1@b4699027", "known-date:2@50eb9396");
         for (list, open) in [
-            ("", &["selects-nothing:1", "known-date:2"][..]),
-            ("known-date", &["selects-nothing:1"]),
-            ("known-date,selects-nothing", &["selects-nothing:1"]),
-            ("known-date,selects-nothing:2", &["selects-nothing:1"]),
-            ("known-date, selects-nothing:1", &[]),
-            ("study.json=known-date,selects-nothing:1", &[]),
-            ("other.json=known-date; selects-nothing:1", &["known-date:2"]),
+            ("", &[typo, date][..]),
+            ("known-date", &[typo]),
+            ("known-date,selects-nothing", &[typo]),
+            ("known-date,selects-nothing:2@b4699027", &[typo]),
+            ("known-date,selects-nothing:1@50eb9396", &[typo]),
+            ("known-date, selects-nothing:1@b4699027", &[]),
+            ("known-date:2@50eb9396,selects-nothing:1@b4699027", &[]),
+            ("study.json=known-date,selects-nothing:1@b4699027", &[]),
+            ("other.json=known-date; selects-nothing:1@b4699027", &[date]),
         ] {
-            assert_eq!(not_accepted(list, "study.json"), open, "{list}");
+            assert_eq!(not_accepted(list, "study.json", TYPO), open, "{list}");
         }
     }
 
     #[test]
+    fn an_accepted_error_does_not_cover_the_next_one_in_the_same_rule() {
+        let accepted = "known-date,selects-nothing:1@b4699027";
+        let edited = TYPO.replace("nmae", "nam");
+        assert_eq!(not_accepted(accepted, "study.json", &edited), ["selects-nothing:1@73bbe56e"]);
+        // Changes of the rest of the file do not matter.
+        let longer = TYPO.replace("]}", r#",{"path":"Patient.photo","method":"redact"}]}"#);
+        assert_eq!(not_accepted(accepted, "study.json", &longer), Vec::<String>::new());
+        // The rules of a file with comments are bound to its whole text.
+        let commented = format!("// Names.\n{TYPO}");
+        let open = not_accepted(accepted, "study.json", &commented);
+        assert_eq!(open.len(), 1, "{open:?}");
+        let accepted = format!("known-date,{}", open.concat());
+        assert_eq!(not_accepted(&accepted, "study.json", &commented), Vec::<String>::new());
+        assert_eq!(not_accepted(&accepted, "study.json", &commented.replace("nmae", "nam")).len(), 1);
+    }
+
+    #[test]
+    fn an_accepted_error_about_the_file_does_not_cover_the_next_one() {
+        let misspelt = |setting: &str| format!(r#"{{"fhirPathRules":[{{"path":"Patient","method":"redact"}}],"{setting}":"skip"}}"#);
+        let open = not_accepted("unknown-setting", "study.json", &misspelt("processingErors"));
+        assert!(open.len() == 1 && open.concat().starts_with("unknown-setting@"), "{open:?}");
+        assert_eq!(not_accepted(&open.concat(), "study.json", &misspelt("processingErors")), Vec::<String>::new());
+        assert_eq!(not_accepted(&open.concat(), "study.json", &misspelt("procesingErrors")).len(), 1);
+    }
+
+    #[test]
     fn unknown_names_are_rejected() {
-        for list in ["?", "known", "known-date:", "known-date:0", "known-date:x", "../x=known-date", "study.json=", "a=b=c", "known-date,"]
-        {
+        for list in [
+            "?",
+            "known",
+            "known-date:",
+            "known-date:0@00000000",
+            "known-date:x@00000000",
+            "../x=known-date",
+            "study.json=",
+            "a=b=c",
+            "known-date,",
+            "selects-nothing:1",
+            "selects-nothing:1@",
+            "selects-nothing:1@0000000",
+            "selects-nothing:1@0000000G",
+        ] {
             assert!(AcceptedRemarks::parse(list).is_err(), "{list}");
         }
     }

@@ -1,9 +1,12 @@
-//! Options of `headrace export` that would have no effect. They are errors, because whoever gives one expects its effect.
+//! Options of `headrace export` and `headrace sync` that would have no effect. They are errors, because whoever gives one expects its effect.
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args, Command};
 
-use super::{DeidKeysOptions, ExportArgs, ExportOptions, LoginOptions, OriginOptions, ServiceOptions, Source, TransferOptions, non_empty};
+use super::{
+    CredentialOptions, DeidKeysOptions, ExportArgs, ExportLevel, ExportOptions, LoginOptions, OriginOptions, ServiceOptions, Source,
+    SyncArgs, TransferOptions, non_empty,
+};
 
 /// Settings of a server for its clients. The server of an export to a directory has one client and ends with the export.
 const SETTINGS_FOR_CLIENTS: [&str; 7] =
@@ -54,6 +57,27 @@ fn ignored_comparison() -> IgnoredOptions {
     IgnoredOptions::some::<OriginOptions>(&["reconcile"], reason)
 }
 
+/// Returns the option that has no effect without a credential.
+fn ignored_token_origins(credential: &CredentialOptions) -> Option<IgnoredOptions> {
+    let has_credential = credential.token.is_some() || credential.basic_file.is_some() || credential.key.client_id.is_some();
+    let reason = "there is no access token; it needs --token, --basic-file, or --client-id with a key or a secret";
+    (!has_credential).then(|| IgnoredOptions::some::<LoginOptions>(&["token_origins"], reason))
+}
+
+impl SyncArgs {
+    /// Returns why some of the given options would have no effect, or `None` if each has one.
+    pub(super) fn ignored_options(&self, given: &ArgMatches) -> Option<String> {
+        let ignored = match self.signing.auth {
+            Some(_) => {
+                let reason = "signatures are sent to the origin of URL only; it needs an access token instead of --auth";
+                Some(IgnoredOptions::some::<LoginOptions>(&["token_origins"], reason))
+            }
+            None => ignored_token_origins(&self.login.credential),
+        };
+        ignored.and_then(|options| options.describe(given))
+    }
+}
+
 impl ExportArgs {
     /// Returns why some of the given options would have no effect, or `None` if each has one.
     pub(super) fn ignored_options(&self, given: &ArgMatches) -> Option<String> {
@@ -63,21 +87,25 @@ impl ExportArgs {
                 IgnoredOptions::group::<ExportOptions>("the export that is continued was requested before, and is not changed"),
                 IgnoredOptions::group::<ServiceOptions>("an export from a server is continued, which has its own settings"),
                 IgnoredOptions::group::<DeidKeysOptions>("an export from a server is continued, which has its own keys"),
+                IgnoredOptions::group::<OriginOptions>("an export that a server makes is continued, and nothing is searched"),
             ],
             (None, Some(Source::Server(_))) if self.by_sync => {
                 let transfer = "the resources are fetched by searches, and these have --sync-deadline-hours";
                 let mut ignored = vec![IgnoredOptions::group::<TransferOptions>(transfer), ignored_comparison()];
+                ignored.extend(ignored_token_origins(&self.login.credential));
                 ignored.extend(self.ignored_for_directory());
                 ignored
             }
             (None, Some(Source::Server(_))) => {
                 let reason =
                     "SOURCE is a server, which has its own settings; this option is for the export of a directory, and for --by-sync";
-                vec![
+                let mut ignored = vec![
                     IgnoredOptions::group::<ServiceOptions>(reason),
                     IgnoredOptions::group::<DeidKeysOptions>(reason),
                     ignored_comparison(),
-                ]
+                ];
+                ignored.extend(ignored_token_origins(&self.login.credential));
+                ignored
             }
             (None, Some(Source::Directory(_))) => {
                 let reason = "SOURCE is a directory; this option is for an export from a FHIR server";
@@ -85,6 +113,7 @@ impl ExportArgs {
                     IgnoredOptions::group::<LoginOptions>(reason),
                     IgnoredOptions::group::<TransferOptions>(reason),
                     IgnoredOptions::group::<OriginOptions>(reason),
+                    IgnoredOptions::some::<Self>(&["by_sync"], reason),
                 ];
                 ignored.extend(self.ignored_for_directory());
                 ignored
@@ -105,6 +134,26 @@ impl ExportArgs {
             let reason = "nothing is de-identified without --anonymization-config";
             ignored.push(IgnoredOptions::group::<DeidKeysOptions>(reason));
             ignored.push(IgnoredOptions::some::<ServiceOptions>(&["accept_remarks"], reason));
+        }
+        ignored.extend(self.ignored_at_level());
+        ignored
+    }
+
+    /// Returns the settings of this program's own server that have no effect at the level of the export.
+    fn ignored_at_level(&self) -> Vec<IgnoredOptions> {
+        let (level, is_increment) = (self.options.level(), self.options.since.is_some() || self.since_file.is_some());
+        let mut ignored = Vec::new();
+        if !matches!(level, ExportLevel::Group(_)) || !is_increment {
+            let reason = "it adds to increments of a group: it needs --level group:ID, and --since or --since-file";
+            ignored.push(IgnoredOptions::some::<ServiceOptions>(&["group_new_members"], reason));
+        }
+        if level == ExportLevel::System {
+            let reason = "an export of the whole system has these resources anyway; it needs another --level";
+            ignored.push(IgnoredOptions::some::<ServiceOptions>(&["include_referenced_resources"], reason));
+        }
+        if level == ExportLevel::System && self.options.types.is_none() {
+            let reason = "files of every type are read; it needs --type, or another --level";
+            ignored.push(IgnoredOptions::some::<ServiceOptions>(&["trust_object_names"], reason));
         }
         ignored
     }

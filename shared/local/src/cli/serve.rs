@@ -22,8 +22,8 @@ pub struct ServeArgs {
     /// With --access none, allow listening on a non-loopback address: anyone on the network can export
     #[arg(long)]
     pub allow_unauthenticated: bool,
-    /// Allow listening on a non-loopback address with access control. A proxy in front must terminate TLS, because this
-    /// server speaks plain HTTP
+    /// A proxy in front terminates TLS, because this server speaks plain HTTP. Allows listening on a non-loopback address with access
+    /// control, and on a loopback address makes smart the default of --access
     #[arg(long)]
     pub behind_tls_proxy: bool,
     #[command(flatten)]

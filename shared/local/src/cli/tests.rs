@@ -52,7 +52,7 @@ fn options_that_would_have_no_effect_are_refused_by_name() {
         (&["--resume", "out", "--level=patient"], "--level"),
         (&["--resume", "out", "--workers=1"], "--workers"),
         (&["lake", "out", "--deid-keys=night.keys"], "--deid-keys"),
-        (&["lake", "out", "--accept-remarks=no-effect:1"], "--accept-remarks"),
+        (&["lake", "out", "--accept-remarks=known-date"], "--accept-remarks"),
         (&["https://h/fhir", "out", "--by-sync", "--deid-keys=night.keys"], "--deid-keys"),
         (&["lake", "out", "--retention-hours=3", "--max-exports-per-client=1"], "--retention-hours, --max-exports-per-client"),
         (&["lake", "out", "--queue-when-full", "--max-concurrent-exports=1"], "--max-concurrent-exports, --queue-when-full"),
@@ -64,6 +64,14 @@ fn options_that_would_have_no_effect_are_refused_by_name() {
         (&["https://h/fhir", "out", "--by-sync", "--max-wait-hours=3"], "--max-wait-hours"),
         (&["https://h/fhir", "out", "--by-sync", "--reconcile"], "--reconcile"),
         (&["https://h/fhir", "out", "--reconcile"], "--reconcile"),
+        (&["lake", "out", "--by-sync"], "--by-sync"),
+        (&["--resume", "out", "--page-size=5"], "--page-size"),
+        (&["https://h/fhir", "out", "--token-origin=https://files.h"], "--token-origin"),
+        (&["https://h/fhir", "out", "--by-sync", "--token-origin=https://files.h"], "--token-origin"),
+        (&["lake", "out", "--group-new-members"], "--group-new-members"),
+        (&["lake", "out", "--group-new-members", "--level=group:g"], "--group-new-members"),
+        (&["lake", "out", "--include-referenced-resources"], "--include-referenced-resources"),
+        (&["lake", "out", "--trust-object-names"], "--trust-object-names"),
     ] {
         let error = Cli::try_parse_arguments([&["headrace", "export"], arguments].concat()).unwrap_err().to_string();
         assert!(error.contains(&format!("{name} would have no effect")), "{error}");
@@ -73,9 +81,14 @@ fn options_that_would_have_no_effect_are_refused_by_name() {
         &["https://h/fhir", "out", "--token=x", "--type=Patient"][..],
         &["lake", "out", "--workers=1", "--type=Patient"],
         &["--resume", "out", "--token=x", "--max-wait-hours=3"],
-        &["lake", "out", "--deid-keys=night.keys", "--accept-remarks=no-effect:1", "--anonymization-config=night.json"],
+        &["lake", "out", "--deid-keys=night.keys", "--accept-remarks=known-date", "--anonymization-config=night.json"],
         &["https://h/fhir", "out", "--by-sync", "--deid-keys=night.keys", "--anonymization-config=night.json", "--file-size-mb=1"],
         &["https://h/fhir", "out", "--container=a", "--anonymization-config=night.json"],
+        &["https://h/fhir", "out", "--token=x", "--token-origin=https://files.h"],
+        &["--resume", "out", "--token-origin=https://files.h"],
+        &["lake", "out", "--level=group:g", "--since-file=last", "--group-new-members", "--include-referenced-resources"],
+        &["lake", "out", "--level=patient", "--trust-object-names"],
+        &["lake", "out", "--type=Patient", "--trust-object-names"],
     ] {
         assert!(Cli::try_parse_arguments([&["headrace", "export"], arguments].concat()).is_ok(), "{arguments:?}");
     }
@@ -89,6 +102,18 @@ fn options_that_would_have_no_effect_are_refused_by_name() {
     ] {
         assert!(Cli::try_parse_arguments([&["headrace", "export"], arguments].concat()).is_err(), "{arguments:?}");
     }
+}
+
+#[test]
+fn options_of_a_synchronization_that_would_have_no_effect_are_refused_by_name() {
+    let parse = |arguments: &[&str]| Cli::try_parse_arguments([&["headrace", "sync", "https://h/fhir", "lake"], arguments].concat());
+    let origin = "--token-origin=https://files.h";
+    for (arguments, needed) in [(&[origin][..], "--client-id"), (&[origin, "--auth=sigv4"], "instead of --auth")] {
+        let error = parse(arguments).unwrap_err().to_string();
+        assert!(error.contains("--token-origin would have no effect") && error.contains(needed), "{error}");
+        assert!(error.contains("Usage: headrace sync"), "{error}");
+    }
+    assert!(parse(&[origin, "--token=x"]).is_ok());
 }
 
 #[test]
@@ -180,6 +205,7 @@ fn an_invalid_value_is_reported_by_the_option_that_was_typed() {
         ("--fhir-version=6", "--fhir-version is `6`: "),
         ("--folder-layouts=x", "--folder-layouts "),
         ("--accept-remarks=everything", "--accept-remarks "),
+        ("--accept-remarks=no-effect:1", "--accept-remarks "),
         ("--source-base-urls=here", "--source-base-urls is `here`: "),
         ("--base-url=here", "--base-url is `here`: "),
         ("--containers=UP", "--containers names `UP`: "),

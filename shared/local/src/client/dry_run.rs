@@ -8,7 +8,6 @@ use headrace_core::flow::client::kick_off::{CheckedKickOff, KickOffSettings, che
 use headrace_core::flow::resolve_patients::PatientResolutionSettings;
 use headrace_core::job::{ExportError, Job};
 use headrace_core::ports::Clock as _;
-use headrace_core::request::{Preferences, RawKickOff};
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::Caller;
 use headrace_core::vocab::plural::counted;
@@ -21,7 +20,7 @@ use serde_json::json;
 use crate::cli::{ExportArgs, ExportOptions, OptionError};
 use crate::client::bulk::QUERY_VALUE;
 use crate::client::error::shown_url;
-use crate::client::local_export::in_command_words;
+use crate::client::local_export::{in_command_words, raw_kick_off};
 use crate::client::origin::{UnsafeUrl, parse_http_url};
 use crate::stores::directory::{DirectoryLake, DirectoryOutputStore, GivenConfiguration};
 use crate::terminal::{printable, printable_json};
@@ -53,11 +52,7 @@ pub(crate) async fn describe_directory_export(
     (lake, out): (&Path, &Path),
     (parameters, configuration): (&[(&'static str, String)], Option<GivenConfiguration>),
 ) -> Result<String, DryRunError> {
-    let raw = RawKickOff {
-        level: (&options.level()).into(),
-        preferences: Preferences { is_lenient: options.lenient, ..Preferences::default() },
-        parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
-    };
+    let raw = raw_kick_off(options, parameters);
     let ExportSettings { policy, job, quotas, watermark, .. } = args.service.settings_without_clients()?;
     let lake_settings = args.service.lake_settings()?;
     let patient_resolution = PatientResolutionSettings::default();

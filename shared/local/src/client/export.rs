@@ -22,7 +22,7 @@ use crate::client::progress::print_line;
 use crate::client::unknown_deletions::print_unknown_deletions;
 use crate::terminal::print_result;
 
-use self::by_sync::{export_by_sync, lacks_export};
+use self::by_sync::{export_by_sync, lacks_export, print_left_lake};
 use self::directory::export_directory;
 use self::output_dir::check_output_dir;
 use self::server::{export_from_server, resume_export};
@@ -61,6 +61,9 @@ pub async fn run_export(args: &ExportArgs) -> Result<ExportStatus, ExportCommand
     }
     let existed = out.exists();
     let result = export_from(&task, source, out).await;
+    if result.is_ok() {
+        print_left_lake(out);
+    }
     if result.is_err() && !existed {
         // An export that was rejected has written nothing. The folder of any other is not empty and stays.
         drop(std::fs::remove_dir(out));

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use headrace_core::lake::watermark::WATERMARK_OBJECT;
-use headrace_core::request::ConfigName;
+use headrace_core::request::{ConfigName, Preferences, RawKickOff};
 use headrace_core::vocab::lake_settings::{LakeSettings, LakeWatermark};
 use headrace_fhir::instant::Instant;
 use walkdir::WalkDir;
 
+use crate::cli::ExportOptions;
 use crate::client::bulk::ClientError;
 
 /// Name of a configuration whose file has a name that no request may have.
@@ -102,6 +103,17 @@ impl OwnServer {
         let is_own = |pair: &str| pair == "allowPartialManifests=true" || (self.chooses_container && pair.starts_with("_container="));
         let pairs: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !is_own(pair)).collect();
         if pairs.is_empty() { path.to_owned() } else { format!("{path}?{}", pairs.join("&")) }
+    }
+}
+
+/// Returns the kick-off of an export by the server in this process, for a check of it.
+///
+/// * `parameters`: those of the request to this server.
+pub(crate) fn raw_kick_off(options: &ExportOptions, parameters: &[(&'static str, String)]) -> RawKickOff {
+    RawKickOff {
+        level: (&options.level()).into(),
+        preferences: Preferences { is_lenient: options.lenient, ..Preferences::default() },
+        parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
     }
 }
 

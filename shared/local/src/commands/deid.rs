@@ -7,14 +7,14 @@ use std::io::{self, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
 use headrace_core::ports::Clock as _;
-use headrace_core::request::MAX_CONFIG_BYTES;
+use headrace_core::request::{MAX_CONFIG_BYTES, RemarkNames};
 use headrace_core::vocab::config_digest::ConfigDigest;
 use headrace_core::vocab::error::SourceError;
 use headrace_core::vocab::plural::counted;
 use headrace_edge::config::parse_fhir_version;
 use headrace_edge::system::{SystemClock, random_job_secret};
 use headrace_fhir::definitions::{FhirVersion, ResourceType};
-use headrace_fhir::deid::{DeidConfig, DeidConfigError, DeidCoverage, DeidFailure, DeidJobContext, DeidRemark, DeidStep, Deidentified};
+use headrace_fhir::deid::{DeidConfig, DeidConfigError, DeidCoverage, DeidFailure, DeidJobContext, DeidStep, Deidentified};
 use headrace_fhir::head::{InvalidResource, MemberIndex, Resource};
 use headrace_fhir::json::JsonValue;
 use headrace_fhir::semantics::compartment::PatientCompartment;
@@ -123,18 +123,23 @@ fn read_file(path: &Path) -> Result<Vec<u8>, DeidCommandError> {
 
 /// Reads and parses an anonymization configuration.
 fn read_configuration(path: &Path, version: FhirVersion) -> Result<DeidConfig, DeidCommandError> {
-    let bytes = read_file(path)?;
-    if bytes.len() as u64 > MAX_CONFIG_BYTES {
+    parse_configuration(path, &read_file(path)?, version)
+}
+
+/// Parses the text of an anonymization configuration.
+fn parse_configuration(path: &Path, text: &[u8], version: FhirVersion) -> Result<DeidConfig, DeidCommandError> {
+    if text.len() as u64 > MAX_CONFIG_BYTES {
         return Err(DeidCommandError::TooLong(path.to_owned()));
     }
-    DeidConfig::parse(&bytes, version).map_err(|faults| DeidCommandError::Invalid { path: path.to_owned(), faults })
+    DeidConfig::parse(text, version).map_err(|faults| DeidCommandError::Invalid { path: path.to_owned(), faults })
 }
 
 /// Formats the warnings of a configuration and, for each requested type, the elements that no rule matches.
 fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError> {
     let version = parse_version(&args.version)?;
     let types: Vec<ResourceType> = args.types.iter().map(|name| parse_type(name, version)).collect::<Result<_, _>>()?;
-    let configuration = read_configuration(&args.config, version)?;
+    let text = read_file(&args.config)?;
+    let (configuration, remark_names) = (parse_configuration(&args.config, &text, version)?, RemarkNames::new(&text));
     let mut remarks = configuration.lint();
     remarks.extend(configuration.key_remarks());
     remarks.extend(configuration.lasting_key_remarks());
@@ -142,7 +147,10 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
     let all = coverage_of(&configuration, version, &types);
     let coverage = args.coverage.then_some(&all);
     if args.json {
-        return Ok((printable_json(&format_json(&configuration, &remarks, coverage.map(Vec::as_slice))).into_owned(), status));
+        return Ok((
+            printable_json(&format_json(&configuration, (&remarks, &remark_names), coverage.map(Vec::as_slice))).into_owned(),
+            status,
+        ));
     }
     let mut output: String = remarks.iter().map(|remark| format!("{remark}\n")).collect();
     match configuration.derived_key_names().as_slice() {
@@ -173,7 +181,7 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
     for remark in configuration.increment_remarks() {
         output += &format!("for exports with --since: {remark}\n");
     }
-    let names: Vec<String> = remarks.iter().map(DeidRemark::name).collect();
+    let names: Vec<String> = remarks.iter().map(|remark| remark_names.name(remark)).collect();
     output += &match status {
         CheckStatus::Clean => format!("the configuration is valid. {}\n", format_kept(&all)),
         CheckStatus::HasRemarks => {

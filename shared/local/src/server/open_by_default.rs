@@ -1,7 +1,7 @@
 //! Limits of a server that has no access control only because nobody asked for it: it serves programs on this machine, until
 //! access control is set up.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -25,12 +25,17 @@ pub(crate) async fn reject_if_no_longer_open(State(state): State<Arc<PathBuf>>, 
                     with --base-url and register a client, or start it with --access none";
         return reject(403, IssueCode::Forbidden, text);
     }
-    // Not `try_exists` alone: a file that cannot be looked at must not keep the server open.
-    if tokio::fs::try_exists(state.join(ACCESS_CONTROL_FILE)).await.unwrap_or(true) {
+    if is_no_longer_open(&state).await {
         let text = "access control was set up after this server was started: restart it, so that it issues access tokens";
         return reject(401, IssueCode::Login, text);
     }
     next.run(request).await
+}
+
+/// Returns true if access control was set up in the state folder since the server was started.
+pub(crate) async fn is_no_longer_open(state: &Path) -> bool {
+    // Not `try_exists` alone: a file that cannot be looked at must not keep the server open.
+    tokio::fs::try_exists(state.join(ACCESS_CONTROL_FILE)).await.unwrap_or(true)
 }
 
 /// Returns true if a proxy has added a header.

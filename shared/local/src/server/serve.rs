@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use headrace_core::ports::AccessStore as _;
+use headrace_core::job::ExportError;
+use headrace_core::ports::{AccessStore as _, ResourceSource as _};
 
 use crate::cli::{OptionError, ServeArgs};
 use crate::server::access::{AccessError, resolve_access};
@@ -15,6 +16,7 @@ use crate::server::service::{ServerAccess, Service, ServiceConfig, StartError};
 use crate::server::signals::stop_signal;
 use crate::server::state::{StateError, StateFolder, check_apart_from_lake};
 use crate::server::webhook_option::{WebhookOptionError, webhook};
+use crate::stores::directory::DirectoryLake;
 
 /// Failure of `headrace serve`.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,8 @@ const AFTER_STOP: &str = "files and exports are kept, and unfinished exports res
 pub async fn serve(args: &ServeArgs) -> Result<(), ServeCommandError> {
     // Before anything else: the access control writes to the state folder.
     check_apart_from_lake(&args.state, &args.lake).map_err(StartError::from)?;
+    DirectoryLake::open(&args.lake).check().await.map_err(ExportError::from).map_err(StartError::from)?;
+    let (settings, lake_settings, webhook) = (args.service.settings()?, args.service.lake_settings()?, webhook(&args.events)?);
     let address = SocketAddr::new(args.listen, args.port);
     let access = resolve_access(args, address).await?;
     let access_text = match &access {
@@ -67,12 +71,12 @@ pub async fn serve(args: &ServeArgs) -> Result<(), ServeCommandError> {
     let config = ServiceConfig {
         lake: args.lake.clone(),
         state: args.state.clone(),
-        settings: args.service.settings()?,
-        lake_settings: args.service.lake_settings()?,
+        settings,
+        lake_settings,
         trust_object_names: args.service.trust_object_names,
         workers: args.service.workers(),
         access,
-        webhook: webhook(&args.events)?,
+        webhook,
         given_configuration: None,
     };
     let limits = ServerLimits { connections: ConnectionLimits::for_file_handles(raise_file_handle_limit()), ..ServerLimits::default() };

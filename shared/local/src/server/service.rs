@@ -33,6 +33,7 @@ use token::handler::TokenHandler;
 use tokio::task::JoinSet;
 
 use crate::server::feed::no_feed;
+use crate::server::open_by_default::is_no_longer_open;
 use crate::server::page::PageTable;
 use crate::server::queue::LocalQueue;
 use crate::server::state::{
@@ -304,10 +305,16 @@ impl Service {
     /// single export starts no others.
     pub fn start_schedules(&self, base: String) {
         let settings = ExportSettings { base: Some(self.settings.base.clone().unwrap_or(base)), ..self.settings.clone() };
-        let runner = ScheduleRunner::new(clone_ports(&self.ports), settings, self.requires_authentication, random_job);
+        let runner = ScheduleRunner::new(clone_ports(&self.ports), settings, random_job);
+        let (requires_authentication, open_by_default) = (self.requires_authentication, self.open_by_default.clone());
         self.background_tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(async move {
             loop {
-                if let Err(error) = runner.run().await {
+                // The first registration closes an open server to its schedules, too: from then on, each needs a client.
+                let is_closed = match &open_by_default {
+                    Some(state) => is_no_longer_open(state).await,
+                    None => requires_authentication,
+                };
+                if let Err(error) = runner.run(is_closed).await {
                     tracing::warn!(error = %error, "the schedules could not be checked; the next check tries again");
                 }
                 tokio::time::sleep(REAPER_INTERVAL).await;

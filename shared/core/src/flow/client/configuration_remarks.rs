@@ -9,7 +9,7 @@ use headrace_fhir::deid::{ChangingDraws, DeidConfig, DeidRemark};
 
 use crate::access::Permissions;
 use crate::job::{ExportError, RemarkedConfiguration};
-use crate::request::{AcceptedRemarks, AnonymizationConfig, ExportRequest, Parameter, RequestError};
+use crate::request::{AcceptedRemarks, AnonymizationConfig, ExportRequest, Parameter, RemarkNames, RequestError};
 use crate::vocab::config_digest::ConfigDigest;
 use crate::vocab::outcome::IssueCode;
 
@@ -27,9 +27,10 @@ pub(super) fn check_remarks(
     let mut remarks = lint_cached(text, request.version, config);
     remarks.extend(config.key_remarks());
     remarks.extend(if request.since.is_some() { config.increment_remarks() } else { config.lasting_key_remarks() });
+    let remark_names = RemarkNames::new(text);
     let (accepted, open): (Vec<&DeidRemark>, Vec<&DeidRemark>) =
-        remarks.iter().partition(|remark| accepted.accepts(&requested.name, remark));
-    let names = |remarks: &[&DeidRemark]| remarks.iter().map(|remark| remark.name()).collect::<BTreeSet<String>>();
+        remarks.iter().partition(|remark| accepted.accepts(&requested.name, &remark_names, remark));
+    let names = |remarks: &[&DeidRemark]| remarks.iter().map(|remark| remark_names.name(remark)).collect::<BTreeSet<String>>();
     let digest = ConfigDigest::from_bytes(text);
     if open.is_empty() {
         let accepted = names(&accepted);

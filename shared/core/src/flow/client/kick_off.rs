@@ -203,6 +203,18 @@ pub async fn check_kick_off(
     Ok(checked)
 }
 
+/// Checks what a kick-off checks without the lake: the parameters, and the anonymization configuration that they name with the remarks about
+/// it. Starts and stores nothing. For a lake that has yet to be filled.
+pub async fn check_parameters(
+    output: &impl OutputStore,
+    (policy, now): (&ExportPolicy, Millis),
+    (raw, permissions): (&RawKickOff, &Permissions),
+) -> Result<(), ExportError> {
+    let ResolvedRequest { mut request, .. } = ExportRequest::resolve(raw, policy, permissions, now)?;
+    serialize_within_limit(&request)?;
+    resolve_anonymization((output, None), &mut request, (&policy.accepted_remarks, permissions)).await
+}
+
 /// Reads and checks the anonymization configuration that a request names, and checks what depends on it. Stores nothing. `own` is the client's
 /// own destination.
 pub(super) async fn resolve_anonymization(

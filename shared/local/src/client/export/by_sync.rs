@@ -1,21 +1,28 @@
 //! Exports from servers without an export operation: the resources are fetched by searches.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use headrace_core::ports::{OriginRequest, OriginServer as _};
+use headrace_core::access::Permissions;
+use headrace_core::flow::client::kick_off::check_parameters;
+use headrace_core::ports::{Clock as _, OriginRequest, OriginServer as _};
+use headrace_edge::system::SystemClock;
 
-use crate::cli::ExportArgs;
+use crate::cli::{ExportArgs, ExportOptions};
 use crate::client::credential::read_credential;
+use crate::client::local_export::{in_command_words, raw_kick_off};
+use crate::client::progress::print_line;
 use crate::client::since_file::parse_since;
 use crate::client::sync::HttpOrigin;
 use crate::client::sync::command::origin_settings;
 use crate::client::sync::for_export::sync_for_export;
+use crate::stores::directory::DirectoryOutputStore;
+use crate::terminal::error_chain;
 
 use super::ExportStatus;
 use super::directory::export_directory;
 use super::error::ExportCommandError;
 use super::output_dir::{LAKE_FOLDER, prepare_output_dir};
-use super::task::{ExportTask, requested_since};
+use super::task::{ExportTask, local_server_parameters, requested_since};
 
 /// Returns true if the CapabilityStatement of a server can be read and names no export operation.
 pub(super) async fn lacks_export(args: &ExportArgs, base: &str) -> bool {
@@ -41,18 +48,59 @@ fn names_no_export(statement: &[u8]) -> bool {
 }
 
 /// Exports from a server that need not know `$export`: fetches its resources by searches into a lake within the output directory, and
-/// exports that. The lake stays if that fails, and the same command continues.
+/// exports that. The lake stays if that fails, and the same command continues. The error then names it.
 pub(super) async fn export_by_sync(task: &ExportTask<'_>, base: &str, out: &Path) -> Result<ExportStatus, ExportCommandError> {
-    let args = task.args;
-    prepare_output_dir(out, args.overwrite)?;
+    prepare_output_dir(out, task.args.overwrite)?;
     let lake = out.join(LAKE_FOLDER);
+    let result = Box::pin(fetch_and_export(task, base, (&lake, out))).await;
+    result.map_err(|error| if lake.exists() { left_lake(task, &error, lake) } else { error })
+}
+
+/// Checks the request, fetches the resources into a lake, exports that, and removes it.
+async fn fetch_and_export(task: &ExportTask<'_>, base: &str, (lake, out): (&Path, &Path)) -> Result<ExportStatus, ExportCommandError> {
+    check_request(task, out).await?;
+    if task.configuration.is_some() {
+        // Nothing can be said by a process that is killed.
+        print_line(&format!("attention: until the export is complete, `{}` has the resources as the server sends them", lake.display()));
+    }
     let since = requested_since(task)?.and_then(|since| parse_since(&since));
-    let report = sync_for_export(args, base, &lake, since).await?;
+    let report = sync_for_export(task.args, base, lake, since).await?;
     if !report.is_complete {
         let faults: Vec<String> = report.types.iter().flat_map(|one| &one.faults).take(3).cloned().collect();
         return Err(ExportCommandError::NotFetched(faults.join("; ")));
     }
-    let status = export_directory(task, lake.clone(), out).await?;
-    std::fs::remove_dir_all(&lake).map_err(|cause| ExportCommandError::Out { path: lake, cause })?;
+    let status = export_directory(task, lake.to_owned(), out).await?;
+    std::fs::remove_dir_all(lake).map_err(|cause| ExportCommandError::Out { path: lake.to_owned(), cause })?;
     Ok(status)
+}
+
+/// Checks everything about the export that does not depend on the server's resources, before the first request: to fetch them may take hours,
+/// and an export that is rejected afterwards would leave them as they are, although they were to be de-identified.
+async fn check_request(task: &ExportTask<'_>, out: &Path) -> Result<(), ExportCommandError> {
+    let args = task.args;
+    let policy = args.service.settings_without_clients()?.policy;
+    args.service.lake_settings()?;
+    let options = ExportOptions { since: requested_since(task)?, ..args.options.clone() };
+    let raw = raw_kick_off(&options, &local_server_parameters(&options));
+    let output = DirectoryOutputStore::open(out).with_configuration(task.configuration.clone());
+    let permissions = Permissions::default();
+    let checked = Box::pin(check_parameters(&output, (&policy, SystemClock.now()), (&raw, &permissions))).await;
+    checked.map_err(|error| ExportCommandError::Local(in_command_words(&error.to_string())))
+}
+
+/// Returns the error of an export that has left its lake.
+fn left_lake(task: &ExportTask<'_>, error: &ExportCommandError, lake: PathBuf) -> ExportCommandError {
+    let state = if task.configuration.is_some() { "as the server has sent them, not de-identified" } else { "that were fetched" };
+    ExportCommandError::LeftLake { cause: error_chain(error), lake, state }
+}
+
+/// Says by name if an earlier export by searches has left its lake in the output directory, where a later export by another way leaves it.
+pub(super) fn print_left_lake(out: &Path) {
+    let lake = out.join(LAKE_FOLDER);
+    if lake.exists() {
+        print_line(&format!(
+            "attention: an earlier export has left `{}` with resources as their server has sent them, not de-identified: remove the folder",
+            lake.display()
+        ));
+    }
 }

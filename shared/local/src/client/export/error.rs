@@ -64,6 +64,16 @@ pub enum ExportCommandError {
     /// The fetched resources are not complete.
     #[error("not all resources could be fetched, and nothing was exported: {0}")]
     NotFetched(String),
+    /// The export by searches has failed, and its lake stays in the output directory.
+    #[error("{cause}\n`{}` has resources {state}: the same command continues with them; otherwise remove the folder", .lake.display())]
+    LeftLake {
+        /// Reason.
+        cause: String,
+        /// The folder with the resources.
+        lake: PathBuf,
+        /// The form of the resources.
+        state: &'static str,
+    },
     /// The user interrupted the export.
     #[error(
         "interrupted: the export was stopped before it was complete. Files that are already in the output directory remain there. To start \

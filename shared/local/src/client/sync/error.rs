@@ -76,6 +76,14 @@ pub enum SyncCommandError {
          that of headrace serve ends with /fhir"
     )]
     NoCapabilityStatement(#[source] OriginError),
+    /// The server does not have the patient or the group of the export.
+    #[error("the server does not have the {kind} of --level: it has answered {status}, and nothing was fetched")]
+    UnknownSubject {
+        /// The word for a patient or a group.
+        kind: &'static str,
+        /// The HTTP status.
+        status: u16,
+    },
     /// The server demands a long pause before its first answer.
     #[error("the server is busy until {0}, and nothing was written: run the command again then")]
     BusyUntil(String),

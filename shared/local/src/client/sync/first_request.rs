@@ -1,10 +1,11 @@
-//! The first request to the server, before anything is written.
+//! The first requests to the server, before anything is written.
 
 use std::time::Duration;
 
 use headrace_core::ports::{Clock as _, OriginError, OriginRequest, OriginServer as _};
 use headrace_edge::system::SystemClock;
 
+use crate::cli::ExportLevel;
 use crate::client::progress::print_line;
 
 use super::HttpOrigin;
@@ -38,5 +39,19 @@ pub(super) async fn check_origin(origin: &HttpOrigin) -> Result<(), SyncCommandE
             Err(error @ OriginError::Rejected { status: 404, .. }) => return Err(SyncCommandError::NoCapabilityStatement(error)),
             Err(error) => return Err(SyncCommandError::Origin(error)),
         }
+    }
+}
+
+/// Fails if the server says that it does not have the patient or the group that an export names: all resources would be fetched for nothing.
+/// Any other failure is left to the searches.
+pub(super) async fn check_subject(origin: &HttpOrigin, level: &ExportLevel) -> Result<(), SyncCommandError> {
+    let (path, kind) = match level {
+        ExportLevel::System | ExportLevel::AllPatients => return Ok(()),
+        ExportLevel::Patient(id) => (format!("Patient/{id}"), "patient"),
+        ExportLevel::Group(id) => (format!("Group/{id}"), "group"),
+    };
+    match origin.get(OriginRequest::Query(&path)).await {
+        Err(OriginError::Rejected { status: status @ (404 | 410), .. }) => Err(SyncCommandError::UnknownSubject { kind, status }),
+        Ok(_) | Err(_) => Ok(()),
     }
 }

@@ -16,7 +16,7 @@ use crate::client::progress::print_line;
 
 use super::command::{origin_settings, parse_types, print_remarks, sync_request};
 use super::error::SyncCommandError;
-use super::first_request::check_origin;
+use super::first_request::{check_origin, check_subject};
 use super::lake_check::is_continued_by;
 use super::run::{STATE_FOLDER, Sync};
 use super::{HttpOrigin, report};
@@ -69,6 +69,7 @@ pub(crate) async fn sync_for_export(
         let settings = origin_settings(read_credential(&args.login.credential)?, args.login.token_origins.clone(), &args.searches);
         let origin = HttpOrigin::new(&base, settings)?;
         check_origin(&origin).await?;
+        check_subject(&origin, &args.options.level()).await?;
         let sync = Sync {
             origin,
             request: SyncRequest { deletions_since: since, ..sync_request(base, types, false, &args.searches) },

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use headrace_core::request::RemarkNames;
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::deid::{CoveredElement, DeidConfig, DeidCoverage, DeidRemark, DeidTreatment};
 use indicatif::HumanCount;
@@ -77,11 +78,16 @@ fn format_group<'c>(title: &str, elements: impl Iterator<Item = &'c CoveredEleme
 }
 
 /// Formats the remarks, and the coverage if it was asked for, as JSON.
-pub(super) fn format_json(configuration: &DeidConfig, remarks: &[DeidRemark], coverage: Option<&[DeidCoverage]>) -> String {
+pub(super) fn format_json(
+    configuration: &DeidConfig,
+    (remarks, names): (&[DeidRemark], &RemarkNames),
+    coverage: Option<&[DeidCoverage]>,
+) -> String {
+    let remarks_json = |remarks: &[DeidRemark]| Value::Array(remarks.iter().map(|remark| remark_json(remark, names)).collect());
     let mut report = BTreeMap::from([
-        ("remarks", Value::Array(remarks.iter().map(remark_json).collect())),
+        ("remarks", remarks_json(remarks)),
         ("derivedKeys", json!(configuration.derived_key_names())),
-        ("incrementRemarks", Value::Array(configuration.increment_remarks().iter().map(remark_json).collect())),
+        ("incrementRemarks", remarks_json(&configuration.increment_remarks())),
     ]);
     if let Some(coverage) = coverage {
         report.insert("coverage", Value::Array(coverage.iter().map(coverage_json).collect()));
@@ -90,9 +96,9 @@ pub(super) fn format_json(configuration: &DeidConfig, remarks: &[DeidRemark], co
 }
 
 /// Returns a remark as JSON. `name` is what `--accept-remarks` takes.
-fn remark_json(remark: &DeidRemark) -> Value {
+fn remark_json(remark: &DeidRemark, names: &RemarkNames) -> Value {
     json!({
-        "name": remark.name(),
+        "name": names.name(remark),
         "severity": remark.severity.as_str(),
         "code": remark.code.as_str(),
         "rule": remark.rule_number,
