@@ -101,10 +101,17 @@ pub struct DeidKeygenArgs {
 pub struct DeidKeysOptions {
     /// The file with the keys of the de-identification, see headrace deid keygen; - reads standard input. Needed so that
     /// several exports have the same pseudonyms. Takes precedence over HEADRACE_DEID_KEYS, a variable with the keys as JSON
-    #[arg(long = "deid-keys", value_name = "FILE")]
+    #[arg(id = "deid_keys", long = "deid-keys", value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// The keys themselves, as JSON. From the environment only: other users can see command lines
-    #[arg(long = "deid-keys-json", env = "HEADRACE_DEID_KEYS", value_name = "JSON", hide = true, hide_env_values = true)]
+    #[arg(
+        id = "deid_keys_json",
+        long = "deid-keys-json",
+        env = "HEADRACE_DEID_KEYS",
+        value_name = "JSON",
+        hide = true,
+        hide_env_values = true
+    )]
     pub json: Option<String>,
 }
 
