@@ -167,10 +167,17 @@ fn a_check_with_the_keys_of_an_export_has_the_remarks_of_the_export() -> Result<
     let check = ["deid", "check", "study.json", "--type", "Patient"];
     let without_keys = study.run(&check)?;
     assert!(without_keys.status.success(), "{without_keys:?}");
+    // A client whose registration fixes the configuration gets no export without keys.
+    let refusal = "for clients with fixed configurations: no export starts without lasting keys";
+    assert!(String::from_utf8(without_keys.stdout)?.contains(refusal));
+    for (keys, reason) in [(&[][..], json!("missing-keys")), (&KEYS, Value::Null)] {
+        let report: Value = serde_json::from_slice(&study.run(&[&check[..], &["--json"], keys].concat())?.stdout)?;
+        assert_eq!(report["changingDraws"], reason, "{report}");
+    }
     for output in [study.run(&[&check[..], &KEYS].concat())?, study.run_with_variable(&check)?] {
         let text = String::from_utf8(output.stdout)?;
         assert!(output.status.code() == Some(3) && text.contains("--accept-remarks shifted-increment\n"), "{text}");
-        assert!(!text.contains("each export generates its own key"), "{text}");
+        assert!(!text.contains("each export generates its own key") && !text.contains(refusal), "{text}");
     }
     let export = study.run(&[&["export", "lake", "out", "--anonymization-config", "study.json"][..], &KEYS].concat())?;
     assert!(export.status.code() == Some(1) && String::from_utf8_lossy(&export.stderr).contains("shifted-increment"), "{export:?}");

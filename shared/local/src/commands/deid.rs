@@ -16,7 +16,7 @@ use headrace_core::vocab::error::SourceError;
 use headrace_core::vocab::plural::counted;
 use headrace_edge::system::SystemClock;
 use headrace_fhir::definitions::{FhirVersion, ResourceType};
-use headrace_fhir::deid::{DeidConfig, DeidConfigError, DeidCoverage, DeidFailure, DeidRemark};
+use headrace_fhir::deid::{ChangingDraws, DeidConfig, DeidConfigError, DeidCoverage, DeidFailure, DeidRemark};
 use headrace_fhir::head::InvalidResource;
 
 use crate::cli::{DeidArgs, DeidCheckArgs, DeidCommand, DeidKeygenArgs, DeidReportArgs, OptionError, non_empty};
@@ -165,6 +165,9 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
     for remark in configuration.increment_remarks() {
         output += &format!("for exports with --since: {remark}\n");
     }
+    if let Some(draws) = configuration.changing_draws() {
+        output += &format!("for clients with fixed configurations: {}\n", refusal_for_fixed_clients(draws));
+    }
     let names: Vec<String> = remarks.iter().map(DeidRemark::name).collect();
     output += &match status {
         CheckStatus::Clean => format!("the configuration is valid. {}\n", format_kept(&all)),
@@ -173,6 +176,18 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
         }
     };
     Ok((output, status))
+}
+
+/// Returns why a client with fixed configurations gets no export, by the rule of a kick-off.
+fn refusal_for_fixed_clients(draws: ChangingDraws) -> &'static str {
+    match draws {
+        ChangingDraws::MissingKeys => {
+            "no export starts without lasting keys, because each would shift dates or perturb numbers anew; make keys with `headrace deid keygen`"
+        }
+        ChangingDraws::EncryptedIds => {
+            "no export starts, because each would shift dates anew; set dateShiftScope to `patient`, or do not encrypt ids"
+        }
+    }
 }
 
 /// Returns what the rules do to the elements of these types, or of all types if there are none.
