@@ -189,7 +189,8 @@ impl Deidentifier {
     /// * `patient`: the id of the patient whose compartment contains the resource; needed for `dateShiftScope: "patient"`. Resources in
     ///   entries of a Bundle or in Parameters have the patients that they name, and so have items that name another patient.
     ///
-    /// Elements that no rule applies to are copied byte for byte. Nothing is appended if the resource fails.
+    /// Values that no rule applies to are copied byte for byte; white space between members and their order may change. Nothing is appended
+    /// if the resource fails.
     pub fn deidentify(&self, line: &[u8], patient: Option<&str>, out: &mut Vec<u8>) -> Result<Deidentified, DeidFailure> {
         let begin = out.len();
         let failure = match self.write(line, patient, out) {
@@ -295,10 +296,8 @@ impl Deidentifier {
     pub fn explain(&self, line: &[u8], patient: Option<&str>) -> Result<DeidExplanation, DeidFailure> {
         let (mut recorder, mut by_tree, mut output) = (StepRecorder::default(), Vec::new(), Vec::new());
         self.write_with_tree(line, patient, &mut recorder, &mut by_tree)?;
-        // The output is that of an export. The steps belong to it only if both engines agree, which they must.
         self.write(line, patient, &mut output)?;
-        let is_exact = output == by_tree;
-        Ok(DeidExplanation { steps: recorder.steps, untouched: recorder.untouched, output, is_exact })
+        Ok(DeidExplanation::new(recorder, output, &by_tree))
     }
 }
 

@@ -6,6 +6,7 @@ mod name_token;
 mod open_names;
 mod path;
 mod pretty;
+mod same;
 mod scanner;
 
 use std::borrow::Cow;

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use headrace_core::flow::export_time::read_watermark;
-use headrace_core::job::Watermark;
 use headrace_core::job::task::{Slice, Work};
+use headrace_core::job::{ExportTime, Watermark};
 use headrace_core::lake::near_misses::NearMisses;
 use headrace_core::lake::slices::SlicePlanner;
 use headrace_core::lake::watermark::{WATERMARK_OBJECT, is_first_publication, parse_filler};
@@ -49,6 +49,8 @@ pub struct CheckSettings {
     pub slice_bytes: u64,
     /// The time of the check.
     pub now: Millis,
+    /// The rule for the moment up to which exports read the lake.
+    pub watermark: LakeWatermark,
     /// Random bytes, so that nobody can prepare ids that count as one.
     pub seed: [u8; 16],
 }
@@ -122,6 +124,7 @@ impl<'a, S: ResourceSource + 'static> LakeCheck<'a, S> {
 
     /// Reads the watermark object.
     async fn read_watermark(&mut self) -> Result<(), CheckError> {
+        self.watermark.rule = self.settings.watermark;
         if let Ok(Some(object)) = self.source.read_metadata(WATERMARK_OBJECT).await
             && parse_filler(&object).publishing.is_some()
         {
@@ -130,12 +133,10 @@ impl<'a, S: ResourceSource + 'static> LakeCheck<'a, S> {
                 return Ok(());
             }
         }
-        match read_watermark(&*self.source, LakeWatermark::Auto, self.settings.now).await {
-            Ok(Watermark::Object(complete_up_to)) => {
-                self.watermark = WatermarkReport { complete_up_to: Some(complete_up_to), is_invalid: false };
-                self.rules.set_watermark(complete_up_to);
-            }
-            Ok(Watermark::Unstated | Watermark::Now | Watermark::Lag(_) | Watermark::Arrival) => {}
+        match read_watermark(&*self.source, self.settings.watermark, self.settings.now).await {
+            Ok(Watermark::Object(complete_up_to)) => self.set_watermark(complete_up_to),
+            Ok(lag @ Watermark::Lag(_)) => self.set_watermark(ExportTime::new(self.settings.now, lag).transaction_time),
+            Ok(Watermark::Unstated | Watermark::Now | Watermark::Arrival) => {}
             Err(error @ SourceError::Misconfigured { .. }) => {
                 self.watermark.is_invalid = true;
                 self.findings.add(FindingKind::WatermarkInvalid, FindingExample::about_object(WATERMARK_OBJECT, error.to_string()));
@@ -143,6 +144,12 @@ impl<'a, S: ResourceSource + 'static> LakeCheck<'a, S> {
             Err(error) => return Err(error.into()),
         }
         Ok(())
+    }
+
+    /// Sets the moment up to which the lake is complete.
+    fn set_watermark(&mut self, complete_up_to: Millis) {
+        self.watermark.complete_up_to = Some(complete_up_to);
+        self.rules.set_watermark(complete_up_to);
     }
 
     /// Lists the lake, and reads its objects meanwhile.

@@ -13,6 +13,7 @@ mod ignored_options;
 mod jobs;
 mod keys;
 mod lake;
+mod lake_rules;
 mod option_error;
 mod schedules;
 mod serve;
@@ -29,7 +30,10 @@ pub use access::{AccessMode, AccessOptions};
 pub use audit::{AuditArgs, AuditCommand, AuditLocation, ShowRecordsArgs, VerifyArgs};
 pub use clients::{AddClientArgs, ClientWebhookArgs, ClientsArgs, ClientsCommand, KeySetArgs, KeygenArgs, RegistryLocation};
 pub use credential::{ClientKeyOptions, CredentialOptions};
-pub use deid::{DeidArgs, DeidCheckArgs, DeidCommand, DeidKeygenArgs, DeidKeysOptions, DeidPreviewArgs, DeidReportArgs, FhirVersionArgs};
+pub use deid::{
+    DeidArgs, DeidCheckArgs, DeidCommand, DeidKeygenArgs, DeidKeysOptions, DeidPreviewArgs, DeidReportArgs, FhirVersionArgs,
+    TransactionTimeArgs,
+};
 pub use documents::{CompletionsArgs, ManArgs};
 pub use events::{EventOptions, EventsArgs, EventsCommand, ListEventsArgs, ReplayEventsArgs, WebhookArgs};
 pub use export::{ExportArgs, LoginOptions, TransferOptions};
@@ -39,6 +43,7 @@ pub use keys::{KeysArgs, KeysCommand};
 pub use lake::{
     AddToLakeArgs, AddedFormat, AddedVersions, CheckLakeArgs, CompactLakeArgs, LakeArgs, LakeCommand, LakeLocation, LakeOptions,
 };
+pub use lake_rules::{BaseUrlOptions, WatermarkOptions};
 pub use option_error::OptionError;
 pub(crate) use option_error::parse_option;
 pub use schedules::{

@@ -4,7 +4,6 @@
 pub mod audit;
 pub mod clients;
 pub mod deid;
-mod deid_report;
 pub mod documents;
 pub mod events;
 pub mod job_table;

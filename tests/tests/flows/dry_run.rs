@@ -93,6 +93,13 @@ fn a_dry_run_fails_where_the_lake_or_the_configuration_would_be_refused() -> Res
     for arguments in [&["--level", "patient:a"][..], &["--anonymization-config", text(&good)?]] {
         dry_run(lake, arguments)?.map_err(|error| format!("rejected: {error}"))?;
     }
+    // The estimate is of the lines before their de-identification.
+    let deidentified = ["--anonymization-config", text(&good)?, "--json"];
+    for (arguments, is_exact) in [(&deidentified[..], false), (&deidentified[2..], true)] {
+        let said: Value = serde_json::from_str(&dry_run(lake, arguments)??)?;
+        assert_eq!(said["estimate"]["isExact"], is_exact, "{said}");
+    }
+    assert!(dry_run(lake, &deidentified[..2])??.contains("de-identification is not part of the estimate"));
     fs::write(path("lake/_headrace/watermark.json"), "{}")?;
     let error = dry_run(lake, &[])?.unwrap_err();
     assert!(error.contains("completeUpTo"), "{error}");

@@ -10,6 +10,7 @@ mod costs;
 mod counts_and_texts;
 mod crash;
 mod deid_increments;
+mod deid_proof;
 mod deid_remarks;
 mod deidentification;
 mod deployment_credentials;

@@ -172,8 +172,8 @@ impl DeidRemarkCode {
 }
 
 impl DeidRemark {
-    /// Returns the name by which the remark is accepted: its code, followed by the number of its rule, as in
-    /// `selects-nothing:7`.
+    /// Returns the code of the remark, followed by the number of its rule, as in `selects-nothing:7`. The name that an operator accepts also has a
+    /// digest of the text of the rule.
     pub fn name(&self) -> String {
         match self.rule_number {
             Some(number) => format!("{}:{number}", self.code.as_str()),

@@ -11,6 +11,7 @@ mod changing_draws;
 mod conditions;
 mod configuration;
 mod engine_agreement;
+mod explanations;
 mod identifiers;
 mod impossible_rules;
 mod items;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::lake_settings::LakeWatermark;
 use headrace_fhir::definitions::{ResourceType, TypeSet};
 use headrace_fhir::instant::Instant;
 
@@ -64,9 +65,11 @@ pub struct TypeReport {
 /// The watermark of a lake.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WatermarkReport {
-    /// The moment up to which the lake is complete, as its watermark object says.
+    /// The rule for the watermark.
+    pub rule: LakeWatermark,
+    /// The moment up to which the lake is complete, as its watermark object or the delay of the rule says.
     pub complete_up_to: Option<Millis>,
-    /// True if there is a watermark object that is not valid.
+    /// True if the rule needs the watermark object, and this is not valid or missing.
     pub is_invalid: bool,
 }
 

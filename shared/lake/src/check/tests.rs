@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -10,7 +11,13 @@ const NOW: Millis = Millis(1_795_948_200_000); // 2026-11-29T10:30:00Z
 
 /// Checks a lake that is read in slices of this size.
 fn check(folder: &tempfile::TempDir, slice_bytes: u64) -> LakeReport {
-    let settings = CheckSettings { temp_folder: std::env::temp_dir(), workers: 3, sort_bytes: 2_000, slice_bytes, now: NOW, seed: [3; 16] };
+    check_by(folder, slice_bytes, LakeWatermark::Auto)
+}
+
+/// Checks a lake that exports read by this rule for the watermark.
+fn check_by(folder: &tempfile::TempDir, slice_bytes: u64, watermark: LakeWatermark) -> LakeReport {
+    let settings =
+        CheckSettings { temp_folder: std::env::temp_dir(), workers: 3, sort_bytes: 2_000, slice_bytes, now: NOW, watermark, seed: [3; 16] };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let source = Arc::new(TestLake(folder.path().to_owned()));
     runtime.block_on(check_lake(source, &settings, &Arc::new(Progress::default()))).unwrap()
@@ -67,6 +74,31 @@ fn everything_that_an_export_would_refuse_or_report_is_found_with_its_position()
     assert!(!report.is_clean() && report.watermark.is_invalid);
     let text = format!("{:?}", report.findings);
     assert!(!text.contains("a_b") && !text.contains("nonsense"), "no data of patients: {text}");
+}
+
+#[test]
+fn the_rule_for_the_watermark_is_that_of_exports() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = TestLake(folder.path().to_owned());
+    let line = |id: &str, time: &str| json!({ "resourceType": "Patient", "id": id, "meta": { "lastUpdated": time } }).to_string();
+    // 15 minutes and 5 minutes before the check.
+    lake.write("Patient.ndjson", format!("{}\n{}", line("a", "2026-11-29T10:15:00Z"), line("b", "2026-11-29T10:25:00Z")).as_bytes());
+    let later = |report: &LakeReport| report.types.values().map(|counts| counts.after_watermark).sum::<u64>();
+    let report = check_by(&folder, 64 << 20, LakeWatermark::Object);
+    assert_eq!(findings(&report), [("watermark-invalid", 1, vec![("_headrace/watermark.json".to_owned(), None)])]);
+    assert!(report.watermark.is_invalid, "no export starts");
+    lake.write("_headrace/watermark.json", b"{}");
+    for (rule, expected) in [
+        (LakeWatermark::Now, 0),
+        (LakeWatermark::Arrival, 0),
+        (LakeWatermark::Lag(Duration::from_secs(600)), 1),
+        (LakeWatermark::Lag(Duration::from_secs(1_200)), 2),
+    ] {
+        let report = check_by(&folder, 64 << 20, rule);
+        assert!(report.is_clean(), "exports do not read the object: {rule:?}");
+        assert_eq!(later(&report), expected, "{rule:?}");
+    }
+    assert!(!check_by(&folder, 64 << 20, LakeWatermark::Auto).is_clean());
 }
 
 #[test]

@@ -3,6 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use headrace_core::vocab::clock::Millis;
+use headrace_fhir::instant::Instant;
+
+use super::{BaseUrlOptions, WatermarkOptions};
 
 /// Arguments of `headrace deid`.
 #[derive(Debug, Args)]
@@ -17,27 +21,31 @@ pub struct DeidArgs {
 pub enum DeidCommand {
     /// Report errors of a configuration, remarks about its rules, and the elements that no rule matches
     ///
+    /// Some remarks are about keys. Give the keys that an export has, so that the remarks are those that it has.
+    ///
     /// Exit status: 0 no remarks, 1 invalid, 3 remarks.
     #[command(
-        after_long_help = "Examples:\n  headrace deid check safe-harbor.json\n  headrace deid check safe-harbor.json --type Patient,Observation\n  headrace deid check safe-harbor.json --coverage --type Patient --json"
+        after_long_help = "Examples:\n  headrace deid check safe-harbor.json\n  headrace deid check safe-harbor.json --type Patient,Observation\n  headrace deid check safe-harbor.json --coverage --type Patient --json\n  headrace deid check study.json --deid-keys study.keys"
     )]
     Check(DeidCheckArgs),
     /// Show how a configuration changes a resource, rule by rule
     ///
-    /// The output contains the resource's data. Keys that are empty in the configuration are generated for this run.
+    /// The resource is the one that an export with the same keys, settings and time writes. The output contains the resource's
+    /// data. Keys that are not given are generated for this run, as for each export.
     #[command(
-        after_long_help = "Examples:\n  headrace deid preview safe-harbor.json patient.json\n  head -1 lake/Patient.ndjson | headrace deid preview safe-harbor.json -\n\nExit status: 0 done, 1 failed."
+        after_long_help = "Examples:\n  headrace deid preview safe-harbor.json patient.json\n  head -1 lake/Patient.ndjson | headrace deid preview safe-harbor.json -\n  headrace deid preview study.json patient.json --deid-keys study.keys\n\nExit status: 0 done, 1 failed."
     )]
     Preview(DeidPreviewArgs),
     /// Report what a configuration removes, changes and keeps in the resources of a directory, element by element
     ///
     /// The report is evidence for a privacy officer: the digest of the configuration, which is also in the manifest and the audit
     /// record of an export, and numbers by rule and element. It contains no value of a resource. The command applies the rules
-    /// to every resource and writes none.
+    /// to every resource, also to versions that an export leaves out, and writes none. Give it the keys and settings of the export:
+    /// dates that reveal an age over 89 are removed, and which these are depends on keys and time.
     ///
-    /// Exit status: 0 done, 1 failed, 3 resources cannot be de-identified.
+    /// Exit status: 0 done, 1 failed, 3 resources cannot be de-identified, or the numbers do not explain the output.
     #[command(
-        after_long_help = "Examples:\n  headrace deid report study.json lake\n  headrace deid report study.json lake --type Patient --json"
+        after_long_help = "Examples:\n  headrace deid report study.json lake\n  headrace deid report study.json lake --type Patient --json\n  headrace deid report study.json lake --deid-keys study.keys --transaction-time 2026-11-29T10:00:00Z"
     )]
     Report(DeidReportArgs),
     /// Generate the keys of de-identified exports, so that the pseudonyms of later exports are the same
@@ -64,6 +72,18 @@ pub struct DeidReportArgs {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
+    /// Keys of the export.
+    pub keys: DeidKeysOptions,
+    #[command(flatten)]
+    /// Base URLs of references, which name the patients by whom dates move.
+    pub base_urls: BaseUrlOptions,
+    #[command(flatten)]
+    /// The moment up to which the directory is complete, which an export is not later than.
+    pub watermark: WatermarkOptions,
+    #[command(flatten)]
+    /// Time of the export.
+    pub time: TransactionTimeArgs,
+    #[command(flatten)]
     /// FHIR version of the resources.
     pub version: FhirVersionArgs,
 }
@@ -81,10 +101,17 @@ pub struct DeidKeygenArgs {
 pub struct DeidKeysOptions {
     /// The file with the keys of the de-identification, see headrace deid keygen; - reads standard input. Needed so that
     /// several exports have the same pseudonyms. Takes precedence over HEADRACE_DEID_KEYS, a variable with the keys as JSON
-    #[arg(long = "deid-keys", value_name = "FILE")]
+    #[arg(id = "deid_keys", long = "deid-keys", value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// The keys themselves, as JSON. From the environment only: other users can see command lines
-    #[arg(long = "deid-keys-json", env = "HEADRACE_DEID_KEYS", value_name = "JSON", hide = true, hide_env_values = true)]
+    #[arg(
+        id = "deid_keys_json",
+        long = "deid-keys-json",
+        env = "HEADRACE_DEID_KEYS",
+        value_name = "JSON",
+        hide = true,
+        hide_env_values = true
+    )]
     pub json: Option<String>,
 }
 
@@ -104,6 +131,9 @@ pub struct DeidCheckArgs {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
+    /// Keys of the export.
+    pub keys: DeidKeysOptions,
+    #[command(flatten)]
     /// FHIR version of the resources.
     pub version: FhirVersionArgs,
 }
@@ -115,12 +145,37 @@ pub struct DeidPreviewArgs {
     pub config: PathBuf,
     /// A file with one resource in JSON; - reads standard input
     pub resource: PathBuf,
-    /// The id of the resource's patient, for dateShiftScope patient [default: the id of a Patient resource, else none]
+    /// The id of the patient with whom the dates of the resource move, for dateShiftScope patient [default: the one that the resource
+    /// names, as in an export]
     #[arg(long, value_name = "ID")]
     pub patient: Option<String>,
     #[command(flatten)]
+    /// Keys of the export.
+    pub keys: DeidKeysOptions,
+    #[command(flatten)]
+    /// Base URLs of references, which name the patients by whom dates move.
+    pub base_urls: BaseUrlOptions,
+    #[command(flatten)]
+    /// Time of the export.
+    pub time: TransactionTimeArgs,
+    #[command(flatten)]
     /// FHIR version of the resources.
     pub version: FhirVersionArgs,
+}
+
+/// The option for the time of an export.
+#[derive(Debug, Args)]
+pub struct TransactionTimeArgs {
+    /// The transactionTime of the export, as its manifest has it. Ages, and conditions with today(), are of this time [default: now; in a
+    /// report, that of an export of the directory now]
+    #[arg(long, value_name = "INSTANT", value_parser = parse_transaction_time)]
+    pub transaction_time: Option<Millis>,
+}
+
+/// Parses the time of an export.
+fn parse_transaction_time(text: &str) -> Result<Millis, String> {
+    let time = Instant::parse(text).ok().and_then(Millis::from_instant);
+    time.ok_or_else(|| "write an instant with a time zone, such as 2026-11-29T10:00:00Z".to_owned())
 }
 
 /// The FHIR version option.

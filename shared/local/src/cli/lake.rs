@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::AuditLocation;
 use super::whole_number::whole_number;
+use super::{AuditLocation, WatermarkOptions};
 
 /// The location of a lake: a directory, or a bucket with a prefix.
 pub type LakeLocation = AuditLocation;
@@ -30,7 +30,7 @@ pub enum LakeCommand {
     ///
     /// Exit status: 0 clean, 1 not checked, 3 something needs attention.
     #[command(
-        after_long_help = "Examples:\n  headrace lake check lake\n  headrace lake check lake --json\n  headrace lake check s3://lake-bucket/fhir"
+        after_long_help = "Examples:\n  headrace lake check lake\n  headrace lake check lake --json\n  headrace lake check lake --lake-watermark PT15M\n  headrace lake check s3://lake-bucket/fhir"
     )]
     Check(CheckLakeArgs),
     /// Add Bundles, the export of another server, or a table of FHIR Works on AWS to a lake
@@ -67,6 +67,9 @@ pub struct CheckLakeArgs {
     /// The lake: a directory, or s3://bucket/prefix
     #[arg(value_name = "LAKE")]
     pub lake: LakeLocation,
+    #[command(flatten)]
+    /// The moment up to which exports read the lake.
+    pub watermark: WatermarkOptions,
     /// Print the report as one JSON object
     #[arg(long)]
     pub json: bool,

@@ -3,14 +3,13 @@
 use clap::Args;
 use headrace_core::job::{JobSettings, Quotas};
 use headrace_core::request::ExportPolicy;
-use headrace_core::vocab::lake_settings::{LakeSettings, LakeWatermark};
+use headrace_core::vocab::lake_settings::LakeSettings;
 use headrace_edge::config::{
-    ExportSettings, parse_accepted_remarks, parse_base_url, parse_containers, parse_fhir_version, parse_folder_layouts,
-    parse_lake_versions, parse_lake_watermark, parse_source_base_urls,
+    ExportSettings, parse_accepted_remarks, parse_base_url, parse_containers, parse_fhir_version, parse_folder_layouts, parse_lake_versions,
 };
 
 use super::whole_number::whole_number;
-use super::{OptionError, parse_option};
+use super::{BaseUrlOptions, OptionError, WatermarkOptions, parse_option};
 
 /// Settings of a server, common to `headrace serve` and `headrace export`.
 #[derive(Debug, Args)]
@@ -42,11 +41,9 @@ pub struct ServiceOptions {
     /// faster if many resources have several versions) [default: auto]
     #[arg(long, env = "HEADRACE_LAKE_VERSIONS", value_name = "MODE")]
     pub lake_versions: Option<String>,
-    /// The moment up to which the source is complete: auto (as _headrace/watermark.json in the source says, else now), object (that
-    /// file, which must exist), now (no change arrives late), a delay such as PT15M (no change is later), arrival (now; --since
-    /// includes the files that arrived after it) [default: auto]
-    #[arg(long, env = "HEADRACE_LAKE_WATERMARK", value_name = "RULE")]
-    pub lake_watermark: Option<String>,
+    #[command(flatten)]
+    /// The moment up to which the source is complete.
+    pub watermark: WatermarkOptions,
     /// Add the practitioners, organizations, locations, medications and devices that exported resources refer to, in patient and
     /// group exports
     #[arg(long, env = "HEADRACE_INCLUDE_REFERENCED_RESOURCES")]
@@ -54,9 +51,9 @@ pub struct ServiceOptions {
     /// Export all data of members who joined a group after --since, not only later changes
     #[arg(long, env = "HEADRACE_GROUP_NEW_MEMBERS")]
     pub group_new_members: bool,
-    /// Base URLs of absolute references to resources in the source, separated by commas [default: any]
-    #[arg(long, env = "HEADRACE_SOURCE_BASE_URLS", value_name = "URLS")]
-    pub source_base_urls: Option<String>,
+    #[command(flatten)]
+    /// Base URLs of references.
+    pub base_urls: BaseUrlOptions,
     /// Folder layouts that clients may select with _format: name=layout, separated by semicolons
     #[arg(long, env = "HEADRACE_FOLDER_LAYOUTS", value_name = "LAYOUTS")]
     pub folder_layouts: Option<String>,
@@ -106,7 +103,7 @@ impl ServiceOptions {
             // A directory does not encrypt its files, so there are no keys to offer.
             policy: ExportPolicy {
                 version: parse_option(&self.fhir_version, parse_fhir_version)?.unwrap_or_default(),
-                bases: parse_option(&self.source_base_urls, parse_source_base_urls)?.unwrap_or_default(),
+                bases: self.base_urls.bases()?,
                 accepted_remarks: parse_option(&self.accept_remarks, parse_accepted_remarks)?.unwrap_or_default(),
                 ..ExportPolicy::default()
             },
@@ -116,7 +113,7 @@ impl ServiceOptions {
                 retention_seconds: self.retention_hours * 3600,
                 deadline_seconds: self.deadline_hours * 3600,
             },
-            watermark: self.watermark()?,
+            watermark: self.watermark.rule()?,
         })
     }
 
@@ -126,14 +123,9 @@ impl ServiceOptions {
             versions: parse_option(&self.lake_versions, parse_lake_versions)?.unwrap_or_default(),
             adds_referenced: self.include_referenced_resources,
             adds_new_members: self.group_new_members,
-            bases: parse_option(&self.source_base_urls, parse_source_base_urls)?.unwrap_or_default(),
-            watermark: self.watermark()?,
+            bases: self.base_urls.bases()?,
+            watermark: self.watermark.rule()?,
         })
-    }
-
-    /// Returns the moment up to which the source is complete.
-    fn watermark(&self) -> Result<LakeWatermark, OptionError> {
-        Ok(parse_option(&self.lake_watermark, parse_lake_watermark)?.unwrap_or_default())
     }
 
     /// Returns the number of workers.

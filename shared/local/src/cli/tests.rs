@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use headrace_core::job::Quotas;
 use headrace_core::vocab::lake_settings::LakeWatermark;
 
@@ -114,6 +116,29 @@ fn options_of_a_synchronization_that_would_have_no_effect_are_refused_by_name() 
         assert!(error.contains("Usage: headrace sync"), "{error}");
     }
     assert!(parse(&[origin, "--token=x"]).is_ok());
+}
+
+#[test]
+fn commands_that_show_an_export_take_its_inputs() {
+    let command = Cli::command();
+    let variables = |path: &[&str]| -> BTreeSet<String> {
+        let found = path.iter().try_fold(&command, |command, name| command.find_subcommand(name)).unwrap();
+        found.get_arguments().filter_map(clap::Arg::get_env).map(|name| name.to_string_lossy().into_owned()).collect()
+    };
+    let export = variables(&["export"]);
+    let (keys, version, bases) = ("HEADRACE_DEID_KEYS", "HEADRACE_FHIR_VERSION", "HEADRACE_SOURCE_BASE_URLS");
+    let watermark = "HEADRACE_LAKE_WATERMARK";
+    for (path, inputs) in [
+        (&["deid", "report"], &[keys, version, bases, watermark][..]),
+        (&["deid", "preview"], &[keys, version, bases]),
+        (&["deid", "check"], &[keys, version]),
+        (&["lake", "check"], &[watermark]),
+    ] {
+        let taken = variables(path);
+        for input in inputs {
+            assert!(export.contains(*input) && taken.contains(*input), "{path:?}: {input}");
+        }
+    }
 }
 
 #[test]

@@ -71,11 +71,13 @@ pub(crate) async fn describe_directory_export(
     let estimated = Box::pin(estimate_job((&lake, &SystemClock), (&job, &patients), time, &estimates)).await;
     let estimate = estimated.map_err(DryRunError::Rejected)?;
     let asked = request_line("[base]", options);
+    let is_deidentified = job.request.anonymization.is_some();
     if args.json {
-        return Ok(to_json(&asked, Some(&estimate)));
+        return Ok(to_json(&asked, Some((&estimate, is_deidentified))));
     }
     let ignored: String = job.request.ignored.iter().map(|ignored| format!("ignored     {}\n", printable(&ignored.text))).collect();
-    Ok(format!("request     {}\n{}{ignored}{NOTHING_DONE}\n", printable(&asked), describe_estimate(&estimate, hint)))
+    let clear = if is_deidentified { CLEAR_SIZES } else { "" };
+    Ok(format!("request     {}\n{}{clear}{ignored}{NOTHING_DONE}\n", printable(&asked), describe_estimate(&estimate, hint)))
 }
 
 /// Describes the export from a server. The server is not asked, because a kick-off starts an export.
@@ -87,6 +89,9 @@ pub(crate) fn describe_server_export(args: &ExportArgs, options: &ExportOptions,
     }
     Ok(format!("request     {}\nreads       only the server knows, and it is not asked\n{NOTHING_DONE}\n", printable(&asked)))
 }
+
+/// Line about the estimate of a de-identified export.
+const CLEAR_SIZES: &str = "note        de-identification is not part of the estimate: the files are smaller or larger\n";
 
 /// Last line of the output.
 const NOTHING_DONE: &str = "nothing was exported, because of --dry-run";
@@ -133,13 +138,13 @@ fn describe_source(volume: &Volume) -> String {
     format!("{} with {}{packed}{skipped}", counted(volume.objects, "file", "files"), DecimalBytes(volume.source_bytes))
 }
 
-/// Returns the description as JSON.
-fn to_json(request: &str, estimate: Option<&Estimate>) -> String {
-    let source = estimate.map(|estimate| {
+/// Returns the description as JSON. The sizes of a de-identified export are not exact, because they are those before de-identification.
+fn to_json(request: &str, estimate: Option<(&Estimate, bool)>) -> String {
+    let source = estimate.map(|(estimate, _)| {
         let Volume { objects, source_bytes, compressed, skipped, .. } = &estimate.volume;
         json!({ "objects": objects, "bytes": source_bytes, "compressed": compressed, "skipped": skipped })
     });
-    let output = estimate.map(|estimate| {
+    let output = estimate.map(|(estimate, is_deidentified)| {
         let kinds = estimate.output_kinds().map(|(kind, volume)| {
             json!({
                 "type": kind.as_str(), "files": volume.files(estimate.file_bytes), "bytes": volume.bytes.round(),
@@ -148,7 +153,7 @@ fn to_json(request: &str, estimate: Option<&Estimate>) -> String {
         });
         json!({
             "files": estimate.output_files(), "bytes": estimate.volume.output_bytes().round(), "types": kinds.collect::<Vec<_>>(),
-            "tasks": estimate.tasks, "seconds": estimate.seconds, "isExact": estimate.has_read_all,
+            "tasks": estimate.tasks, "seconds": estimate.seconds, "isExact": estimate.has_read_all && !is_deidentified,
         })
     });
     printable_json(&json!({ "dryRun": true, "request": request, "source": source, "estimate": output }).to_string()).into_owned() + "\n"

@@ -60,12 +60,12 @@ impl IncrementBasis {
             // Deletions have no effect. The other values give the same export.
             ("--lake-versions", service.lake_versions.as_deref() == Some("one")),
             // The time after which to export is that of an arrival. The other values decide only up to when the export is complete.
-            ("--lake-watermark", service.lake_watermark.as_deref() == Some("arrival")),
+            ("--lake-watermark", service.watermark.lake_watermark.as_deref() == Some("arrival")),
         ] {
             self.add(name, is_set.then_some("true"));
         }
         self.add("--fhir-version", non_empty(&service.fhir_version));
-        self.add("--source-base-urls", non_empty(&service.source_base_urls));
+        self.add("--source-base-urls", non_empty(&service.base_urls.source_base_urls));
     }
 
     /// Adds the content of the anonymization configuration, if the manifest of the export has its digest.

@@ -1,33 +1,32 @@
 //! `headrace deid`: checks and previews an anonymization configuration before an export uses it.
 
 mod coverage;
+mod inputs;
+mod preview;
+mod report;
 
 use std::collections::BTreeSet;
-use std::io::{self, IsTerminal as _, Read as _};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
-use headrace_core::ports::Clock as _;
-use headrace_core::request::{MAX_CONFIG_BYTES, RemarkNames};
-use headrace_core::vocab::config_digest::ConfigDigest;
+use headrace_core::flow::export_time::determine_export_time;
+use headrace_core::ports::{Clock as _, ResourceSource as _};
+use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::SourceError;
 use headrace_core::vocab::plural::counted;
-use headrace_edge::config::parse_fhir_version;
-use headrace_edge::system::{SystemClock, random_job_secret};
+use headrace_edge::system::SystemClock;
 use headrace_fhir::definitions::{FhirVersion, ResourceType};
-use headrace_fhir::deid::{DeidConfig, DeidConfigError, DeidCoverage, DeidFailure, DeidJobContext, DeidStep, Deidentified};
-use headrace_fhir::head::{InvalidResource, MemberIndex, Resource};
-use headrace_fhir::json::JsonValue;
-use headrace_fhir::semantics::compartment::PatientCompartment;
-use headrace_fhir::semantics::reference::BaseUrls;
+use headrace_fhir::deid::{ChangingDraws, DeidConfig, DeidConfigError, DeidCoverage, DeidFailure};
+use headrace_fhir::head::InvalidResource;
 
-use crate::cli::{
-    DeidArgs, DeidCheckArgs, DeidCommand, DeidKeygenArgs, DeidPreviewArgs, DeidReportArgs, FhirVersionArgs, OptionError, parse_option,
-};
-use crate::commands::deid_report::DeidReport;
+use crate::cli::{DeidArgs, DeidCheckArgs, DeidCommand, DeidKeygenArgs, DeidReportArgs, OptionError, non_empty};
 use crate::stores::deid_keys::{DeidKeysFileError, generate_deid_keys};
 use crate::stores::directory::DirectoryLake;
-use crate::terminal::{print_escaped, print_result, printable, printable_json, printable_lines};
+use crate::terminal::{print_escaped, print_result, printable_json};
 use coverage::{format_coverage, format_json, format_kept};
+use inputs::{KeyedConfiguration, check_standard_input};
+use preview::preview;
+use report::{DeidReport, ReportInputs};
 
 /// Result of a check, for the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +49,20 @@ pub enum DeidCommandError {
         #[source]
         cause: io::Error,
     },
+    /// Two inputs are standard input.
+    #[error("`-` is given for two files, but standard input can be read only once; give the path of one of them")]
+    StandardInputTwice,
+    /// The time of the export is given twice.
+    #[error(
+        "--lake-watermark (HEADRACE_LAKE_WATERMARK) would have no effect: --transaction-time says the time of the export; give one of them, or \
+         unset the variable"
+    )]
+    TimeTwice,
+    /// The given patient would have no effect.
+    #[error(
+        "--patient would have no effect: it is for a configuration with dateShiftScope `patient`, and this one does not move dates by patients"
+    )]
+    UnusedPatient,
     /// The configuration exceeds the size that an export accepts.
     #[error("`{0}` is longer than 1 MB, the largest size that an export accepts")]
     TooLong(PathBuf),
@@ -109,37 +122,12 @@ pub async fn run_deid(args: &DeidArgs) -> Result<CheckStatus, DeidCommandError> 
     Ok(status)
 }
 
-/// Parses the FHIR version option. Defaults to 4.0.1.
-fn parse_version(args: &FhirVersionArgs) -> Result<FhirVersion, OptionError> {
-    Ok(parse_option(&args.fhir_version, parse_fhir_version)?.unwrap_or_default())
-}
-
-/// Reads a file, or standard input for `-`.
-fn read_file(path: &Path) -> Result<Vec<u8>, DeidCommandError> {
-    let mut bytes = Vec::new();
-    let read = if path == Path::new("-") { io::stdin().read_to_end(&mut bytes).map(|_| bytes) } else { std::fs::read(path) };
-    read.map_err(|cause| DeidCommandError::Read { path: path.to_owned(), cause })
-}
-
-/// Reads and parses an anonymization configuration.
-fn read_configuration(path: &Path, version: FhirVersion) -> Result<DeidConfig, DeidCommandError> {
-    parse_configuration(path, &read_file(path)?, version)
-}
-
-/// Parses the text of an anonymization configuration.
-fn parse_configuration(path: &Path, text: &[u8], version: FhirVersion) -> Result<DeidConfig, DeidCommandError> {
-    if text.len() as u64 > MAX_CONFIG_BYTES {
-        return Err(DeidCommandError::TooLong(path.to_owned()));
-    }
-    DeidConfig::parse(text, version).map_err(|faults| DeidCommandError::Invalid { path: path.to_owned(), faults })
-}
-
 /// Formats the warnings of a configuration and, for each requested type, the elements that no rule matches.
 fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError> {
-    let version = parse_version(&args.version)?;
+    check_standard_input(&[&args.config], &args.keys)?;
+    let read = KeyedConfiguration::read(&args.config, &args.keys, &args.version)?;
+    let KeyedConfiguration { config: configuration, remark_names, version, .. } = read;
     let types: Vec<ResourceType> = args.types.iter().map(|name| parse_type(name, version)).collect::<Result<_, _>>()?;
-    let text = read_file(&args.config)?;
-    let (configuration, remark_names) = (parse_configuration(&args.config, &text, version)?, RemarkNames::new(&text));
     let mut remarks = configuration.lint();
     remarks.extend(configuration.key_remarks());
     remarks.extend(configuration.lasting_key_remarks());
@@ -181,6 +169,9 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
     for remark in configuration.increment_remarks() {
         output += &format!("for exports with --since: {remark}\n");
     }
+    if let Some(draws) = configuration.changing_draws() {
+        output += &format!("for clients with fixed configurations: {}\n", refusal_for_fixed_clients(draws));
+    }
     let names: Vec<String> = remarks.iter().map(|remark| remark_names.name(remark)).collect();
     output += &match status {
         CheckStatus::Clean => format!("the configuration is valid. {}\n", format_kept(&all)),
@@ -189,6 +180,18 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
         }
     };
     Ok((output, status))
+}
+
+/// Returns why a client with fixed configurations gets no export, by the rule of a kick-off.
+fn refusal_for_fixed_clients(draws: ChangingDraws) -> &'static str {
+    match draws {
+        ChangingDraws::MissingKeys => {
+            "no export starts without lasting keys, because each would shift dates or perturb numbers anew; make keys with `headrace deid keygen`"
+        }
+        ChangingDraws::EncryptedIds => {
+            "no export starts, because each would shift dates anew; set dateShiftScope to `patient`, or do not encrypt ids"
+        }
+    }
 }
 
 /// Returns what the rules do to the elements of these types, or of all types if there are none.
@@ -200,20 +203,29 @@ fn coverage_of(configuration: &DeidConfig, version: FhirVersion, types: &[Resour
 
 /// Applies the rules to the resources of a directory and formats the report about it.
 async fn report(args: &DeidReportArgs) -> Result<(String, CheckStatus), DeidCommandError> {
-    let version = parse_version(&args.version)?;
-    let types: BTreeSet<ResourceType> = args.types.iter().map(|name| parse_type(name, version)).collect::<Result<_, _>>()?;
-    let digest = ConfigDigest::from_bytes(&read_file(&args.config)?);
-    let now = SystemClock.now();
-    let job = DeidJobContext { key: random_job_secret()?.0, today: now.day(), time: now.time_of_day() };
-    let rules = read_configuration(&args.config, version)?.for_job(&job);
-    let report = DeidReport::from_directory(&DirectoryLake::open(&args.source), &rules, &types).await?;
-    let (name, digest) = (args.config.display().to_string(), digest.to_string());
-    let output = if args.json {
-        printable_json(&format!("{:#}\n", report.to_json(&name, &digest))).into_owned()
-    } else {
-        report.to_text(&name, &digest)
-    };
+    check_standard_input(&[&args.config], &args.keys)?;
+    let configuration = KeyedConfiguration::read(&args.config, &args.keys, &args.version)?;
+    let types: BTreeSet<ResourceType> = args.types.iter().map(|name| parse_type(name, configuration.version)).collect::<Result<_, _>>()?;
+    let lake = DirectoryLake::open(&args.source);
+    lake.check().await?;
+    let transaction_time = transaction_time(args, &lake).await?;
+    let rules = configuration.for_export(transaction_time, args.base_urls.bases()?)?;
+    let report = DeidReport::from_directory(&lake, &rules, &types).await?;
+    let name = args.config.display().to_string();
+    let derived_keys = configuration.config.derived_key_names();
+    let inputs = ReportInputs { configuration: &name, digest: &configuration.digest, transaction_time, derived_keys };
+    let output = if args.json { printable_json(&format!("{:#}\n", report.to_json(&inputs))).into_owned() } else { report.to_text(&inputs) };
     Ok((output, if report.has_failures() { CheckStatus::HasRemarks } else { CheckStatus::Clean }))
+}
+
+/// Returns the given time of an export, else the time of an export of the lake now.
+async fn transaction_time(args: &DeidReportArgs, lake: &DirectoryLake) -> Result<Millis, DeidCommandError> {
+    let rule = args.watermark.rule()?;
+    match args.time.transaction_time {
+        Some(_) if non_empty(&args.watermark.lake_watermark).is_some() => Err(DeidCommandError::TimeTwice),
+        Some(time) => Ok(time),
+        None => Ok(determine_export_time(lake, rule, SystemClock.now()).await?.transaction_time),
+    }
 }
 
 /// Parses the name of a resource type of a FHIR version.
@@ -232,51 +244,4 @@ fn keygen(args: &DeidKeygenArgs) -> Result<String, DeidCommandError> {
         "the keys are in {}\nkeep them as long as exports must have the same pseudonyms: headrace export --deid-keys {0}\n",
         args.out.display()
     ))
-}
-
-/// Formats the steps of a de-identification and the resulting resource.
-///
-/// The file is read and the result is written by the code of an export, so that both always agree: about numbers, escapes, the
-/// patient of a resource, and files that are not resources.
-fn preview(args: &DeidPreviewArgs, use_colors: bool) -> Result<String, DeidCommandError> {
-    let version = parse_version(&args.version)?;
-    let configuration = read_configuration(&args.config, version)?;
-    let bytes = read_file(&args.resource)?;
-    // The reader of a lake drops a byte order mark, too.
-    let line = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let mut member_index = MemberIndex::default();
-    let resource = Resource::parse(line, &mut member_index)
-        .map_err(|reason| DeidCommandError::InvalidResource { path: args.resource.clone(), reason })?;
-    let first_patient = || PatientCompartment::new(version, BaseUrls::any()).first_patient(&resource);
-    let patient = args.patient.clone().or_else(first_patient);
-    let now = SystemClock.now();
-    let job = DeidJobContext { key: random_job_secret()?.0, today: now.day(), time: now.time_of_day() };
-    let rules = configuration.for_job(&job);
-    let mut exported = Vec::new();
-    let result = rules.deidentify(line, patient.as_deref(), &mut exported).map_err(DeidCommandError::Failed)?;
-    let mut output = match result {
-        Deidentified::Complete => {
-            let steps = rules.explain(line, patient.as_deref()).map_err(DeidCommandError::Failed)?.steps;
-            steps.iter().map(|step| format_step(step, use_colors)).collect::<String>()
-        }
-        Deidentified::TypeOnly(failure) => printable_lines(&format!("only the type is exported: {failure}\n")).into_owned(),
-    };
-    let exported = String::from_utf8_lossy(&exported);
-    output += &format!("\n{}\n", printable_json(&JsonValue::from_valid(&exported).to_pretty()));
-    Ok(output)
-}
-
-/// Formats one step: the old value in red, the new value in green.
-fn format_step(step: &DeidStep, use_colors: bool) -> String {
-    let paint = |color: &str, text: &str| if use_colors { format!("\u{1b}[{color}m{text}\u{1b}[0m") } else { text.to_owned() };
-    // The values are of the resource, and the paths of the configuration.
-    let value = |value: &Option<String>| value.as_deref().map_or_else(|| "(none)".to_owned(), |value| printable(value).into_owned());
-    let DeidStep { rule_number, path, method, element_path, before, after } = step;
-    let (path, element_path) = (printable(path), &printable(element_path));
-    let title = paint("1", element_path);
-    if before == after {
-        return format!("{title}  rule {rule_number}, {method} `{path}`: unchanged\n");
-    }
-    let (before, after) = (paint("31", &value(before)), paint("32", &value(after)));
-    format!("{title}  rule {rule_number}, {method} `{path}`\n  - {before}\n  + {after}\n")
 }

@@ -273,6 +273,19 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    // A line break inside of a resource is left to the tree engine.
+    #[test]
+    fn an_explanation_of_a_resource_with_spaces_is_exact(config in configurations(), resource in resources(), gap in select(vec![" ", "\n"])) {
+        let spaced = JsonValue::from_valid(&resource).to_pretty().replace('\n', gap);
+        if let Ok(explanation) = deidentifier(&config).explain(spaced.as_bytes(), Some("p1")) {
+            prop_assert!(explanation.is_exact, "{config}\n{spaced}\n{}", String::from_utf8_lossy(&explanation.output));
+        }
+    }
+}
+
 /// Texts that break JSON or FHIR.
 const FRAGMENTS: [&str; 24] = [
     "{",

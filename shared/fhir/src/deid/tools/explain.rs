@@ -2,6 +2,7 @@
 
 use crate::deid::config::Rule;
 use crate::deid::tree::StepObserver;
+use crate::json::JsonValue;
 
 /// A de-identified resource with the steps that led to it.
 ///
@@ -14,8 +15,25 @@ pub struct DeidExplanation {
     pub untouched: Vec<String>,
     /// The de-identified resource, in one line, as an export writes it.
     pub output: Vec<u8>,
-    /// True if the steps lead to exactly this output. False would be a fault of this program.
+    /// True if the steps lead to this output, apart from its formatting. False would be a fault of this program.
     pub is_exact: bool,
+}
+
+impl DeidExplanation {
+    /// Creates the explanation of an output of an export by the steps that the tree engine has recorded.
+    ///
+    /// * `by_tree`: the output of these steps. The steps belong to `output` only if both say the same, which they must. Their formatting may
+    ///   differ: the tree engine writes no white space, and `resourceType` first.
+    pub(in crate::deid) fn new(recorder: StepRecorder, output: Vec<u8>, by_tree: &[u8]) -> Self {
+        let is_exact = say_same(&output, by_tree);
+        Self { steps: recorder.steps, untouched: recorder.untouched, output, is_exact }
+    }
+}
+
+/// Returns true if two resources say the same.
+fn say_same(left: &[u8], right: &[u8]) -> bool {
+    let (Ok(left), Ok(right)) = (std::str::from_utf8(left), std::str::from_utf8(right)) else { return false };
+    JsonValue::from_valid(left).says_same_as(JsonValue::from_valid(right))
 }
 
 /// The effect of a rule on one element.

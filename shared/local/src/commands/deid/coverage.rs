@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use headrace_core::request::RemarkNames;
 use headrace_fhir::definitions::ResourceType;
-use headrace_fhir::deid::{CoveredElement, DeidConfig, DeidCoverage, DeidRemark, DeidTreatment};
+use headrace_fhir::deid::{ChangingDraws, CoveredElement, DeidConfig, DeidCoverage, DeidRemark, DeidTreatment};
 use indicatif::HumanCount;
 use serde_json::{Value, json};
 
@@ -87,12 +87,21 @@ pub(super) fn format_json(
     let mut report = BTreeMap::from([
         ("remarks", remarks_json(remarks)),
         ("derivedKeys", json!(configuration.derived_key_names())),
+        ("changingDraws", json!(configuration.changing_draws().map(draws_name))),
         ("incrementRemarks", remarks_json(&configuration.increment_remarks())),
     ]);
     if let Some(coverage) = coverage {
         report.insert("coverage", Value::Array(coverage.iter().map(coverage_json).collect()));
     }
     format!("{}\n", serde_json::to_string_pretty(&report).unwrap_or_default())
+}
+
+/// Returns the name of the reason why exports have other shifts or noise, so that a client with fixed configurations gets none.
+fn draws_name(draws: ChangingDraws) -> &'static str {
+    match draws {
+        ChangingDraws::MissingKeys => "missing-keys",
+        ChangingDraws::EncryptedIds => "encrypted-ids",
+    }
 }
 
 /// Returns a remark as JSON. `name` is what `--accept-remarks` takes.

@@ -9,6 +9,7 @@ use headrace_core::ports::{Clock as _, ResourceSource};
 use headrace_core::vocab::clock::Millis;
 #[cfg(feature = "deployment")]
 use headrace_core::vocab::error::SourceError;
+use headrace_core::vocab::lake_settings::LakeWatermark;
 use headrace_core::vocab::plural::counted;
 use headrace_edge::system::SystemClock;
 use headrace_fhir::instant::Instant;
@@ -77,6 +78,7 @@ async fn check<S: ResourceSource + 'static>(source: S, args: &CheckLakeArgs) -> 
         sort_bytes: SORT_BYTES,
         slice_bytes: SLICE_BYTES,
         now: SystemClock.now(),
+        watermark: args.watermark.rule()?,
         seed: random_seed()?,
     };
     let progress = Arc::new(Progress::default());
@@ -146,13 +148,20 @@ fn format_types(report: &LakeReport) -> String {
 
 /// Formats the watermark in a line.
 fn format_watermark(report: &LakeReport) -> String {
+    let source = match report.watermark.rule {
+        LakeWatermark::Auto | LakeWatermark::Object => WATERMARK_OBJECT,
+        LakeWatermark::Now | LakeWatermark::Lag(_) | LakeWatermark::Arrival => "--lake-watermark",
+    };
     match (report.watermark.complete_up_to, report.watermark.is_invalid) {
-        (_, true) => format!("watermark: {WATERMARK_OBJECT} is not valid\n"),
+        (_, true) => format!("watermark: {WATERMARK_OBJECT} is not valid, or does not exist\n"),
         (Some(time), false) => {
             let age = report.checked_at.unwrap_or(time).since(time);
-            format!("watermark: complete up to {} ({} ago), as {WATERMARK_OBJECT} says\n", time.instant(), format_age(age))
+            format!("watermark: complete up to {} ({} ago), as {source} says\n", time.instant(), format_age(age))
         }
-        (None, false) => format!("watermark: none; no {WATERMARK_OBJECT} says up to when the lake is complete\n"),
+        (None, false) if source == WATERMARK_OBJECT => {
+            format!("watermark: none; no {WATERMARK_OBJECT} says up to when the lake is complete\n")
+        }
+        (None, false) => format!("watermark: the time of an export, as {source} says\n"),
     }
 }
 

@@ -5,26 +5,31 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use headrace_core::job::task::Pin;
+use headrace_core::lake::line::LakeLine;
 use headrace_core::lake::ndjson::{self, Segment};
 use headrace_core::lake::reader::{LineReader, ReadRequest};
 use headrace_core::lake::slices::encoding_from_name;
 use headrace_core::ports::ResourceSource as _;
+use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::config_digest::ConfigDigest;
 use headrace_core::vocab::error::SourceError;
 use headrace_core::vocab::plural::counted;
 use headrace_fhir::definitions::ResourceType;
-use headrace_fhir::deid::{DeidExplanation, DeidFailureScope, Deidentifier};
-use headrace_fhir::head::{InvalidResource, ResourceHead};
-use headrace_fhir::json::JsonValue;
-use headrace_fhir::semantics::deletion::parse_deletions;
+use headrace_fhir::deid::{DeidExplanation, DeidFailureScope};
+use headrace_fhir::semantics::deletion::Deletions;
 use serde_json::{Value, json};
 
+use super::inputs::ExportRules;
 use crate::commands::table::format_table;
 use crate::stores::directory::DirectoryLake;
 
-/// Returns the number of deletions in a line of valid JSON; `None` if the line is a resource.
-fn deletion_count(line: &[u8]) -> Option<u64> {
-    let json = JsonValue::from_valid(std::str::from_utf8(line).ok()?);
-    u64::try_from(parse_deletions(json)?.len()).ok()
+/// The inputs of a report, which it names.
+pub(super) struct ReportInputs<'a> {
+    pub(super) configuration: &'a str,
+    pub(super) digest: &'a ConfigDigest,
+    pub(super) transaction_time: Millis,
+    /// The names of the keys that were not given, so that this run has made them.
+    pub(super) derived_keys: Vec<&'static str>,
 }
 
 /// The effects of the rules on one element of one type.
@@ -46,8 +51,10 @@ pub(super) struct DeidReport {
     elements: BTreeMap<ElementKey, Counts>,
     /// The number of resources for each reason why they cannot be de-identified, with what an export does to them.
     failures: BTreeMap<String, u64>,
-    /// The number of deletions. An export contains them with pseudonyms, or leaves them out.
+    /// The number of deletions.
     deletions: u64,
+    /// The number of deletions that an export can report with pseudonyms.
+    hashed_deletions: u64,
     /// The number of lines that are not resources, and are not exported.
     rejected_lines: u64,
     /// The number of resources whose steps do not explain their output. It is always 0, unless this program has a fault.
@@ -58,11 +65,10 @@ impl DeidReport {
     /// Applies the rules to all resources below the directory, or to those of some types. No types means all.
     pub(super) async fn from_directory(
         lake: &DirectoryLake,
-        rules: &Deidentifier,
+        rules: &ExportRules,
         types: &BTreeSet<ResourceType>,
     ) -> Result<Self, SourceError> {
         let mut report = Self::default();
-        lake.check().await?;
         let mut after = None;
         loop {
             let page = lake.list(after.as_deref()).await?;
@@ -81,7 +87,7 @@ impl DeidReport {
         &mut self,
         lake: &DirectoryLake,
         pin: &Pin,
-        rules: &Deidentifier,
+        rules: &ExportRules,
         types: &BTreeSet<ResourceType>,
     ) -> Result<(), SourceError> {
         let Some(encoding) = encoding_from_name(&pin.object) else { return Ok(()) };
@@ -98,30 +104,39 @@ impl DeidReport {
         Ok(())
     }
 
-    /// Adds one line.
-    fn add_line(&mut self, line: &[u8], rules: &Deidentifier, types: &BTreeSet<ResourceType>) {
-        let head = ResourceHead::parse(line);
-        let may_delete = match &head {
-            Ok(head) => head.resource_type == ResourceType::BUNDLE,
-            Err(reason) => matches!(reason, InvalidResource::MissingId),
-        };
-        if may_delete && let Some(deletions) = deletion_count(line) {
-            self.deletions += deletions;
-            return;
+    /// Adds one line, as an export reads it.
+    fn add_line(&mut self, line: &[u8], rules: &ExportRules, types: &BTreeSet<ResourceType>) {
+        let is_reported = |kind: ResourceType| types.is_empty() || types.contains(&kind);
+        match LakeLine::parse(line) {
+            LakeLine::Outcome => {}
+            LakeLine::Rejected(_) => self.rejected_lines += 1,
+            LakeLine::Deletions(deletions) => self.add_deletions(&deletions, rules, is_reported),
+            LakeLine::Resource(head, _) => {
+                if is_reported(head.resource_type) {
+                    self.add_resource(head.resource_type, line, rules);
+                }
+            }
         }
-        let Ok(head) = head else {
-            self.rejected_lines += 1;
-            return;
-        };
-        if !types.is_empty() && !types.contains(&head.resource_type) {
-            return;
+    }
+
+    /// Adds the deletions of a line.
+    fn add_deletions(&mut self, deletions: &Deletions<'_>, rules: &ExportRules, is_reported: impl Fn(ResourceType) -> bool) {
+        for deletion in deletions.iter().filter(|deletion| is_reported(deletion.resource_type)) {
+            self.deletions += 1;
+            self.hashed_deletions += u64::from(rules.rules.hashed_id(deletion.resource_type, &deletion.id).is_some());
         }
-        *self.resources.entry(head.resource_type.as_str()).or_default() += 1;
-        match rules.explain(line, None) {
+    }
+
+    /// Adds a resource.
+    fn add_resource(&mut self, kind: ResourceType, line: &[u8], rules: &ExportRules) {
+        *self.resources.entry(kind.as_str()).or_default() += 1;
+        let patient = rules.patient_of(line);
+        match rules.rules.explain(line, patient.as_deref()) {
             Ok(explanation) => self.add_explanation(&explanation),
             // The failure names the rule, the element and the reason, and no value.
             Err(failure) => {
-                let reason = format!("{}; {}", without_indexes(&failure.to_string()), effect_on_export(rules, line));
+                let effect = effect_on_export(rules, line, patient.as_deref());
+                let reason = format!("{}; {effect}", without_indexes(&failure.to_string()));
                 *self.failures.entry(reason).or_default() += 1;
             }
         }
@@ -144,7 +159,7 @@ impl DeidReport {
         }
     }
 
-    /// Returns true if a resource cannot be de-identified.
+    /// Returns true if a resource cannot be de-identified, or if its steps do not explain its output.
     pub(super) fn has_failures(&self) -> bool {
         !self.failures.is_empty() || self.unexplained > 0
     }
@@ -154,9 +169,9 @@ impl DeidReport {
         self.resources.values().sum()
     }
 
-    /// Formats the report as text. `digest` identifies the configuration.
-    pub(super) fn to_text(&self, configuration: &str, digest: &str) -> String {
-        let mut text = format!("configuration  {configuration}\nsha256         {digest}\n");
+    /// Formats the report as text.
+    pub(super) fn to_text(&self, inputs: &ReportInputs<'_>) -> String {
+        let mut text = inputs.to_text();
         text += &format!("resources      {} of {}\n\n", self.resource_count(), counted(self.resources.len() as u64, "type", "types"));
         let types = self.resources.iter().map(|(kind, count)| [(*kind).to_owned(), count.to_string()]);
         text += &format_table(&[["TYPE".to_owned(), "RESOURCES".to_owned()]].into_iter().chain(types).collect::<Vec<_>>());
@@ -172,7 +187,10 @@ impl DeidReport {
         }
         if self.deletions > 0 {
             let deletions = counted(self.deletions, "deletion is", "deletions are");
-            text += &format!("\n{deletions} in the lake, which the numbers above leave out\n");
+            text += &format!(
+                "\n{deletions} in the lake, which the numbers above leave out; exports of deletions can report {} of them with pseudonyms\n",
+                self.hashed_deletions
+            );
         }
         if self.rejected_lines > 0 {
             let lines =
@@ -187,7 +205,8 @@ impl DeidReport {
     }
 
     /// Returns the report as JSON.
-    pub(super) fn to_json(&self, configuration: &str, digest: &str) -> Value {
+    pub(super) fn to_json(&self, inputs: &ReportInputs<'_>) -> Value {
+        let ReportInputs { configuration, digest, transaction_time, derived_keys } = inputs;
         let element = |((rule, element), counts): (&ElementKey, &Counts)| {
             let Counts { removed, changed, kept } = counts;
             let (number, rule) = rule.as_ref().map(|(number, rule)| (*number, rule.as_str())).unzip();
@@ -195,11 +214,15 @@ impl DeidReport {
         };
         json!({
             "configuration": configuration,
-            "sha256": digest,
+            "sha256": digest.as_str(),
+            "transactionTime": transaction_time.instant(),
+            "derivedKeys": derived_keys,
             "resources": self.resources,
             "elements": self.sorted().map(element).collect::<Vec<_>>(),
             "failures": self.failures,
+            "unexplained": self.unexplained,
             "deletions": self.deletions,
+            "hashedDeletions": self.hashed_deletions,
             "rejectedLines": self.rejected_lines,
         })
     }
@@ -211,10 +234,23 @@ impl DeidReport {
     }
 }
 
+impl ReportInputs<'_> {
+    /// Formats the inputs as the first lines of a report.
+    fn to_text(&self) -> String {
+        let Self { configuration, digest, transaction_time, derived_keys } = self;
+        let mut text = format!("configuration  {configuration}\nsha256         {digest}\ntime           {}\n", transaction_time.instant());
+        if !derived_keys.is_empty() {
+            let names = derived_keys.join(", ");
+            text += &format!("not given      {names}: each export makes its own, so that its numbers may differ a little\n");
+        }
+        text
+    }
+}
+
 /// Returns what an export does to a resource that cannot be de-identified.
-fn effect_on_export(rules: &Deidentifier, line: &[u8]) -> &'static str {
-    match rules.deidentify(line, None, &mut Vec::new()).map_err(|failure| failure.scope) {
-        Ok(_) => "an export keeps its type only",
+fn effect_on_export(rules: &ExportRules, line: &[u8], patient: Option<&str>) -> &'static str {
+    match rules.rules.deidentify(line, patient, &mut Vec::new()).map_err(|failure| failure.scope) {
+        Ok(_) => "an export keeps its type only, or leaves it out with --organize-by patient",
         Err(DeidFailureScope::Resource) => "an export leaves it out",
         Err(DeidFailureScope::Job) => "it ends the export",
     }
