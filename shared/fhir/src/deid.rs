@@ -53,6 +53,7 @@ use tree::{NoObserver, StepObserver, deidentify_tree};
 ///
 /// * `processingErrors: "quarantine"`: a resource that fails is left out and reported in an OperationOutcome.
 /// * `dateShiftScope: "patient"`: all dates of a patient move by the same number of days.
+/// * `dateShiftTimeZone`: `utc` writes shifted times in UTC, so that summer time does not reveal the shift; `keep` leaves the offset.
 /// * `unnamedElements: "drop"`: elements that no rule selects are removed completely, without a year or part of a zip code.
 /// * `rulesInExtensions: false`: rules select nothing inside extensions. A rule for an element that contains an extension
 ///   still applies to all of it.

@@ -78,12 +78,13 @@ const METHODS: [&str; 14] = [
 /// Generates configurations.
 fn configurations() -> impl Strategy<Value = String> {
     let rule = (select(&PATHS[..]), select(&METHODS[..])).prop_map(|(path, method)| format!(r#"{{"path":"{path}",{method}}}"#));
-    let parameters = (any::<[bool; 5]>(), select(vec!["resource", "patient"]), select(vec!["raise", "skip"]));
-    (prop::collection::vec(rule, 0..9), parameters).prop_map(|(rules, (flags, scope, errors))| {
+    let zones = select(vec!["utc", "keep"]);
+    let parameters = (any::<[bool; 5]>(), select(vec!["resource", "patient"]), zones, select(vec!["raise", "skip"]));
+    (prop::collection::vec(rule, 0..9), parameters).prop_map(|(rules, (flags, scope, zone, errors))| {
         let [dates, ages, zip_codes, extensions, drops] = flags;
         let unnamed = if drops { "drop" } else { "keep" };
         let parameters = format!(
-            r#"{{"dateShiftKey":"k","dateShiftScope":"{scope}","enablePartialDatesForRedact":{dates},"enablePartialAgesForRedact":{ages},
+            r#"{{"dateShiftKey":"k","dateShiftScope":"{scope}","dateShiftTimeZone":"{zone}","enablePartialDatesForRedact":{dates},"enablePartialAgesForRedact":{ages},
             "enablePartialZipCodesForRedact":{zip_codes},"rulesInExtensions":{extensions},"unnamedElements":"{unnamed}"}}"#
         );
         format!(r#"{{"processingErrors":"{errors}","fhirPathRules":[{}],"parameters":{parameters}}}"#, rules.join(","))
@@ -436,6 +437,7 @@ fn a_line_that_was_not_validated_moves_by_the_first_of_its_patients() {
     let of_patient = moved(r#","subject":{"reference":"Patient/p"}"#);
     assert_eq!(of_patient, moved(r#","performer":[{"reference":"Patient/q"},{"reference":"https://x.org/r4/Patient/p"}]"#));
     assert_eq!(of_patient, moved(r#","subject":{"reference":"Patient\/p"}"#));
+    assert_eq!(of_patient, moved(r#","subject":{"reference":"Patient/p "}"#), "the hash is that of the patient, too");
     assert_ne!(of_patient, moved(""));
     assert_ne!(of_patient, moved(r#","specimen":{"reference":"Patient/p"}"#));
 }
