@@ -93,8 +93,8 @@ mod tests {
         let remarks = DeidConfig::parse(config.as_bytes(), FhirVersion::R4).unwrap().lint();
         let accepted = AcceptedRemarks::parse(list).unwrap();
         let name = ConfigName::parse(name).unwrap();
-        // The configuration also leaves true dates beside the shifted ones.
-        let others = remarks.iter().filter(|remark| remark.code != DeidRemarkCode::TrueDate);
+        // The configuration also leaves true dates beside the shifted ones, and keeps time zones.
+        let others = remarks.iter().filter(|remark| !matches!(remark.code, DeidRemarkCode::TrueDate | DeidRemarkCode::RevealedShift));
         let open = others.filter(|remark| !accepted.accepts(&name, remark));
         open.map(DeidRemark::name).collect()
     }
