@@ -390,7 +390,8 @@ impl ConfigParser {
         }
     }
 
-    /// Parses `dateShiftTimeZone`. Without it, time zones stay as they are unless dates move by patients, which Microsoft's tool does not know.
+    /// Parses `dateShiftTimeZone`. Without it, time zones stay as they are unless dates move by patients, which is an extension of the
+    /// format.
     fn shifted_time_zone(&mut self, object: JsonValue<'_>, scope: DateShiftScope) -> ShiftedTimeZone {
         match (self.keyword(object, "dateShiftTimeZone").as_deref(), scope) {
             (None, DateShiftScope::Resource) | (Some("keep"), _) => ShiftedTimeZone::Kept,

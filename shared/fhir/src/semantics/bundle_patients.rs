@@ -26,8 +26,8 @@ impl<'a> BundlePatients<'a> {
         Self(ids)
     }
 
-    /// Returns the id of the Patient to whom a reference without whitespace around it refers by a `fullUrl`, with or without a version. The id is empty if the
-    /// Patient has none, as in a request that creates it.
+    /// Returns the id of the Patient to whom a reference refers by a `fullUrl`, with or without a version. The reference has no whitespace
+    /// around it. The id is empty if the Patient has none, as in a request that creates it.
     pub(crate) fn id_of(&self, reference: &str) -> Option<&str> {
         let unversioned = reference.rsplit_once("/_history/").map_or(reference, |(unversioned, _)| unversioned);
         self.0.get(unversioned).map(|id| &**id)

@@ -67,7 +67,7 @@ fn each_known_date_that_moves_with_others_is_named() {
     // The date of an event is what a shift protects.
     for path in ["AdverseEvent.date", "Media.created", "Observation.effective", "Encounter.period"] {
         let found = known_dates(&[[path, SHIFT], ["nodesByType('Period')", SHIFT]], "");
-        assert_eq!(found, Vec::<String>::new(), "{path}");
+        assert!(!found.iter().any(|found| found.starts_with("known-date:1 ")), "{path}: {found:?}");
     }
 }
 

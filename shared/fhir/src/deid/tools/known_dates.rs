@@ -105,8 +105,8 @@ fn type_dates(linter: &ConfigLinter<'_>, automaton: &PathAutomaton, type_name: &
     dates
 }
 
-/// Returns the rules that shift an element, each with the type of the date: the element itself, and with `with_members` the dates in it, such as
-/// those of a Period.
+/// Returns the rules that shift an element, each with the type of the date: the element itself, and with `with_members` the dates in it,
+/// such as those of a Period.
 fn shifted_dates(config: &ParsedConfig, automaton: &PathAutomaton, state: &State, with_members: bool) -> Vec<(usize, &'static str)> {
     let members = state.members.iter().filter(|_| with_members).filter_map(|member| automaton.get(member.next_state));
     let dates = std::iter::once(state).chain(members).filter(|state| is_date(state));
