@@ -42,7 +42,7 @@ use security_labels::{SecurityLabel, SecurityLabels, write_security_labels};
 use streaming::{DatePatient, NeedsTree, deidentify_streaming};
 pub use tools::{ChangingDraws, CoveredElement, DeidCoverage, DeidExplanation, DeidStep, DeidTreatment, UntouchedElement};
 use tools::{
-    ConfigLinter, StepRecorder, changing_draws, increment_remarks, key_remarks, known_date_remarks, lasting_key_remarks, true_date_remark,
+    ConfigLinter, StepRecorder, changing_draws, increment_remarks, key_remarks, known_date_remarks, lasting_key_remarks, true_date_remarks,
 };
 use tree::{NoObserver, StepObserver, deidentify_tree};
 
@@ -53,6 +53,7 @@ use tree::{NoObserver, StepObserver, deidentify_tree};
 ///
 /// * `processingErrors: "quarantine"`: a resource that fails is left out and reported in an OperationOutcome.
 /// * `dateShiftScope: "patient"`: all dates of a patient move by the same number of days.
+/// * `dateShiftTimeZone`: `utc` writes shifted times in UTC, so that summer time does not reveal the shift; `keep` leaves the offset.
 /// * `unnamedElements: "drop"`: elements that no rule selects are removed completely, without a year or part of a zip code.
 /// * `rulesInExtensions: false`: rules select nothing inside extensions. A rule for an element that contains an extension
 ///   still applies to all of it.
@@ -121,7 +122,7 @@ impl DeidConfig {
         let linter = ConfigLinter::new(&self.config);
         remarks.extend(linter.remarks());
         remarks.extend(known_date_remarks(&linter));
-        remarks.extend(true_date_remark(&linter));
+        remarks.extend(true_date_remarks(&linter));
         remarks.sort_by_key(|remark| remark.rule_number);
         remarks
     }

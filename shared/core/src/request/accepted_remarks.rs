@@ -79,8 +79,8 @@ mod tests {
         let remarks = DeidConfig::parse(config.as_bytes(), FhirVersion::R4).unwrap().lint();
         let accepted = AcceptedRemarks::parse(list).unwrap();
         let (name, names) = (ConfigName::parse(name).unwrap(), RemarkNames::new(config.as_bytes()));
-        // The configuration also leaves true dates beside the shifted ones.
-        let others = remarks.iter().filter(|remark| remark.code != DeidRemarkCode::TrueDate);
+        // The configuration also leaves true dates beside the shifted ones, and keeps time zones.
+        let others = remarks.iter().filter(|remark| !matches!(remark.code, DeidRemarkCode::TrueDate | DeidRemarkCode::RevealedShift));
         let open = others.filter(|remark| !accepted.accepts(&name, &names, remark));
         open.map(|remark| names.name(remark)).collect()
     }

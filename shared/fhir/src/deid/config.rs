@@ -11,6 +11,7 @@ use time::Date;
 
 use super::error::{DeidConfigError, DeidConfigIssue, DeidRemark, DeidRemarkCode, DeidRemarkSeverity, Truncated};
 use super::fhirpath::Selection;
+use super::methods::ShiftedTimeZone;
 use crate::definitions::{FhirVersion, ResourceType, TypeSet};
 use crate::json::{JsonType, JsonValue};
 use jsonc::to_plain_json;
@@ -54,6 +55,7 @@ pub(super) enum ProcessingErrors {
 pub(super) struct Parameters {
     pub(super) date_shift_key: String,
     pub(super) date_shift_scope: DateShiftScope,
+    pub(super) shifted_time_zone: ShiftedTimeZone,
     pub(super) fixed_offset_days: Option<i32>,
     pub(super) crypto_hash_key: String,
     pub(super) encrypt_key: String,
@@ -91,9 +93,10 @@ pub(super) enum DateShiftScope {
 
 const FILE_MEMBERS: [&str; 4] = ["fhirVersion", "processingErrors", "fhirPathRules", "parameters"];
 
-const PARAMETER_NAMES: [&str; 12] = [
+const PARAMETER_NAMES: [&str; 13] = [
     "dateShiftKey",
     "dateShiftScope",
+    "dateShiftTimeZone",
     "dateShiftFixedOffsetInDays",
     "cryptoHashKey",
     "encryptKey",
@@ -349,9 +352,11 @@ impl ConfigParser {
         let keeps_partial_dates = boolean("enablePartialDatesForRedact").unwrap_or(false);
         let keeps_partial_zip_codes = boolean("enablePartialZipCodesForRedact").unwrap_or(false);
         let skips_extensions = boolean("rulesInExtensions") == Some(false);
+        let date_shift_scope = self.date_shift_scope(object);
         let parameters = Parameters {
             date_shift_key,
-            date_shift_scope: self.date_shift_scope(object),
+            date_shift_scope,
+            shifted_time_zone: self.shifted_time_zone(object, date_shift_scope),
             fixed_offset_days: self.fixed_offset_days(object),
             crypto_hash_key,
             encrypt_key,
@@ -381,6 +386,19 @@ impl ConfigParser {
             Some(_) => {
                 self.add_error("dateShiftScope must be resource, patient, file or folder");
                 DateShiftScope::Resource
+            }
+        }
+    }
+
+    /// Parses `dateShiftTimeZone`. Without it, time zones stay as they are unless dates move by patients, which is an extension of the
+    /// format.
+    fn shifted_time_zone(&mut self, object: JsonValue<'_>, scope: DateShiftScope) -> ShiftedTimeZone {
+        match (self.keyword(object, "dateShiftTimeZone").as_deref(), scope) {
+            (None, DateShiftScope::Resource) | (Some("keep"), _) => ShiftedTimeZone::Kept,
+            (None, DateShiftScope::Patient) | (Some("utc"), _) => ShiftedTimeZone::Utc,
+            (Some(_), _) => {
+                self.add_error("dateShiftTimeZone must be utc or keep");
+                ShiftedTimeZone::Utc
             }
         }
     }

@@ -273,7 +273,8 @@ impl<'e> ResourceContext<'e> {
         match (engine.config.parameters.fixed_offset_days, *days) {
             (Some(fixed), _) => fixed.into(),
             (None, Some(known)) => known,
-            (None, None) => *days.insert(engine.date_shift_key.offset_days(id)),
+            // Without whitespace, like the ids that are hashed: those of a patient and of references to the patient must move dates alike.
+            (None, None) => *days.insert(engine.date_shift_key.offset_days(trim(id))),
         }
     }
 
@@ -311,7 +312,13 @@ impl<'e> ResourceContext<'e> {
             Method::DateShift => {
                 let mut shifted = std::mem::take(&mut self.unquoted);
                 shifted.clear();
-                let outcome = match shift_date(text, self.offset_days(), engine.age_limit, &mut shifted) {
+                let outcome = match shift_date(
+                    text,
+                    self.offset_days(),
+                    engine.config.parameters.shifted_time_zone,
+                    engine.age_limit,
+                    &mut shifted,
+                ) {
                     ShiftedDate::Appended => (self.write_replacement(Some(&shifted), text, primitive), SecurityLabel::Perturbed),
                     // Not even the year: it is that of the true date, which does not decide.
                     ShiftedDate::OverMaxAge => (ValueOutcome::Removed, SecurityLabel::Redacted),

@@ -112,6 +112,8 @@ pub enum DeidRemarkCode {
     KnownDate,
     /// A date stays unchanged beside dates that are shifted.
     TrueDate,
+    /// Something beside shifted dates depends on the true dates, and reveals the shift.
+    RevealedShift,
     /// A key can be guessed.
     WeakKey,
     /// Dates move together in an increment, or in exports that can be compared, and the newest dates are known.
@@ -120,7 +122,7 @@ pub enum DeidRemarkCode {
 
 impl DeidRemarkCode {
     /// All codes, in the order of their declaration.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::UnknownSetting,
         Self::UnknownMethod,
         Self::Setting,
@@ -137,6 +139,7 @@ impl DeidRemarkCode {
         Self::RevealingReferences,
         Self::KnownDate,
         Self::TrueDate,
+        Self::RevealedShift,
         Self::WeakKey,
         Self::ShiftedIncrement,
     ];
@@ -160,6 +163,7 @@ impl DeidRemarkCode {
             Self::RevealingReferences => "revealing-references",
             Self::KnownDate => "known-date",
             Self::TrueDate => "true-date",
+            Self::RevealedShift => "revealed-shift",
             Self::WeakKey => "weak-key",
             Self::ShiftedIncrement => "shifted-increment",
         }

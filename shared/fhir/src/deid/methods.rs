@@ -11,7 +11,7 @@ mod redact;
 
 pub(super) use age_limit::AgeLimit;
 pub(super) use crypto_hash::Hasher;
-pub(super) use date_shift::{DateShiftKey, ShiftedDate, shift_date};
+pub(super) use date_shift::{DateShiftKey, ShiftedDate, ShiftedTimeZone, shift_date};
 pub(super) use encrypt::encrypt;
 pub(super) use generalize::{GeneralizedValue, generalize};
 pub(super) use hash_cache::HashCache;

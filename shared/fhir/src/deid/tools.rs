@@ -17,4 +17,4 @@ pub(super) use key_remarks::{increment_remarks, key_remarks, lasting_key_remarks
 pub(super) use known_dates::known_date_remarks;
 pub(super) use lint::ConfigLinter;
 pub use lint::UntouchedElement;
-pub(super) use true_dates::true_date_remark;
+pub(super) use true_dates::true_date_remarks;

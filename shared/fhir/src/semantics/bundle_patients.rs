@@ -26,8 +26,8 @@ impl<'a> BundlePatients<'a> {
         Self(ids)
     }
 
-    /// Returns the id of the Patient to whom a reference refers by a `fullUrl`, with or without a version. The id is empty if the
-    /// Patient has none, as in a request that creates it.
+    /// Returns the id of the Patient to whom a reference refers by a `fullUrl`, with or without a version. The reference has no whitespace
+    /// around it. The id is empty if the Patient has none, as in a request that creates it.
     pub(crate) fn id_of(&self, reference: &str) -> Option<&str> {
         let unversioned = reference.rsplit_once("/_history/").map_or(reference, |(unversioned, _)| unversioned);
         self.0.get(unversioned).map(|id| &**id)
@@ -41,7 +41,10 @@ fn patient_of_entry(entry: JsonValue<'_>) -> Option<(Cow<'_, str>, Cow<'_, str>)
     if type_name != ResourceType::PATIENT.as_str() {
         return None;
     }
-    let full_url = entry.member("fullUrl").and_then(JsonValue::text)?;
+    let full_url = match entry.member("fullUrl").and_then(JsonValue::text)? {
+        Cow::Borrowed(url) => Cow::Borrowed(url.trim()),
+        Cow::Owned(url) => Cow::Owned(url.trim().to_owned()),
+    };
     Some((full_url, resource.member("id").and_then(JsonValue::text).unwrap_or_default()))
 }
 
@@ -52,7 +55,7 @@ mod tests {
     #[test]
     fn only_the_full_urls_of_patients_name_a_patient() {
         let bundle = r#"{"entry":[
-            {"fullUrl":"urn:uuid:1","resource":{"resourceType":"Patient","id":"a"}},
+            {"fullUrl":"urn:uuid:1 ","resource":{"resourceType":"Patient","id":"a"}},
             {"resource":{"id":"b","resourceType":"Patient"},"fullUrl":"https:\/\/x.org\/Patient\/b"},
             {"fullUrl":"urn:uuid:1","resource":{"resourceType":"Patient","id":"second"}},
             {"fullUrl":"urn:oid:1.2","resource":{"resourceType":"Patient"}},

@@ -33,7 +33,14 @@ fn may_start_with_member_id(text: &[u8], is_member: &impl Fn(&[u8]) -> bool) -> 
     let Some(end) = memchr3(b'"', b'/', b'\\', text) else { return true };
     let (id, behind) = text.split_at(end);
     let is_escaped = behind.starts_with(b"\\") && !behind.starts_with(b"\\/");
-    is_escaped || is_member(id)
+    is_escaped || is_member(without_trailing_whitespace(id))
+}
+
+/// Removes whitespace behind an id, which a reference to a patient may have.
+fn without_trailing_whitespace(id: &[u8]) -> &[u8] {
+    // Nearly every id ends with a letter or a digit.
+    let is_graphic = id.last().is_some_and(u8::is_ascii_graphic);
+    if is_graphic { id } else { std::str::from_utf8(id).map_or(id, |id| id.trim_end().as_bytes()) }
 }
 
 /// Returns true if an `id` at any depth may be that of a member.

@@ -102,8 +102,10 @@ pub(super) fn visit_reference_elements(
 }
 
 /// Passes the texts of a `Reference`, or of an array of them, to `visit`, until `visit` returns true. Returns true if it did.
+///
+/// FHIR forbids leading and trailing whitespace. Where it occurs, it must not take a resource out of its patient's compartment.
 pub(super) fn visit_reference_texts(value: JsonValue<'_>, visit: &mut impl FnMut(&str) -> bool) -> bool {
-    value.items().any(|item| item.member("reference").and_then(JsonValue::text).is_some_and(|text| visit(&text)))
+    value.items().any(|item| item.member("reference").and_then(JsonValue::text).is_some_and(|text| visit(text.trim())))
 }
 
 /// Passes the local references of all `reference` members to `visit`, until `visit` returns true. Returns true if it did.
@@ -116,7 +118,7 @@ pub fn visit_references(resource: &Resource<'_>, base_urls: &BaseUrls, visit: &m
         rest = behind.trim_start_matches([' ', '\t', '\r', '\n']);
         if is_reference {
             let text = JsonValue::from_valid(string).text();
-            if text.is_some_and(|text| LocalReference::parse(&text, base_urls).is_some_and(&mut *visit)) {
+            if text.is_some_and(|text| LocalReference::parse(text.trim(), base_urls).is_some_and(&mut *visit)) {
                 return true;
             }
         }

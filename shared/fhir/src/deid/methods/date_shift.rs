@@ -8,6 +8,9 @@ use crate::deid::fhirpath::{parse_date, split_date_offset};
 /// The maximum offset of a date in days, in either direction.
 pub(super) const MAX_DAYS: i64 = 50;
 
+/// The last year of dates that are shifted. Later ones are placeholders such as `9999-12-31`, which would reveal the shift.
+const LAST_YEAR: i32 = 2069;
+
 const MULTIPLIER: i64 = 131;
 const MODULUS: i64 = 2 * MAX_DAYS + 1;
 
@@ -46,13 +49,29 @@ pub(in crate::deid) enum ShiftedDate {
     Appended,
     /// The date can reveal an age over 89.
     OverMaxAge,
-    /// The value has no day, is not a date, or would leave the calendar.
+    /// The value has no day, is not a date, is a placeholder, or would leave the calendar.
     NotPossible,
 }
 
-/// Appends a date or dateTime moved by `days`, with all digits of its time set to zero and its time zone unchanged. Appends nothing if that
-/// is not allowed or not possible.
-pub(in crate::deid) fn shift_date(value: &str, days: i64, age_limit: AgeLimit, out: &mut String) -> ShiftedDate {
+/// The time zone of a shifted dateTime or instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::deid) enum ShiftedTimeZone {
+    /// The offset of the original value remains, as in Microsoft's tool. With summer time it depends on the true date.
+    Kept,
+    /// The value is at the start of the shifted local date in UTC, and has no fraction of a second.
+    #[default]
+    Utc,
+}
+
+/// Appends a date or dateTime moved by `days`, with all digits of its time set to zero. Appends nothing if that is not allowed or not
+/// possible.
+pub(in crate::deid) fn shift_date(
+    value: &str,
+    days: i64,
+    time_zone: ShiftedTimeZone,
+    age_limit: AgeLimit,
+    out: &mut String,
+) -> ShiftedDate {
     // Only a date with a day can be shifted. It has ten bytes.
     let at_time = value.split_at_checked(10).and_then(|(date, rest)| Some((date, rest.strip_prefix('T')?)));
     // The offset of a date without a time is dropped.
@@ -65,15 +84,20 @@ pub(in crate::deid) fn shift_date(value: &str, days: i64, age_limit: AgeLimit, o
     // An invalid time could hold anything, so it is dropped.
     if let Some((fraction, zone)) = time.and_then(split_fraction_and_zone) {
         out.push_str("T00:00:00");
-        out.extend(fraction.bytes().map(|byte| if byte == b'.' { '.' } else { '0' }));
-        out.push_str(zone);
+        match time_zone {
+            ShiftedTimeZone::Kept => {
+                out.extend(fraction.bytes().map(|byte| if byte == b'.' { '.' } else { '0' }));
+                out.push_str(zone);
+            }
+            ShiftedTimeZone::Utc => out.push('Z'),
+        }
     }
     ShiftedDate::Appended
 }
 
 /// Returns a date moved by `days`; `None` if that is not possible.
 fn shifted_date(date: &str, days: i64) -> Option<Date> {
-    let (year, month, day) = parse_date(date)?;
+    let (year, month, day) = parse_date(date).filter(|(year, ..)| *year <= LAST_YEAR)?;
     let date = Date::from_calendar_date(year, Month::try_from(month?).ok()?, day?).ok()?;
     date.checked_add(Duration::days(days)).filter(|shifted| (1..=9999).contains(&shifted.year()))
 }
@@ -114,8 +138,13 @@ mod tests {
 
     /// Returns a shifted date; `None` if it is not shifted.
     fn shifted(value: &str, days: i64) -> Option<String> {
+        shifted_in(value, days, ShiftedTimeZone::Kept)
+    }
+
+    /// Returns a shifted date with a time zone; `None` if it is not shifted.
+    fn shifted_in(value: &str, days: i64, time_zone: ShiftedTimeZone) -> Option<String> {
         let mut out = String::new();
-        let is_shifted = shift_date(value, days, AgeLimit::new(TODAY, None), &mut out) == ShiftedDate::Appended;
+        let is_shifted = shift_date(value, days, time_zone, AgeLimit::new(TODAY, None), &mut out) == ShiftedDate::Appended;
         is_shifted.then_some(out)
     }
 
@@ -133,10 +162,28 @@ mod tests {
         }
     }
 
+    // The local date remains: the day in UTC would be another one late in the evening.
     #[test]
-    fn a_date_does_not_leave_the_calendar() {
-        assert_eq!(shifted("9999-12-31", 1), None);
-        assert_eq!(shifted("9999-12-31", -1).as_deref(), Some("9999-12-30"));
+    fn in_utc_the_form_of_a_shifted_time_does_not_depend_on_the_true_date() {
+        for time in ["23:28:17Z", "23:28:17-05:00", "00:28:17+02:00", "13:28:17.123+01:00"] {
+            let moved = shifted_in(&format!("2023-10-29T{time}"), 1, ShiftedTimeZone::Utc);
+            assert_eq!(moved.as_deref(), Some("2023-10-30T00:00:00Z"), "{time}");
+        }
+        assert_eq!(shifted_in("2023-10-29", 1, ShiftedTimeZone::Utc).as_deref(), Some("2023-10-30"));
+        assert_eq!(shifted_in("2023-10-29T13:28Z", 1, ShiftedTimeZone::Utc).as_deref(), Some("2023-10-30"), "an invalid time");
+    }
+
+    #[test]
+    fn a_placeholder_for_no_end_is_not_shifted() {
+        for (value, moved) in
+            [("9999-12-31", None), ("2999-12-31T00:00:00Z", None), ("2070-01-01", None), ("2069-12-31", Some("2069-12-30"))]
+        {
+            assert_eq!(shifted(value, -1).as_deref(), moved, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_date_is_not_shifted() {
         assert_eq!(shifted("2015-02-30", 1), None);
         assert_eq!(shifted("no date", 1), None);
         for value in ["2015T02-07", "2015-02-07 T13:28:17Z", "2015-02T13:28:17Z", "T2015-02-07", "T"] {

@@ -29,7 +29,7 @@ fn every_error_of_a_file_is_reported_with_its_rule() {
     ];
     let found = errors(&configuration(
         &rules,
-        r#""encryptKey":"short","dateShiftScope":"world","unnamedElements":"burn","dateShiftFixedOffsetInDays":1.5"#,
+        r#""encryptKey":"short","dateShiftScope":"world","dateShiftTimeZone":"mars","unnamedElements":"burn","dateShiftFixedOffsetInDays":1.5"#,
     ));
     let expected = [
         "rule 1 (`Patient.name`): perturb needs a span",
@@ -44,6 +44,7 @@ fn every_error_of_a_file_is_reported_with_its_rule() {
         "rule 8: a rule needs a path and a method",
         "encryptKey has 5 bytes; an AES key has 16, 24 or 32",
         "dateShiftScope must be resource, patient, file or folder",
+        "dateShiftTimeZone must be utc or keep",
         "dateShiftFixedOffsetInDays must be a whole number of days",
         "unnamedElements must be keep or drop",
     ];

@@ -54,6 +54,11 @@ fn each_known_date_that_moves_with_others_is_named() {
         ("Condition.note.time", "nodesByType('Annotation').time"),
         ("DiagnosticReport.presentedForm", "nodesByType('Attachment').creation"),
         ("Provenance", "Provenance.recorded"),
+        ("Provenance.occurred", "Provenance.occurred"),
+        ("Immunization.expirationDate", "Immunization.expirationDate"),
+        ("Coverage.period.end", "Coverage.period"),
+        ("Claim.billablePeriod", "Claim.billablePeriod"),
+        ("CoverageEligibilityRequest.serviced", "CoverageEligibilityRequest.serviced"),
     ] {
         // Another date of each type moves with it.
         let found = known_dates(&[[path, SHIFT], ["nodesByType('Identifier').period", SHIFT], ["nodesByType('Period')", SHIFT]], "");
@@ -62,7 +67,7 @@ fn each_known_date_that_moves_with_others_is_named() {
     // The date of an event is what a shift protects.
     for path in ["AdverseEvent.date", "Media.created", "Observation.effective", "Encounter.period"] {
         let found = known_dates(&[[path, SHIFT], ["nodesByType('Period')", SHIFT]], "");
-        assert_eq!(found, Vec::<String>::new(), "{path}");
+        assert!(!found.iter().any(|found| found.starts_with("known-date:1 ")), "{path}: {found:?}");
     }
 }
 

@@ -199,8 +199,9 @@ fn a_rule_with_a_condition_hides_no_date_for_certain() {
             ["nodesByType('instant')", REDACT],
             ["nodesByType('date')", SHIFT],
             ["nodesByType('dateTime')", SHIFT],
+            ["nodesByName('dayOfWeek')", REDACT],
         ],
-        "",
+        UTC,
     );
     assert_eq!(kept, [(0, "true-date"), (3, "known-date"), (4, "known-date")]);
 }
@@ -282,6 +283,7 @@ fn codes(rules: &[[&str; 2]], parameters: &str) -> Vec<(usize, &'static str)> {
 const SHIFT: &str = r#""method":"dateShift""#;
 const PERTURB: &str = r#""method":"perturb","span":5"#;
 const HASH: &str = r#""method":"cryptoHash""#;
+const UTC: &str = r#""dateShiftTimeZone":"utc""#;
 
 #[test]
 fn methods_that_cannot_change_the_selected_elements_are_errors() {
@@ -319,7 +321,7 @@ fn methods_that_cannot_change_the_selected_elements_are_errors() {
     ] {
         // Other tests check that a whole Patient contains `meta.lastUpdated`, that a single date reveals those that it leaves, and that
         // references reveal ids.
-        let is_other = |code: &str| matches!(code, "known-date" | "true-date" | "revealing-references");
+        let is_other = |code: &str| matches!(code, "known-date" | "true-date" | "revealed-shift" | "revealing-references");
         let found: Vec<_> = codes(&[[path, settings]], "").into_iter().filter(|(_, code)| !is_other(code)).collect();
         if found != [(1, code)] {
             wrong.push(format!("{path} {settings}: {found:?}, expected {code}"));
@@ -340,7 +342,7 @@ fn methods_that_cannot_change_the_selected_elements_are_errors() {
         ("Patient.name.family", r#""method":"encrypt""#),
         ("Group.name", HASH),
     ] {
-        let is_other = |code: &str| matches!(code, "known-date" | "true-date");
+        let is_other = |code: &str| matches!(code, "known-date" | "true-date" | "revealed-shift");
         let found: Vec<_> = codes(&[[path, settings]], "").into_iter().filter(|(_, code)| !is_other(code)).collect();
         assert_eq!(found, [], "{path} {settings}");
     }
@@ -597,11 +599,60 @@ fn a_file_that_changes_nothing_is_an_error() {
 #[test]
 fn a_known_date_that_moves_with_others_is_reported() {
     let shifts = [["nodesByType('instant')", SHIFT], ["nodesByType('dateTime')", SHIFT], ["nodesByType('date')", SHIFT]];
-    assert_eq!(codes(&shifts, ""), [(1, "known-date"), (2, "known-date"), (3, "known-date")]);
+    let found = codes(&[&shifts[..], &[["nodesByName('dayOfWeek')", REDACT]]].concat(), UTC);
+    assert_eq!(found, [(1, "known-date"), (2, "known-date"), (3, "known-date")]);
     let redacted = known_date_rules();
     let mut rules: Vec<[&str; 2]> = redacted.iter().map(|path| [path.as_str(), REDACT]).collect();
     rules.extend(shifts);
-    assert_eq!(codes(&rules, ""), []);
+    assert_eq!(codes(&rules, UTC), []);
+}
+
+/// Returns the reasons of the remarks about what reveals a shift, for R4 or R5.
+fn revealed_shifts(version: FhirVersion, rules: &[[&str; 2]], parameters: &str) -> Vec<String> {
+    let remarks = DeidConfig::parse(configuration(rules, parameters).as_bytes(), version).unwrap().lint();
+    remarks.into_iter().filter(|remark| remark.code == DeidRemarkCode::RevealedShift).map(|remark| remark.reason).collect()
+}
+
+#[test]
+fn time_zones_that_shifted_times_keep_are_reported() {
+    let time = ["Observation.issued", SHIFT];
+    for (rule, parameters, count) in [
+        (time, "", 1),
+        (time, r#""dateShiftFixedOffsetInDays":3"#, 1),
+        (time, r#""dateShiftScope":"patient","dateShiftTimeZone":"keep""#, 1),
+        (time, r#""dateShiftScope":"patient""#, 0),
+        (time, UTC, 0),
+        (["Patient.birthDate", SHIFT], "", 0),
+    ] {
+        // Days of the week are the business of another test.
+        let found = revealed_shifts(FhirVersion::R4, &[rule, ["nodesByName('dayOfWeek')", REDACT]], parameters);
+        assert!(found.len() == count && found.iter().all(|found| found.contains("time zone")), "{parameters}: {found:?}");
+    }
+}
+
+#[test]
+fn days_of_the_week_beside_shifted_dates_are_reported() {
+    let by_patient = r#""dateShiftScope":"patient""#;
+    let shift = ["nodesByType('dateTime')", SHIFT];
+    let found = revealed_shifts(FhirVersion::R4, &[shift], by_patient);
+    assert!(matches!(&found[..], [found] if found.contains(".repeat.dayOfWeek") && found.contains("by 7")), "{found:?}");
+    let found = revealed_shifts(FhirVersion::R5, &[shift, ["nodesByType('Timing')", REDACT]], by_patient);
+    assert!(matches!(&found[..], [found] if found.contains("Appointment.recurrenceTemplate.monthlyTemplate.dayOfWeek")), "{found:?}");
+    let rules = [["Appointment.recurrenceTemplate", REDACT], ["nodesByName('dayOfWeek')", REDACT], shift];
+    assert_eq!(revealed_shifts(FhirVersion::R5, &rules, by_patient), Vec::<String>::new());
+}
+
+#[test]
+fn years_of_true_dates_beside_dates_that_move_together_are_reported() {
+    let rules = [["nodesByName('dayOfWeek')", REDACT], ["Resource.meta.lastUpdated", REDACT], ["nodesByType('dateTime')", SHIFT]];
+    let partial = r#""enablePartialDatesForRedact":true,"dateShiftTimeZone":"utc""#;
+    let found = revealed_shifts(FhirVersion::R4, &rules, &format!(r#"{partial},"dateShiftScope":"patient""#));
+    assert!(
+        matches!(&found[..], [found] if found.starts_with("Account.meta.lastUpdated, ") && found.contains("keeps its year")),
+        "{found:?}"
+    );
+    assert_eq!(revealed_shifts(FhirVersion::R4, &rules, partial), Vec::<String>::new(), "a resource has few years");
+    assert_eq!(revealed_shifts(FhirVersion::R4, &rules, r#""dateShiftScope":"patient""#), Vec::<String>::new());
 }
 
 #[test]
@@ -610,16 +661,20 @@ fn a_true_date_beside_shifted_dates_is_reported() {
         let remarks = parse(rules, parameters).lint();
         remarks.into_iter().filter(|remark| remark.code == DeidRemarkCode::TrueDate).map(|remark| remark.reason).collect::<Vec<_>>()
     };
+    let instants = ["nodesByType('instant')", REDACT];
     let shift = ["Encounter.period.start", SHIFT];
     let found = remarks(&[shift], "");
     assert!(found.len() == 1 && found[0].contains("Encounter.period.end") && !found[0].contains("Observation"), "{found:?}");
     // All dates of a patient move together, also those of other types.
     let found = remarks(&[shift, ["Encounter.period.end", SHIFT]], r#""dateShiftScope":"patient""#);
     assert!(found.len() == 1 && found[0].contains("Account.servicePeriod.start"), "{found:?}");
-    // A date of birth is not an event of a visit.
+    // A date of birth is not an event of a visit. But beside all visits of a child it is that of the first one.
     assert_eq!(remarks(&[["Patient.birthDate", SHIFT]], ""), Vec::<String>::new());
+    let others = [["Patient.birthDate", KEEP], instants, ["nodesByType('dateTime')", SHIFT], ["nodesByType('date')", SHIFT]];
+    let found = remarks(&others, r#""dateShiftScope":"patient""#);
+    assert!(matches!(&found[..], [found] if found.starts_with("Patient.birthDate stays")), "{found:?}");
+    assert_eq!(remarks(&others, ""), Vec::<String>::new());
     // A goal is set on the day of a visit, whatever the type of the element is.
-    let instants = ["nodesByType('instant')", REDACT];
     let found = remarks(&[["Goal.meta.lastUpdated", SHIFT]], "");
     assert!(found.len() == 1 && found[0].contains("Goal.start"), "{found:?}");
     assert_eq!(remarks(&[["nodesByType('date')", SHIFT]], "").len(), 1, "all other times stay");
@@ -628,12 +683,31 @@ fn a_true_date_beside_shifted_dates_is_reported() {
     assert_eq!(remarks(&all, r#""dateShiftScope":"patient""#), Vec::<String>::new());
 }
 
+/// Parses a sample.
+fn sample(name: &str, version: FhirVersion) -> DeidConfig {
+    let path = format!("{}/../../tests/samples/anonymization/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    DeidConfig::parse(&std::fs::read(path).unwrap(), version).unwrap()
+}
+
 #[test]
 fn the_shipped_samples_have_no_remarks() {
-    for name in ["safe-harbor", "study"] {
-        let path = format!("{}/../../tests/samples/anonymization/{name}.json", env!("CARGO_MANIFEST_DIR"));
-        let config = DeidConfig::parse(&std::fs::read(path).unwrap(), FhirVersion::R4).unwrap();
-        assert_eq!(config.lint(), [], "{name}");
+    for (name, version) in [("safe-harbor", FhirVersion::R4), ("study", FhirVersion::R4), ("study-r5", FhirVersion::R5)] {
+        assert_eq!(sample(name, version).lint(), [], "{name}");
+    }
+}
+
+#[test]
+fn the_two_samples_for_a_study_differ_only_in_what_one_version_of_fhir_does_not_define() {
+    let rules =
+        |config: &DeidConfig| config.config.rules.iter().map(|rule| format!("{} {}", rule.path, rule.method_name)).collect::<Vec<_>>();
+    let (r4, r5) = (sample("study", FhirVersion::R4), sample("study-r5", FhirVersion::R5));
+    for (config, other, version) in [(&r4, &r5, FhirVersion::R5), (&r5, &r4, FhirVersion::R4)] {
+        let rules_of_other = rules(other);
+        for rule in rules(config).iter().filter(|rule| !rules_of_other.contains(rule)) {
+            let (path, _) = rule.rsplit_once(' ').unwrap();
+            let alone = DeidConfig::parse(configuration(&[[path, REDACT]], "").as_bytes(), version).unwrap().lint();
+            assert!(alone.iter().any(|remark| remark.code == DeidRemarkCode::SelectsNothing), "{version} {path}: {alone:?}");
+        }
     }
 }
 

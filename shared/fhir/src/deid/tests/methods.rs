@@ -178,6 +178,21 @@ fn dates_move_by_the_formula_and_their_times_become_zeros() {
 }
 
 #[test]
+fn the_offset_of_a_shifted_time_remains_unless_dates_move_by_patients_or_a_setting_says_so() {
+    let resource = r#"{"resourceType":"Observation","id":"p","issued":"2015-02-18T23:28:17.12345-05:00"}"#;
+    let rules = [["Observation.issued", r#""method":"dateShift""#]];
+    for (parameters, moved) in [
+        ("", "2015-02-01T00:00:00.00000-05:00"),
+        (r#","dateShiftTimeZone":"utc""#, "2015-02-01T00:00:00Z"),
+        (r#","dateShiftScope":"patient""#, "2015-02-01T00:00:00Z"),
+        (r#","dateShiftScope":"patient","dateShiftTimeZone":"keep""#, "2015-02-01T00:00:00.00000-05:00"),
+    ] {
+        let deidentifier = deidentifier(&configuration(&rules, &format!(r#""dateShiftKey":"k"{parameters}"#)));
+        assert_eq!(parse_json(&deidentify(&deidentifier, resource).unwrap())["issued"], moved, "{parameters}");
+    }
+}
+
+#[test]
 fn a_fixed_offset_takes_precedence_over_the_key() {
     let rules = [["nodesByType('date')", r#""method":"dateShift""#]];
     let deidentifier = deidentifier(&configuration(&rules, r#""dateShiftKey":"k","dateShiftFixedOffsetInDays":-3"#));
@@ -199,6 +214,7 @@ fn with_patient_scope_the_dates_of_all_resources_of_a_patient_move_alike() {
     assert_eq!(days.len(), 1);
     // Without a patient the original id of the resource determines the offset.
     assert_eq!(moved("x", None), moved("y", Some("x")));
+    assert_eq!(moved("x ", None), moved("y", Some("x")), "whitespace around an id is ignored, also in its hash");
     assert!((0..20).any(|id| moved(&id.to_string(), None) != moved("x", Some("p1"))));
 }
 

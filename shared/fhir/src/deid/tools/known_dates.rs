@@ -1,7 +1,8 @@
 //! Finds dates that a reader can know and that move together with dates that the reader must not know.
 //!
-//! A reader of an increment knows roughly when each of its resources was written: between two exports. If that date is shifted
-//! together with others, it reveals the shift, and with it every date of the patient.
+//! A reader of an increment knows roughly when each of its resources was written: between two exports. And some dates are public, or are
+//! always on certain days, such as the beginning of a year. If such a date is shifted together with others, it reveals the shift, and with it
+//! every date of the patient.
 
 mod elements;
 
@@ -10,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use crate::definitions::TypeKind;
 use crate::deid::config::{Method, ParsedConfig, Rule};
 use crate::deid::error::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity};
+use crate::deid::methods::ShiftedTimeZone;
 use crate::deid::plan::{PathAutomaton, State, Transition};
 use crate::deid::tools::ConfigLinter;
 use elements::known_path;
@@ -24,9 +26,11 @@ struct TypeDates {
     shifted_known: BTreeSet<(usize, String)>,
     /// True if some other date is shifted.
     shifts_others: bool,
+    /// True if some dateTime or instant is shifted.
+    shifts_times: bool,
 }
 
-/// Returns a remark for each rule that shifts known dates together with others.
+/// Returns a remark for each rule that shifts known dates together with others, and one if shifted times keep their time zones.
 pub(in crate::deid) fn known_date_remarks(linter: &ConfigLinter<'_>) -> Vec<DeidRemark> {
     let config = linter.config;
     // A rule with a condition that redacts a date leaves it to the rules that shift dates in some resources.
@@ -43,7 +47,11 @@ pub(in crate::deid) fn known_date_remarks(linter: &ConfigLinter<'_>) -> Vec<Deid
             moved.entry(*index).or_default().push(path.clone());
         }
     }
-    moved.into_iter().filter_map(|(index, paths)| Some(remark(config.rules.get(index)?, &paths))).collect()
+    let mut remarks: Vec<_> = moved.into_iter().filter_map(|(index, paths)| Some(remark(config.rules.get(index)?, &paths))).collect();
+    if config.parameters.shifted_time_zone == ShiftedTimeZone::Kept && types.iter().any(|dates| dates.shifts_times) {
+        remarks.push(time_zone_remark());
+    }
+    remarks
 }
 
 /// An element that can contain dates.
@@ -80,19 +88,30 @@ fn type_dates(linter: &ConfigLinter<'_>, automaton: &PathAutomaton, type_name: &
             if transition.is_resource || matches!(transition.element, "extension" | "modifierExtension") {
                 continue;
             }
-            if let Some(state) = automaton.get(transition.next_state).filter(|state| is_date(state)) {
-                let shifting = state.applied_rule.map(|applied| applied.index).filter(|index| is_shift(linter.config, *index));
-                let Some(index) = shifting else { continue };
-                match known_path(&owner.path, owner.is_data_type, transition.element) {
-                    Some(path) => drop(dates.shifted_known.insert((index, path))),
-                    None => dates.shifts_others = true,
+            let Some(state) = automaton.get(transition.next_state) else { continue };
+            let known = known_path(&owner.path, owner.is_data_type, transition.element);
+            let shifted = shifted_dates(linter.config, automaton, state, known.is_some());
+            dates.shifts_times |= shifted.iter().any(|(_, type_name)| *type_name != "date");
+            match known {
+                Some(path) => dates.shifted_known.extend(shifted.iter().map(|(index, _)| (*index, path.clone()))),
+                None if is_date(state) => dates.shifts_others |= !shifted.is_empty(),
+                None if reached.insert(transition.next_state) => {
+                    open.push_back((transition.next_state, owner.for_member(linter, transition)));
                 }
-            } else if reached.insert(transition.next_state) {
-                open.push_back((transition.next_state, owner.for_member(linter, transition)));
+                None => {}
             }
         }
     }
     dates
+}
+
+/// Returns the rules that shift an element, each with the type of the date: the element itself, and with `with_members` the dates in it,
+/// such as those of a Period.
+fn shifted_dates(config: &ParsedConfig, automaton: &PathAutomaton, state: &State, with_members: bool) -> Vec<(usize, &'static str)> {
+    let members = state.members.iter().filter(|_| with_members).filter_map(|member| automaton.get(member.next_state));
+    let dates = std::iter::once(state).chain(members).filter(|state| is_date(state));
+    let ruled = dates.filter_map(|state| Some((state.applied_rule?.index, state.primitive?.type_name)));
+    ruled.filter(|(index, _)| is_shift(config, *index)).collect()
 }
 
 /// Returns true for the state of a date, a dateTime or an instant.
@@ -118,10 +137,19 @@ pub(super) fn list_elements(mut paths: Vec<&str>) -> String {
 /// Creates the remark about known dates that a rule shifts.
 fn remark(rule: &Rule, paths: &[String]) -> DeidRemark {
     let reason = format!(
-        "{} moves together with the other dates; anyone who knows roughly when a resource was written can compute the shift, and with it the true dates",
+        "{} moves together with the other dates; anyone who knows roughly when a resource was written, or on which days such dates are, can \
+         compute the shift, and with it the true dates",
         list_elements(paths.iter().map(String::as_str).collect())
     );
     let remedy =
         "redact these elements by rules before those that shift dates; docs/de-identification.md lists all of them, and has such rules";
     DeidRemark::in_file(DeidRemarkCode::KnownDate, DeidRemarkSeverity::Warning, reason, remedy).of_rule(rule.number, &rule.path)
+}
+
+/// Creates the remark about shifted times that keep the offsets of their time zones.
+fn time_zone_remark() -> DeidRemark {
+    let reason = "a shifted time keeps the offset of its time zone, such as +01:00, which is that of the true date; where clocks change twice a \
+                  year, it reveals the shift";
+    let remedy = "set the parameter dateShiftTimeZone to utc";
+    DeidRemark::in_file(DeidRemarkCode::RevealedShift, DeidRemarkSeverity::Warning, reason, remedy)
 }

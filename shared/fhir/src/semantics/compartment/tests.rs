@@ -72,6 +72,7 @@ fn a_resource_is_in_the_compartments_that_the_definition_lists() {
             &["1", "P"],
         ),
         (r#"{"resourceType":"Patient","id":"P"}"#, &["P"]),
+        (r#"{"resourceType":"Observation","id":"o","subject":{"reference":" Patient/1 "}}"#, &["1"]),
         (r#"{"resourceType":"Observation","id":"o","su\u0062ject":{"ref\u0065rence":"Pati\u0065nt\/1"}}"#, &["1"]),
     ] {
         assert_eq!(r4_patients(line), expected, "{line}");

@@ -16,6 +16,8 @@ fn a_line_that_names_a_member_may_mention_one() {
     for line in [
         r#"{"subject":{"reference":"Patient/1"}}"#,
         r#"{"subject":{"reference":"Patient\/1"}}"#,
+        r#"{"subject":{"reference":" Patient/1 "}}"#,
+        "{\"subject\":{\"reference\":\"Patient/1\u{a0}\"}}",
         r#"{"subject":{"reference":"Patient/1/_history/3"}}"#,
         r#"{"subject":{"reference":"Patient\/1\/_history\/3"}}"#,
         r#"{"subject":{"reference":"https://example.org/fhir/Patient/1"}}"#,
@@ -64,7 +66,7 @@ fn names_member(tree: &Value) -> bool {
     let is_member = |id: &str| MEMBERS.contains(&id);
     let is_patient = tree["resourceType"] == "Patient" && tree["id"].as_str().is_some_and(is_member);
     let names_patient = |text: &str| {
-        LocalReference::parse(text, &BaseUrls::any())
+        LocalReference::parse(text.trim(), &BaseUrls::any())
             .is_some_and(|reference| reference.resource_type == ResourceType::PATIENT && is_member(reference.id))
     };
     is_patient
@@ -92,7 +94,18 @@ fn json_string(text: &'static str) -> impl Strategy<Value = String> {
 fn member() -> impl Strategy<Value = String> {
     let name = prop::sample::select(&["resourceType", "id", "reference", "x"][..]).prop_flat_map(json_string);
     let value = prop::sample::select(
-        &["Patient", "1", "9", "Patient/1", "Patient/9", "Patient/ä-2/_history/1", "http://a.example/Patient/Patient", "#1", "a \\\\ b"][..],
+        &[
+            "Patient",
+            "1",
+            "9",
+            "Patient/1",
+            "Patient/9",
+            "Patient/ä-2/_history/1",
+            "Patient/1 ",
+            "http://a.example/Patient/Patient",
+            "#1",
+            "a \\\\ b",
+        ][..],
     );
     (name, prop::sample::select(&[":", " : "][..]), value.prop_flat_map(json_string))
         .prop_map(|(name, colon, value)| format!("{name}{colon}{value}"))

@@ -1,10 +1,11 @@
-//! The elements whose date is near the moment at which a system wrote, released or sent a resource.
+//! The elements whose date is near the moment at which a system wrote, released or sent a resource, and those whose date is public or
+//! conventional.
 //!
 //! The dates of events, such as `effective`, `performed` and `AdverseEvent.date`, are not among them, although some events are recorded
 //! at once: a shift protects these dates. Definitions, such as ValueSet, contain no dates of patients.
 
 /// Elements with dates that readers know, as `Owner.element`. The owner is a resource type, the path of an element in a resource type, or
-/// a data type. Those that only R5 defines are among them.
+/// a data type. The element is a date, a Period of two dates, or a choice of them. Those that only R5 defines are among them.
 pub(super) const KNOWN_ELEMENTS: &[&str] = &[
     // The server sets it at each change of a resource.
     "Resource.meta.lastUpdated",
@@ -16,6 +17,8 @@ pub(super) const KNOWN_ELEMENTS: &[&str] = &[
     // A system records the resource, or the entry in it.
     "AdverseEvent.recordedDate",
     "AllergyIntolerance.recordedDate",
+    "AuditEvent.occurred",
+    "AuditEvent.period",
     "AuditEvent.recorded",
     "ChargeItem.enteredDate",
     "Condition.recordedDate",
@@ -30,6 +33,7 @@ pub(super) const KNOWN_ELEMENTS: &[&str] = &[
     "MedicationDispense.recorded",
     "NutritionIntake.recorded",
     "Procedure.recorded",
+    "Provenance.occurred",
     "Provenance.recorded",
     // Somebody makes a statement, which is recorded as it is made.
     "Annotation.time",
@@ -57,12 +61,16 @@ pub(super) const KNOWN_ELEMENTS: &[&str] = &[
     "Media.issued",
     "Observation.issued",
     // A system creates a request, a plan or an appointment, or changes its state.
+    "Appointment.cancellationDate",
     "Appointment.created",
     "Basic.created",
     "CarePlan.created",
     "CommunicationRequest.authoredOn",
     "DeviceRequest.authoredOn",
+    "MedicationDispense.statusChanged",
     "MedicationRequest.authoredOn",
+    "MedicationRequest.dispenseRequest.validityPeriod",
+    "MedicationRequest.statusChanged",
     "NutritionOrder.dateTime",
     "RequestGroup.authoredOn",
     "RequestOrchestration.authoredOn",
@@ -89,6 +97,45 @@ pub(super) const KNOWN_ELEMENTS: &[&str] = &[
     "Invoice.date",
     "PaymentNotice.created",
     "PaymentReconciliation.created",
+    // A payer pays, on the same day to many.
+    "ClaimResponse.payment.date",
+    "ExplanationOfBenefit.payment.date",
+    "PaymentNotice.paymentDate",
+    "PaymentReconciliation.allocation.date",
+    "PaymentReconciliation.detail.date",
+    "PaymentReconciliation.paymentDate",
+    // A period begins or ends with a year, a quarter or a month.
+    "Account.servicePeriod",
+    "Claim.billablePeriod",
+    "ClaimResponse.preAuthPeriod",
+    "Consent.period",
+    "Consent.provision.dataPeriod",
+    "Consent.provision.period",
+    "Contract.applies",
+    "Contract.term.applies",
+    "Coverage.costToBeneficiary.exception.period",
+    "Coverage.period",
+    "CoverageEligibilityRequest.serviced",
+    "CoverageEligibilityResponse.insurance.benefitPeriod",
+    "CoverageEligibilityResponse.serviced",
+    "ExplanationOfBenefit.benefitPeriod",
+    "ExplanationOfBenefit.billablePeriod",
+    "ExplanationOfBenefit.preAuthRefPeriod",
+    "InsurancePlan.period",
+    "MeasureReport.period",
+    "PaymentReconciliation.period",
+    // A date is printed on a product or published, or is a holiday. Days of expiry are mostly the last of a month.
+    "Device.expirationDate",
+    "Device.manufactureDate",
+    "HealthcareService.notAvailable.during",
+    "Immunization.education.publicationDate",
+    "Immunization.expirationDate",
+    "InventoryItem.instance.expiry",
+    "Medication.batch.expirationDate",
+    "NutritionProduct.instance.expiry",
+    "PractitionerRole.notAvailable.during",
+    "Substance.expiry",
+    "Substance.instance.expiry",
 ];
 
 /// Returns the path, as rules write it, of an element with a known date; `None` for another element.
@@ -106,14 +153,19 @@ mod tests {
     use super::*;
     use crate::definitions::{FhirVersion, TypeDefinitions};
 
-    /// Returns true if a version defines the element and its type has the form of a date.
+    /// Returns true if a version defines the element and one of its types has the form of a date or has two of them.
     fn is_date(definitions: &TypeDefinitions, path: &str) -> bool {
-        let mut names = path.split('.');
+        let Some((owner, element)) = path.rsplit_once('.') else { return false };
+        let mut names = owner.split('.');
         let mut definition = names.next().and_then(|owner| definitions.by_name(owner));
         for name in names {
             definition = definition.and_then(|owner| definitions.member(owner, name)).map(|member| member.definition);
         }
-        definition.is_some_and(|element| matches!(definitions.name(element), "date" | "dateTime" | "instant"))
+        let has_date = |type_name: &str| matches!(type_name, "date" | "dateTime" | "instant" | "Period");
+        definition.is_some_and(|owner| {
+            let mut members = definitions.members(owner).filter(|member| member.element == element);
+            members.any(|member| has_date(definitions.name(member.definition)))
+        })
     }
 
     #[test]
