@@ -42,7 +42,7 @@ pub(crate) struct InvalidLines {
 }
 
 /// A byte order mark, which a file may begin with.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The beginning of the header line of a block, without white space.
 const BLOCK_HEADER: &[u8] = b"{\"resourceType\":\"Parameters\"";

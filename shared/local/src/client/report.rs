@@ -1,8 +1,7 @@
 //! The report about a finished export: the result on standard output, and what is worth knowing on standard error.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::client::bulk::{DownloadedFile, Manifest};
 use crate::client::error_files::{OutcomeSeverity, Outcomes};
+use crate::client::exported_lines::open_lines;
 use crate::client::file_names::FileList;
 use crate::terminal::printable;
 
@@ -208,11 +208,8 @@ impl Report<'_> {
 
 /// Returns true if the first line of a file is a resource without a time.
 fn starts_without_time(path: &Path) -> bool {
-    if path.extension().is_none_or(|extension| extension != "ndjson") {
-        return false;
-    }
     let mut line = Vec::new();
-    let read = File::open(path).and_then(|file| BufReader::new(file).take(LINE_LIMIT_BYTES as u64).read_until(b'\n', &mut line));
+    let read = open_lines(path).and_then(|file| file.take(LINE_LIMIT_BYTES as u64).read_until(b'\n', &mut line));
     read.is_ok() && !line.trim_ascii().is_empty() && !has_time(&line)
 }
 
@@ -399,16 +396,22 @@ mod tests {
             std::fs::write(&path, format!("{{\"resourceType\":\"Patient\",\"id\":\"p\"{meta}}}\n")).unwrap();
             DownloadedFile { path, ..file(name, Some("Patient"), FileList::Output, 1, 1) }
         };
+        let path = folder.path().join("Patient-4.ndjson.gz");
+        let mut encoder = flate2::write::GzEncoder::new(std::fs::File::create(&path).unwrap(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, b"{\"resourceType\":\"Patient\",\"id\":\"p\"}\n").unwrap();
+        encoder.finish().unwrap();
+        let packed = DownloadedFile { path, ..file("Patient-4.ndjson.gz", Some("Patient"), FileList::Output, 1, 1) };
         let files = [
             written("Patient-1.ndjson", r#","meta":{"lastUpdated":"2026-01-02T00:00:00Z"}"#),
             written("Patient-2.ndjson", ""),
             written("Patient-3.ndjson", r#","meta":{"versionId":"1"}"#),
+            packed,
         ];
         let remarks = |members: &str| report(members, &files, 0, &[]).1;
         assert_eq!(
             remarks(r#","request":"http://h/$export?_since=2026-01-01""#),
             [
-                "note: resources without a meta.lastUpdated are in every export, whatever --since is: such as the first one in Patient-2.ndjson and 1 other file"
+                "note: resources without a meta.lastUpdated are in every export, whatever --since is: such as the first one in Patient-2.ndjson and 2 other files"
             ]
         );
         for members in [
