@@ -28,6 +28,8 @@ pub(crate) struct Report<'a> {
     pub(crate) out: &'a Path,
     /// The `_until` of the request, if this process has sent it.
     pub(crate) until: Option<&'a str>,
+    /// The types that the files of resources may have. `None` for any.
+    pub(crate) types: Option<&'a BTreeSet<String>>,
     /// Duration of the export on the server.
     pub(crate) export_time: Duration,
     /// Duration of export and download.
@@ -117,6 +119,7 @@ impl Report<'_> {
         let information = || own().chain(self.texts(OutcomeSeverity::Information, "note"));
         let mut remarks: Vec<String> = if is_quiet { Vec::new() } else { information().collect() };
         remarks.extend(self.texts(OutcomeSeverity::Warning, "warning"));
+        remarks.extend(self.unrequested_types());
         if let Some((file, more)) = self.outcomes.files(OutcomeSeverity::Error) {
             let files =
                 if more == 0 { file.to_owned() } else { format!("{file} and {}", counted(more as u64, "other file", "other files")) };
@@ -151,6 +154,15 @@ impl Report<'_> {
         let counts = self.outcomes.counts().into_iter().filter(|count| count.severity == severity);
         let codes: Vec<String> = counts.map(|count| format!("{} {}", HumanCount(count.count), count.code)).collect();
         codes.join(", ")
+    }
+
+    /// Names the types that the server has exported although the request does not name them. A file of blocks has any type.
+    fn unrequested_types(&self) -> Option<String> {
+        let requested = self.types.filter(|_| self.manifest.organized_by.is_none())?;
+        let others: Vec<&str> = self.types().into_iter().filter(|kind| !requested.contains(*kind)).collect();
+        let text = "attention: the server has exported types that were not requested";
+        (!others.is_empty())
+            .then(|| format!("{text}: {}. Their files are in {}", others.join(", "), printable(&self.out.to_string_lossy())))
     }
 
     /// Says how many types are exported whole although the request has a filter, if it does not list types.
@@ -277,7 +289,8 @@ mod tests {
         outcomes.iter().for_each(|line| read.add(line.as_bytes(), "error/OperationOutcome-1.ndjson"));
         let (export_time, total_time) = (Duration::from_secs(1), Duration::from_secs(2));
         let out = Path::new("out");
-        let report = Report { manifest: &manifest, files, deletions, outcomes: &read, out, until: None, export_time, total_time };
+        let report =
+            Report { manifest: &manifest, files, deletions, outcomes: &read, out, until: None, types: None, export_time, total_time };
         (report.result(), report.remarks(false))
     }
 

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use headrace_core::ports::{OriginRequest, OriginServer as _};
-
 use crate::cli::ExportArgs;
 use crate::client::credential::read_credential;
 use crate::client::since_file::parse_since;
 use crate::client::sync::HttpOrigin;
 use crate::client::sync::command::origin_settings;
+use crate::client::sync::first_request::read_metadata;
 use crate::client::sync::for_export::sync_for_export;
 
 use super::ExportStatus;
@@ -22,7 +21,7 @@ pub(super) async fn lacks_export(args: &ExportArgs, base: &str) -> bool {
     let Ok(credential) = read_credential(&args.login.credential) else { return false };
     let settings = origin_settings(credential, args.login.token_origins.clone(), &args.searches);
     let Ok(origin) = HttpOrigin::new(base, settings) else { return false };
-    origin.get(OriginRequest::Query("metadata")).await.is_ok_and(|page| names_no_export(&page.body))
+    read_metadata(&origin).await.is_ok_and(|page| names_no_export(&page.body))
 }
 
 /// Returns true for a CapabilityStatement that names no export operation, of the system or of a type.

@@ -6,6 +6,7 @@ use std::path::Path;
 use headrace_core::job::sync::SyncRequest;
 use headrace_core::lake::origin::normalize_base_url;
 use headrace_core::lake::sync_report::SyncReport;
+use headrace_core::request::AssociatedData;
 use headrace_core::vocab::clock::Millis;
 use headrace_fhir::definitions::ResourceType;
 use headrace_lake::writing::SyncLock;
@@ -14,7 +15,7 @@ use crate::cli::{ExportArgs, ExportLevel, ExportOptions};
 use crate::client::credential::read_credential;
 use crate::client::progress::print_line;
 
-use super::command::{origin_settings, parse_types, print_remarks, sync_request};
+use super::command::{names, origin_settings, parse_types, print_remarks, sync_request};
 use super::error::SyncCommandError;
 use super::first_request::check_origin;
 use super::lake_check::is_continued_by;
@@ -66,12 +67,13 @@ pub(crate) async fn sync_for_export(
     let run = async {
         let base = normalize_base_url(base);
         let types = types_for_export(&args.options)?;
+        let deletions_since = since.or_else(|| requests(&args.options, AssociatedData::Deleted).then_some(Millis(0)));
         let settings = origin_settings(read_credential(&args.login.credential)?, args.login.token_origins.clone(), &args.searches);
         let origin = HttpOrigin::new(&base, settings)?;
         check_origin(&origin).await?;
         let sync = Sync {
             origin,
-            request: SyncRequest { deletions_since: since, ..sync_request(base, types, false, &args.searches) },
+            request: SyncRequest { deletions_since, ..sync_request(base, types, false, &args.searches) },
             lake: lake.to_owned(),
             state: lake.join(STATE_FOLDER),
             deadline_hours: args.searches.sync_deadline_hours,
@@ -81,12 +83,12 @@ pub(crate) async fn sync_for_export(
         sync.discard_other_lake().await?;
         let report = sync.run_for_export(since).await?;
         print_remarks(&report, args.quiet);
-        if since.is_some()
+        if deletions_since.is_some()
             && let Some(types) = report::types_of_unknown_deletions(&report, true)
         {
+            let remedy = if since.is_some() { ", and only an export of everything shows what is left" } else { "" };
             print_line(&format!(
-                "attention: it is not known which resources the server has deleted, of {types}: this export of changes has no deletions of \
-                 these types, and only an export of everything shows what is left"
+                "attention: it is not known which resources the server has deleted, of {types}: this export has no deletions of these types{remedy}"
             ));
         }
         Ok(report)
@@ -94,10 +96,20 @@ pub(crate) async fn sync_for_export(
     run.await.map_err(Box::new)
 }
 
-/// Returns the types that an export needs. `None` means all: groups and patients can refer to any type.
+/// Returns the types that an export needs. `None` means all: groups and patients can refer to any type. Fails for what searches cannot find.
 fn types_for_export(options: &ExportOptions) -> Result<Option<BTreeSet<ResourceType>>, SyncCommandError> {
+    if requests(options, AssociatedData::History) {
+        return Err(SyncCommandError::NoVersions);
+    }
     match (options.level(), &options.types, &options.include_associated_data) {
+        // As the export itself ignores unknown types, and has an `error` file that names them.
+        (ExportLevel::System, Some(types), None) if options.lenient => Ok(Some(names(types).filter_map(ResourceType::parse).collect())),
         (ExportLevel::System, Some(types), None) => parse_types(types).map(Some),
         _ => Ok(None),
     }
+}
+
+/// Returns true if an export has this value of `--include-associated-data`.
+fn requests(options: &ExportOptions, value: AssociatedData) -> bool {
+    options.include_associated_data.as_deref().is_some_and(|list| names(list).any(|name| name == value.as_str()))
 }
