@@ -223,6 +223,19 @@ fn without_mark(body: Bytes) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::login::LoginError;
+
+    #[test]
+    fn a_pause_before_an_access_token_is_one_of_the_server() {
+        let rejected = |status, retry_after| LoginError::Rejected { status, detail: String::new(), retry_after };
+        let pause = Some(Duration::from_secs(60));
+        let busy = origin_error(rejected(StatusCode::TOO_MANY_REQUESTS, pause).into());
+        assert!(matches!(busy, OriginError::Busy { retry_after } if retry_after == pause), "{busy:?}");
+        let broken = origin_error(rejected(StatusCode::BAD_GATEWAY, None).into());
+        assert!(matches!(broken, OriginError::Unavailable(_)), "{broken:?}");
+        let refused = origin_error(rejected(StatusCode::BAD_REQUEST, None).into());
+        assert!(matches!(refused, OriginError::Misconfigured(_)), "{refused:?}");
+    }
 
     #[test]
     fn a_link_is_one_of_the_server_itself_and_not_endless() {
