@@ -67,7 +67,7 @@ impl ResourceSource for TestLake {
         Ok(ObjectPage {
             objects: objects.into_iter().map(|pin| ListedObject { pin, arrived: Millis(0) }).collect(),
             archived: archived.into_iter().map(|pin| ArchivedObject { pin, storage_class: "GLACIER".to_owned() }).collect(),
-            next: None,
+            ..ObjectPage::default()
         })
     }
 

@@ -338,7 +338,12 @@ impl ItemWriter<'_, '_> {
         let folder = folder_of(&item.tenant, is_one_lake);
         let position = InputPosition::Line(line);
         if let Some(deleted_at) = decision.deleted_at {
-            let bundle = deletion_bundle(item.resource_type, &item.id, Some(Instant::from_millis(deleted_at)));
+            let Some(deleted_at) = Instant::try_from_millis(deleted_at) else {
+                let detail = "the time of its deletion is after the year 9999".to_owned();
+                self.counts.leave_out(LeftOutReason::InvalidItem, &file.name, position, detail);
+                return Ok(());
+            };
+            let bundle = deletion_bundle(item.resource_type, &item.id, Some(deleted_at));
             self.counts.deletions += 1;
             self.late.add_written(&folder, bundle.as_bytes())?;
             return Ok(self.sink.add(&folder, ResourceType::BUNDLE, bundle.as_bytes())?);
