@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use headrace_core::job::task::{Encoding, Pin};
-use headrace_core::lake::slices::{encoding_from_name, is_foreign};
+use headrace_core::lake::slices::{comparison_order, encoding_from_name, is_foreign};
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
 use walkdir::WalkDir;
@@ -124,6 +124,16 @@ impl InputFile {
         }
     }
 
+    /// Returns true if the file is in this folder of the machine, or in one below it.
+    pub(super) fn is_below(&self, folder: &Path) -> bool {
+        match &self.place {
+            FilePlace::Path(path) => {
+                path.canonicalize().ok().zip(folder.canonicalize().ok()).is_some_and(|(path, folder)| path.starts_with(folder))
+            }
+            FilePlace::Bucket(..) => false,
+        }
+    }
+
     /// Returns the last segment of the name.
     pub(super) fn file_name(&self) -> &str {
         self.name.rsplit('/').next().unwrap_or_default()
@@ -198,7 +208,7 @@ pub(super) fn list_files(from: &Path) -> Result<Vec<InputFile>, AddError> {
     Ok(files)
 }
 
-/// Lists the objects of a lake in the order in which exports compare equal versions: by name.
+/// Lists the objects of a lake in the order in which exports compare equal versions.
 pub(super) fn list_objects(lake: &LakeLock) -> Result<Vec<InputFile>, AddError> {
     let mut objects = match lake.bucket() {
         Some(locked) => {
@@ -209,7 +219,7 @@ pub(super) fn list_objects(lake: &LakeLock) -> Result<Vec<InputFile>, AddError> 
         None => list_directory(lake.root())?,
     };
     objects.retain(|object| object.size > 0 && encoding_from_name(&object.name).is_some());
-    objects.sort_by(|one, other| one.name.cmp(&other.name));
+    objects.sort_by(|one, other| comparison_order(&one.name).cmp(&comparison_order(&other.name)));
     Ok(objects)
 }
 
