@@ -1,5 +1,6 @@
 //! Decides which lines of a lake are kept.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 
@@ -244,8 +245,12 @@ impl Selection<'_> {
     }
 
     /// Returns the versions of a resource that are compared: those that are not reached through a link.
-    fn own(&self, resource: &[CompactedVersion]) -> Vec<CompactedVersion> {
-        resource.iter().filter(|version| version.line.group() < self.staying.first_linked).copied().collect()
+    fn own<'r>(&self, resource: &'r [CompactedVersion]) -> Cow<'r, [CompactedVersion]> {
+        let is_own = |version: &&CompactedVersion| version.line.group() < self.staying.first_linked;
+        if resource.iter().all(|version| is_own(&version)) {
+            return Cow::Borrowed(resource);
+        }
+        resource.iter().filter(is_own).copied().collect()
     }
 
     /// Adds the objects with a version that would lose its advantage over one in an object that stays.
@@ -276,7 +281,7 @@ impl Selection<'_> {
         let mut dropped = 0;
         for_each_resource(sorted, |resource| {
             let own = self.own(resource);
-            for version in &own {
+            for version in own.iter() {
                 let is_kept = is_kept(version, &own, self.watermark);
                 let (before, after) = if version.is_deletion {
                     (&mut report.deletions.0, &mut report.deletions.1)
