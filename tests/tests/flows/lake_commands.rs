@@ -409,8 +409,7 @@ fn an_ndjson_file_whose_name_is_not_utf8_is_refused_by_name_and_other_skipped_en
     let found = &checked["findings"][0];
     assert_eq!((status, &found["kind"], &found["count"]), (Some(3), &json!("skipped"), &json!(1)), "{checked}");
     assert_eq!(folder.export(&[])?.len(), 1);
-    let wrong = folder.path("lake").join(OsStr::from_bytes(b"Pati\xebnten.ndjson"));
-    fs::write(&wrong, patient)?;
+    fs::write(folder.path("lake").join(OsStr::from_bytes(b"Pati\xebnten.ndjson")), patient)?;
     for arguments in [&["export", "lake", "out", "--overwrite"][..], &["lake", "check", "lake"], &["lake", "compact", "lake"]] {
         let output = folder.run(arguments)?;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
