@@ -233,12 +233,28 @@ impl Failure {
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
-        let persistence = error.persistence();
-        Self { error, persistence, retry_after: None }
+        let (persistence, retry_after) = (error.persistence(), error.login_pause());
+        Self { error, persistence, retry_after }
     }
 }
 
 impl ClientError {
+    /// Returns the pause that a server demands before it gives an access token.
+    fn login_pause(&self) -> Option<Duration> {
+        let Self::Login(LoginError::Rejected { retry_after, .. } | LoginError::NotDiscovered { retry_after, .. }) = self else {
+            return None;
+        };
+        *retry_after
+    }
+
+    /// Returns the status with which a server has rejected the request for an access token, or for its address. Nothing else was done then.
+    pub fn login_status(&self) -> Option<StatusCode> {
+        let Self::Login(LoginError::Rejected { status, .. } | LoginError::NotDiscovered { status: Some(status), .. }) = self else {
+            return None;
+        };
+        Some(*status)
+    }
+
     /// Returns how long this failure is worth another attempt, if no answer of the server says more.
     pub fn persistence(&self) -> Persistence {
         match self {

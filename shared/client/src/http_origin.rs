@@ -12,21 +12,18 @@ use reqwest::header::{ACCEPT, CACHE_CONTROL, DATE};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::body::read_bounded;
-use crate::error::{ClientError, Persistence, TransportError, shown_url};
+use crate::error::{ClientError, Failure, Persistence, TransportError, shown_url};
 use crate::limits::ClientLimits;
 use crate::origin::{MAX_URL_BYTES, UnsafeUrl};
 use crate::rejection::Rejection;
 use crate::request_gate::RequestGate;
 use crate::retry_after::{parse_date, retry_after};
 use crate::session::{Credential, Session};
-use crate::text::{error_chain, shorten};
+use crate::text::{BYTE_ORDER_MARK, error_chain, shorten};
 use crate::transport::Call;
 
 /// The longest time from a request to the end of the response's header fields. Searches of large servers take minutes.
 const HEAD_TIME: Duration = Duration::from_secs(300);
-
-/// The byte order mark in UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Name of the requests in messages.
 const SEARCH: &str = "a search";
@@ -188,7 +185,7 @@ impl Inner {
     /// Returns the error for a response that is not a page.
     async fn rejection(&self, response: Response) -> OriginError {
         let (status, headers) = (response.status(), response.headers().clone());
-        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        if is_busy(status) {
             return OriginError::Busy { retry_after: retry_after(&headers, SystemClock.now()) };
         }
         let text = Rejection::read(response, &self.session.limits, SystemClock.now()).await.text;
@@ -199,10 +196,18 @@ impl Inner {
     }
 }
 
+/// Returns true for an answer that only demands a pause.
+fn is_busy(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+}
+
 /// Converts the error of a request without a complete response.
 fn origin_error(error: ClientError) -> OriginError {
+    let login_status = error.login_status();
     if let ClientError::Url(error) = error {
         OriginError::UnsafeUrl(error.to_string())
+    } else if login_status.is_some_and(is_busy) {
+        OriginError::Busy { retry_after: Failure::from(error).retry_after }
     } else if error.persistence() == Persistence::Final {
         OriginError::Misconfigured(error_chain(&error))
     } else {
@@ -218,6 +223,19 @@ fn without_mark(body: Bytes) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::login::LoginError;
+
+    #[test]
+    fn a_pause_before_an_access_token_is_one_of_the_server() {
+        let rejected = |status, retry_after| LoginError::Rejected { status, detail: String::new(), retry_after };
+        let pause = Some(Duration::from_secs(60));
+        let busy = origin_error(rejected(StatusCode::TOO_MANY_REQUESTS, pause).into());
+        assert!(matches!(busy, OriginError::Busy { retry_after } if retry_after == pause), "{busy:?}");
+        let broken = origin_error(rejected(StatusCode::BAD_GATEWAY, None).into());
+        assert!(matches!(broken, OriginError::Unavailable(_)), "{broken:?}");
+        let refused = origin_error(rejected(StatusCode::BAD_REQUEST, None).into());
+        assert!(matches!(refused, OriginError::Misconfigured(_)), "{refused:?}");
+    }
 
     #[test]
     fn a_link_is_one_of_the_server_itself_and_not_endless() {

@@ -16,6 +16,7 @@ use crate::client_key::{ClientKey, SigningError};
 use crate::error::{ClientError, RequestFailure, shown_url};
 use crate::limits::ClientLimits;
 use crate::origin::{UrlRules, is_confidential};
+use crate::retry_after::retry_after;
 use crate::secrets::SentSecrets;
 use crate::session::basic_value;
 use crate::text::shorten;
@@ -45,12 +46,14 @@ pub enum LoginError {
     /// The token endpoint cannot be discovered.
     #[error("{url} does not contain the token endpoint ({problem}); set it with --token-url")]
     NotDiscovered {
-        /// URL of the SMART configuration.
-        url: Url,
+        /// URL of the SMART configuration, as messages show it.
+        url: String,
         /// Problem with the configuration.
         problem: String,
         /// HTTP status, if that is the problem.
         status: Option<StatusCode>,
+        /// The pause that the server demands.
+        retry_after: Option<Duration>,
     },
     /// The token endpoint would be used without TLS.
     #[error("the token URL `{}` does not begin with https://; http:// is only allowed on this machine", shown_url(.0))]
@@ -62,6 +65,8 @@ pub enum LoginError {
         status: StatusCode,
         /// OAuth error and its description.
         detail: String,
+        /// The pause that the server demands.
+        retry_after: Option<Duration>,
     },
     /// The token cannot be sent.
     #[error("the token has characters that an HTTP header field cannot have")]
@@ -189,14 +194,16 @@ impl TokenCache {
         }
         let mut url = self.base.clone();
         url.set_path(&format!("{}/.well-known/smart-configuration", url.path().trim_end_matches('/')));
-        let not_discovered = |problem: String, status| LoginError::NotDiscovered { url: url.clone(), problem, status };
+        let not_discovered =
+            |problem: String, status| LoginError::NotDiscovered { url: shown_url(&url), problem, status, retry_after: None };
         let rules = UrlRules::new(self.base.as_str(), &[], true).map_err(|error| not_discovered(error.to_string(), None))?;
         let call = Call::new("the request for the SMART configuration", Method::GET).header(ACCEPT, "application/json");
         let response = http.send_anonymously(&call, &url, &rules).await.map_err(|error| {
             if let ClientError::Http(failure) = error { LoginError::Http(failure) } else { not_discovered(error.to_string(), None) }
         })?;
         if response.status() != StatusCode::OK {
-            return Err(not_discovered(response.status().to_string(), Some(response.status())));
+            let (status, retry_after) = (response.status(), retry_after(response.headers(), SystemClock.now()));
+            return Err(LoginError::NotDiscovered { url: shown_url(&url), problem: status.to_string(), status: Some(status), retry_after });
         }
         let body = read_body(call.name, &url, response, limits).await?;
         let configuration: SmartConfiguration =
@@ -243,9 +250,10 @@ impl TokenCache {
         let response = http.send(&call, &endpoint.url, None).await;
         let response = response.map_err(|cause| RequestFailure::new(TOKEN_REQUEST, &endpoint.url, cause))?;
         let (status, secrets) = (response.status(), SentSecrets::from_response(&response));
+        let pause = retry_after(response.headers(), SystemClock.now());
         let body = read_body(TOKEN_REQUEST, &endpoint.url, response, limits).await?;
         if status != StatusCode::OK {
-            return Err(rejection(status, &body, &secrets));
+            return Err(rejection(status, &body, &secrets, pause));
         }
         // The parse error is dropped, because it quotes the response, which may contain a token.
         let body: TokenResponse = serde_json::from_slice(&body).map_err(|_| LoginError::InvalidTokenResponse)?;
@@ -296,13 +304,13 @@ async fn read_body(request: &'static str, url: &Url, response: Response, limits:
 }
 
 /// Builds the error for a rejected token request from the OAuth error in its response.
-fn rejection(status: StatusCode, body: &[u8], secrets: &SentSecrets) -> LoginError {
+fn rejection(status: StatusCode, body: &[u8], secrets: &SentSecrets, retry_after: Option<Duration>) -> LoginError {
     let detail = match serde_json::from_slice(body) {
         Ok(OAuthError { error, error_description: Some(description) }) => format!("{error}: {description}"),
         Ok(OAuthError { error, error_description: None }) => error,
         Err(_) => "the server gave no reason".to_owned(),
     };
-    LoginError::Rejected { status, detail: shorten(&secrets.mask(&detail), 500) }
+    LoginError::Rejected { status, detail: shorten(&secrets.mask(&detail), 500), retry_after }
 }
 
 #[cfg(test)]

@@ -3,14 +3,15 @@
 use headrace_core::vocab::clock::Millis;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Response, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::body::read_bounded;
 use crate::error::{Persistence, status_persistence};
 use crate::limits::ClientLimits;
 use crate::retry_after::retry_after;
 use crate::secrets::SentSecrets;
-use crate::text::{excerpt, shorten};
+use crate::text::{BYTE_ORDER_MARK, excerpt, shorten};
 
 /// The code `transient` of IssueType and its children, without `exception`, which servers also give to exports that have failed.
 const TRANSIENT_CODES: [&str; 6] = ["transient", "lock-error", "no-store", "timeout", "incomplete", "throttled"];
@@ -28,29 +29,53 @@ pub struct Rejection {
     pub retry_after: Option<std::time::Duration>,
 }
 
-/// The members of an OperationOutcome, an OAuth error and a problem (RFC 9457) that say why a request was rejected.
+/// The members of an OperationOutcome, an OAuth error and a problem (RFC 9457) that say why a request was rejected. A member that is not a text
+/// must not hide the others.
 #[derive(Default, Deserialize)]
 struct Reason {
     #[serde(default)]
     issue: Vec<Issue>,
+    #[serde(default, deserialize_with = "any_text")]
     title: Option<String>,
+    #[serde(default, deserialize_with = "any_text")]
     detail: Option<String>,
+    #[serde(default, deserialize_with = "any_text")]
     error: Option<String>,
+    #[serde(default, deserialize_with = "any_text")]
     error_description: Option<String>,
+    #[serde(default, deserialize_with = "any_text")]
     message: Option<String>,
 }
 
 /// An issue of an OperationOutcome.
 #[derive(Deserialize)]
 struct Issue {
+    #[serde(default, deserialize_with = "any_text")]
     code: Option<String>,
+    #[serde(default, deserialize_with = "any_text")]
     diagnostics: Option<String>,
     details: Option<Details>,
 }
 
 #[derive(Deserialize)]
 struct Details {
+    #[serde(default, deserialize_with = "any_text")]
     text: Option<String>,
+}
+
+/// The type of a resource.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ResourceKind {
+    resource_type: String,
+}
+
+/// Deserializes a text. Any other value is none.
+fn any_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(text) => Ok(Some(text)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => Ok(None),
+    }
 }
 
 impl Rejection {
@@ -62,6 +87,13 @@ impl Rejection {
         Self::from_body(status, &headers, &body, retry_after, &secrets)
     }
 
+    /// Returns the rejection in a body of an answer with any status, if it is an OperationOutcome. Some servers answer 200 and one.
+    pub fn from_outcome(status: StatusCode, body: &[u8], retry_after: Option<std::time::Duration>, secrets: &SentSecrets) -> Option<Self> {
+        let kind: ResourceKind = serde_json::from_slice(without_mark(body)).ok()?;
+        let is_outcome = kind.resource_type == "OperationOutcome";
+        is_outcome.then(|| Self::from_body(status, &HeaderMap::new(), body, retry_after, secrets))
+    }
+
     /// Builds a rejection from the parts of a response.
     fn from_body(
         status: StatusCode,
@@ -70,6 +102,7 @@ impl Rejection {
         retry_after: Option<std::time::Duration>,
         secrets: &SentSecrets,
     ) -> Self {
+        let body = without_mark(body);
         let reason: Reason = serde_json::from_slice(body).unwrap_or_default();
         let codes = reason.issue.iter().filter_map(|issue| issue.code.clone()).collect();
         // A text that was cut could end within a secret.
@@ -118,6 +151,11 @@ impl Reason {
     }
 }
 
+/// Returns a text without a byte order mark.
+fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)
+}
+
 /// Describes a body without a reason in JSON. A page of a proxy is not repeated.
 fn describe_body(headers: &HeaderMap, body: &[u8], secrets: &SentSecrets) -> String {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
@@ -147,11 +185,28 @@ mod tests {
             (r#"{"type":"about:blank","title":"Out of credit","detail":"30 are needed"}"#, "Out of credit: 30 are needed"),
             (r#"{"error":"invalid_token","error_description":"expired"}"#, "invalid_token: expired"),
             (r#"{"message":"Forbidden"}"#, "Forbidden"),
+            (r#"{"error":{"code":403},"message":"Forbidden"}"#, "Forbidden"),
+            (r#"{"issue":[{"code":"x","diagnostics":7}]}"#, "x"),
+            ("\u{feff}{\"message\":\"Forbidden\"}", "Forbidden"),
             (r#"{"issue":[{"diagnostics":"\u001b]0;owned\u0007"}]}"#, "\\u{1b}]0;owned\\u{7}"),
             ("<html>", "the server gave no reason"),
             ("", "the server gave no reason"),
         ] {
             assert_eq!(rejection(500, body).text, text, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_outcome_is_a_rejection_whatever_the_status_is() {
+        let from = |body: &str| Rejection::from_outcome(StatusCode::OK, body.as_bytes(), None, &SentSecrets::default());
+        let failed =
+            from("\u{feff}{\"resourceType\":\"OperationOutcome\",\"issue\":[{\"code\":\"processing\",\"diagnostics\":\"for good\"}]}")
+                .unwrap();
+        assert_eq!((failed.text.as_str(), failed.persistence()), ("for good", Persistence::Final));
+        let busy = from(r#"{"resourceType":"OperationOutcome","issue":[{"code":"throttled"}]}"#).unwrap();
+        assert_eq!(busy.persistence(), Persistence::Transient);
+        for other in ["", "[]", "{}", r#"{"resourceType":"Parameters"}"#, r#"{"transactionTime":"2026-01-01T00:00:00Z"}"#] {
+            assert!(from(other).is_none(), "{other}");
         }
     }
 

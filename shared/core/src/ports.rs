@@ -31,7 +31,9 @@ pub use queue::{ReceivedMessage, TaskQueue, TaskReceiver};
 pub use schedules::ScheduleStore;
 pub use signer::TokenSigner;
 pub use signing::{SignatureFuture, UnsignedRequest};
-pub use source::{ArchivedObject, ByteStream, ListedObject, METADATA_LIMIT_BYTES, MetadataObject, ObjectPage, ResourceSource};
+pub use source::{
+    ArchivedObject, ByteStream, ListedObject, METADATA_LIMIT_BYTES, MetadataObject, ObjectPage, ResourceSource, SkippedEntry,
+};
 pub use tasks::{
     FRAGMENTS_PER_CHECKPOINT, FragmentSelection, LeaseSettings, OUTPUT_FILES_PER_CHECKPOINT, TASK_BYTES_PER_UPDATE, TASKS_PER_UPDATE,
     TaskStore,

@@ -50,19 +50,34 @@ impl Instant {
 
     /// Creates an instant within the years 0001 to 9999 of FHIR. In UTC, an offset can move a date out of these years.
     fn from_date_time(date_time: OffsetDateTime) -> Result<Self, InvalidInstant> {
-        let nanos = date_time.unix_timestamp_nanos();
+        Self::from_nanos(date_time.unix_timestamp_nanos()).ok_or(InvalidInstant)
+    }
+
+    /// Creates an instant from nanoseconds since 1970 UTC. `None` outside the years 0001 to 9999.
+    fn from_nanos(nanos: i128) -> Option<Self> {
         let calendar = FIRST.unix_timestamp_nanos()..=LAST.unix_timestamp_nanos();
-        if calendar.contains(&nanos) { Ok(Self(nanos)) } else { Err(InvalidInstant) }
+        calendar.contains(&nanos).then_some(Self(nanos))
     }
 
-    /// Creates an instant from milliseconds since 1970 UTC.
+    /// Creates an instant from milliseconds since 1970 UTC. A time after the year 9999 becomes the last instant of that year.
     pub fn from_millis(millis: u64) -> Self {
-        Self(i128::from(millis) * 1_000_000)
+        Self::try_from_millis(millis).unwrap_or(Self(LAST.unix_timestamp_nanos()))
     }
 
-    /// Returns nanoseconds since 1970 UTC. Instants before 1677 or after 2262 are clamped to the range of `i64`.
+    /// Creates an instant from milliseconds since 1970 UTC. `None` after the year 9999.
+    pub fn try_from_millis(millis: u64) -> Option<Self> {
+        Self::from_nanos(i128::from(millis) * 1_000_000)
+    }
+
+    /// Returns whole milliseconds since 1970 UTC, rounded down. `None` before 1970.
+    pub fn millis(self) -> Option<u64> {
+        u64::try_from(self.0.div_euclid(1_000_000)).ok()
+    }
+
+    /// Returns nanoseconds since 1970 UTC. Instants before 1677 or after 2262 are clamped to the range of `i64` without its two extreme
+    /// values, which therefore can stand for a time that is not known.
     pub fn nanos(self) -> i64 {
-        i64::try_from(self.0.clamp(i64::MIN.into(), i64::MAX.into())).unwrap_or_default()
+        i64::try_from(self.0.clamp((i64::MIN + 1).into(), (i64::MAX - 1).into())).unwrap_or_default()
     }
 }
 
@@ -268,6 +283,23 @@ mod tests {
         for text in ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999Z"] {
             assert_eq!(Instant::parse(text).map(|instant| instant.to_string()).as_deref(), Ok(text));
         }
+    }
+
+    #[test]
+    fn milliseconds_after_the_calendar_become_its_last_instant() {
+        let last = Instant::parse("9999-12-31T23:59:59.999Z").unwrap();
+        assert_eq!((last.millis(), Instant::try_from_millis(253_402_300_799_999)), (Some(253_402_300_799_999), Some(last)));
+        for millis in [253_402_300_800_000, u64::MAX] {
+            assert_eq!(Instant::try_from_millis(millis), None);
+            assert_eq!(Instant::from_millis(millis).to_string(), "9999-12-31T23:59:59.999999999Z");
+        }
+    }
+
+    #[test]
+    fn nanoseconds_leave_both_extreme_values_to_unknown_times() {
+        let nanos = |text| Instant::parse(text).unwrap().nanos();
+        assert_eq!([nanos("0001"), nanos("9999-12-31")], [i64::MIN + 1, i64::MAX - 1]);
+        assert_eq!(Instant::parse("1969-12-31T23:59:59Z").unwrap().millis(), None);
     }
 
     #[test]

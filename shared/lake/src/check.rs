@@ -166,6 +166,9 @@ impl<'a, S: ResourceSource + 'static> LakeCheck<'a, S> {
                     FindingExample::about_object(&archived.pin.object, format!("storage class {}", archived.storage_class)),
                 );
             }
+            for skipped in page.skipped {
+                self.findings.add(FindingKind::Skipped, FindingExample::about_object(&skipped.object, skipped.reason.to_owned()));
+            }
             for listed in page.objects {
                 if NearMisses::is_near_miss(&listed.pin.object) {
                     self.near_misses.add(&listed.pin.object);

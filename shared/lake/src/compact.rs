@@ -7,6 +7,7 @@ mod links;
 mod superseded;
 mod versions;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use headrace_core::flow::export_time::determine_export_time;
 use headrace_core::job::task::{Pin, Slice};
 use headrace_core::lake::line::LakeLine;
-use headrace_core::lake::slices::SlicePlanner;
+use headrace_core::lake::slices::{SlicePlanner, comparison_order, type_from_name};
 use headrace_core::ports::ResourceSource;
 use headrace_core::versions::key::ResourceKeyHasher;
 use headrace_core::vocab::clock::Millis;
@@ -36,7 +37,7 @@ pub use superseded::{waiting_objects, waiting_objects_in};
 
 use links::FolderLinks;
 use superseded::SupersededObjects;
-use versions::{CompactedVersion, KeptLine, VersionReader, keep_newest};
+use versions::{CompactedVersion, KeptLine, KeptVersions, StayingObjects, VersionReader, keep_newest};
 
 /// The size of a slice of a large object, in bytes.
 const SLICE_BYTES: u64 = 64 << 20;
@@ -72,6 +73,8 @@ pub struct CompactReport {
     pub removable_at: Option<Millis>,
     /// The number of objects that stay because they have lines that are not valid.
     pub kept_objects: u64,
+    /// The number of objects that stay because nothing but its position distinguishes a version in them from one in another object that stays.
+    pub tied_objects: u64,
     /// The number of objects that stay because they are reached through a link to a folder.
     pub linked_objects: u64,
     /// The number of lines with a resource before.
@@ -157,29 +160,35 @@ fn compact_locked<S: ResourceSource>(
     let staging = Staging::begin(lake, &format!("compact-{}", settings.rewrite.now.compact()))?;
     let mut superseded = SupersededObjects::read(lake)?;
     let mut links = FolderLinks::new(lake.root());
-    // What a link leads to may belong to others. The lines there are not compared either: one of them may be the same file.
+    // What a link leads to may belong to others.
     let (linked, pins): (Vec<Pin>, Vec<Pin>) = compaction.list()?.into_iter().partition(|pin| links.lead_to(&pin.object));
     report.linked_objects = linked.len() as u64;
     superseded.remove_expired(lake, &pins, settings, &mut report)?;
+    let linked = links.without_aliases(linked, &pins);
     let pins: Vec<Pin> = pins.into_iter().filter(|pin| !superseded.contains(pin)).collect();
     pins.iter().for_each(|pin| progress.expect(2 * pin.size));
-    let slices = slices(&pins);
-    let read = compaction.read_versions(&pins, &slices)?;
-    let (kept, dropped) =
-        keep_newest(read.sorters, &read.kept_objects, settings, read.complete_up_to, &mut report).map_err(compaction.temporary())?;
-    report.kept_objects = read.kept_objects.len() as u64;
+    linked.iter().for_each(|pin| progress.expect(pin.size));
+    let (own_slices, linked_slices) = (slices(&pins, 0), slices(&linked, pins.len()));
+    let mut read = compaction.read_versions(&[own_slices.as_slice(), &linked_slices].concat())?;
+    read.invalid_objects.retain(|object| *object < pins.len());
+    let staying = StayingObjects { invalid: &read.invalid_objects, first_linked: pins.len() };
+    let objects = pins.len() + linked.len();
+    let kept = keep_newest(read.sorters, (&staying, objects), settings, read.complete_up_to, &mut report);
+    let KeptVersions { lines: kept, dropped, tied } = kept.map_err(compaction.temporary())?;
+    (report.kept_objects, report.tied_objects) = (read.invalid_objects.len() as u64, tied.len() as u64);
     if dropped == 0 && !has_small_objects(&pins) {
         staging.discard()?;
         return Ok(report);
     }
     let kept = GroupedRecords::write(kept, pins.len(), &settings.rewrite.temp_folder).map_err(compaction.temporary())?;
     let lines = LakeLines::new(&staging);
-    compaction.write_kept(&slices, &kept, &lines)?;
+    compaction.write_kept(&own_slices, &kept, &lines)?;
     let mut files = lines.finish(settings.rewrite.now)?;
     for (staged, _) in &files {
         report.written.add(staging.size(staged)?);
     }
-    let replaced: Vec<&Pin> = (0..).zip(&pins).filter(|(index, _)| !read.kept_objects.contains(index)).map(|(_, pin)| pin).collect();
+    let is_replaced = |index: &usize| !read.invalid_objects.contains(index) && !tied.contains(index);
+    let replaced: Vec<&Pin> = (0..).zip(&pins).filter(|(index, _)| is_replaced(index)).map(|(_, pin)| pin).collect();
     replaced.iter().for_each(|pin| report.replaced.add(pin.size));
     files.push(superseded::stage_marker(&staging, &replaced, settings.rewrite.now)?);
     staging.commit(&files)?;
@@ -189,10 +198,10 @@ fn compact_locked<S: ResourceSource>(
     Ok(report)
 }
 
-/// Returns the slices of all objects, each with the index of its object.
-fn slices(pins: &[Pin]) -> Vec<(usize, Slice)> {
+/// Returns the slices of all objects, each with the index of its object, which begins with `first`.
+fn slices(pins: &[Pin], first: usize) -> Vec<(usize, Slice)> {
     let mut slices = Vec::new();
-    for (index, pin) in pins.iter().enumerate() {
+    for (index, pin) in (first..).zip(pins) {
         let mut planner = SlicePlanner::new(SLICE_BYTES, SLICE_BYTES, None);
         planner.add_object(pin.clone(), false);
         let (tasks, ..) = planner.finish();
@@ -203,7 +212,7 @@ fn slices(pins: &[Pin]) -> Vec<(usize, Slice)> {
 
 /// Returns true if the lake has clearly more objects than it needs.
 fn has_small_objects(pins: &[Pin]) -> bool {
-    let types = pins.iter().map(|pin| headrace_core::lake::slices::type_from_name(&pin.object)).collect::<std::collections::BTreeSet<_>>();
+    let types = pins.iter().map(|pin| type_from_name(&pin.object)).collect::<BTreeSet<_>>();
     let bytes: u64 = pins.iter().map(|pin| pin.size).sum();
     pins.len() as u64 > 2 * (types.len() as u64 + bytes / FULL_OBJECT_BYTES)
 }
@@ -220,7 +229,7 @@ struct Compaction<'a, S> {
 struct ReadVersions {
     sorters: Vec<RecordSorter<CompactedVersion>>,
     /// The objects with lines that are not valid, by their index. They stay.
-    kept_objects: std::collections::BTreeSet<usize>,
+    invalid_objects: BTreeSet<usize>,
     /// The moment up to which exports read now. A version that is later is not exported yet, and must not replace one that is.
     complete_up_to: Millis,
 }
@@ -232,7 +241,7 @@ impl<S: ResourceSource> Compaction<'_, S> {
         move |cause| CompactError::Temporary { folder: folder.clone(), cause }
     }
 
-    /// Lists the objects with data.
+    /// Lists the objects with data, in the order in which exports compare versions that nothing else distinguishes.
     fn list(&self) -> Result<Vec<Pin>, CompactError> {
         let planner = SlicePlanner::new(SLICE_BYTES, SLICE_BYTES, None);
         let (mut pins, mut after) = (Vec::new(), None);
@@ -242,13 +251,15 @@ impl<S: ResourceSource> Compaction<'_, S> {
                 return Err(SourceError::Archived { object: archived.pin.object, storage_class: archived.storage_class }.into());
             }
             pins.extend(page.objects.into_iter().map(|listed| listed.pin).filter(|pin| planner.reads(pin)));
-            let Some(next) = page.next else { return Ok(pins) };
+            let Some(next) = page.next else { break };
             after = Some(next);
         }
+        pins.sort_by(|one, other| comparison_order(&one.object).cmp(&comparison_order(&other.object)));
+        Ok(pins)
     }
 
     /// Reads the versions of all resources.
-    fn read_versions(&self, pins: &[Pin], slices: &[(usize, Slice)]) -> Result<ReadVersions, CompactError> {
+    fn read_versions(&self, slices: &[(usize, Slice)]) -> Result<ReadVersions, CompactError> {
         let time = determine_export_time(self.source, self.settings.watermark, self.settings.rewrite.now);
         let complete_up_to = self.runtime.block_on(time)?.transaction_time;
         let keys = ResourceKeyHasher::from_job(&JobId::from_random(self.settings.rewrite.seed));
@@ -262,12 +273,11 @@ impl<S: ResourceSource> Compaction<'_, S> {
             let read = read_slice(self.source, slice, self.progress, |line| reader.add_line(*object, line).map_err(&temporary));
             self.runtime.block_on(read).map(drop)
         })?;
-        let mut read = ReadVersions { sorters: Vec::new(), kept_objects: std::collections::BTreeSet::new(), complete_up_to };
+        let mut read = ReadVersions { sorters: Vec::new(), invalid_objects: BTreeSet::new(), complete_up_to };
         for reader in readers {
-            read.kept_objects.extend(reader.invalid_objects);
+            read.invalid_objects.extend(reader.invalid_objects);
             read.sorters.push(reader.sorter);
         }
-        debug_assert!(read.kept_objects.iter().all(|object| *object < pins.len()), "objects are those that were listed");
         Ok(read)
     }
 

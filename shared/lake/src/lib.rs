@@ -5,7 +5,8 @@
 //!
 //! Memory is bounded, however large the input is: what does not fit is sorted in temporary files ([`sorting`]).
 //!
-//! Each module uses only the modules above it: [`progress`], [`sorting`], [`reading`], [`writing`], [`check`], [`compact`], [`add`].
+//! Each module uses only the modules above it: [`progress`], [`regular_file`], [`sorting`], [`reading`],
+//! [`writing`], [`check`], [`compact`], [`add`].
 
 pub mod add;
 pub mod check;
@@ -13,6 +14,7 @@ pub mod compact;
 mod pool;
 pub mod progress;
 pub mod reading;
+pub mod regular_file;
 pub mod sorting;
 #[cfg(test)]
 mod test_lake;

@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek as _, Write as _};
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 pub(crate) use grouped::{GroupedRecord, GroupedRecords};
@@ -166,6 +167,25 @@ impl<T: SortRecord> Iterator for SortedRecords<T> {
     }
 }
 
+/// Sorted records in a temporary file, which can be read several times.
+#[derive(Debug)]
+pub(crate) struct StoredRecords<T> {
+    file: File,
+    records: PhantomData<fn() -> T>,
+}
+
+impl<T: SortRecord> StoredRecords<T> {
+    /// Writes sorted records to a temporary file.
+    pub(crate) fn write(records: SortedRecords<T>, folder: &Path) -> io::Result<Self> {
+        Ok(Self { file: write_run(folder, records)?, records: PhantomData })
+    }
+
+    /// Reads the records from the first one on. One reading at a time: all share the position in the file.
+    pub(crate) fn read(&mut self) -> io::Result<SortedRecords<T>> {
+        SortedRecords::new(vec![Source::open(self.file.try_clone()?)?])
+    }
+}
+
 /// Reads an array of bytes. Returns `None` if the input ends before it.
 pub(crate) fn read_array<const N: usize>(from: &mut impl Read) -> io::Result<Option<[u8; N]>> {
     let mut bytes = [0; N];
@@ -211,8 +231,14 @@ mod tests {
             let sorted: Vec<u64> = RecordSorter::finish(parts).unwrap().map(Result::unwrap).collect();
             let mut expected = records;
             expected.sort_unstable();
-            prop_assert_eq!(sorted, expected);
+            prop_assert_eq!(&sorted, &expected);
             prop_assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "temporary files have no names");
+            let mut again = RecordSorter::new(folder.path(), limit.max(64));
+            expected.iter().for_each(|record| again.push(*record).unwrap());
+            let mut stored = StoredRecords::write(RecordSorter::finish(vec![again]).unwrap(), folder.path()).unwrap();
+            for _ in 0..2 {
+                prop_assert_eq!(stored.read().unwrap().map(Result::unwrap).collect::<Vec<_>>(), expected.clone());
+            }
         }
     }
 

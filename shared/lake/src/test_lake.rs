@@ -47,6 +47,14 @@ impl TestLake {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
     }
+
+    /// Makes a named pipe.
+    #[cfg(unix)]
+    pub(crate) fn make_pipe(&self, name: &str) {
+        let path = self.0.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    }
 }
 
 fn pin(root: &Path, object: String) -> Pin {
@@ -67,7 +75,7 @@ impl ResourceSource for TestLake {
         Ok(ObjectPage {
             objects: objects.into_iter().map(|pin| ListedObject { pin, arrived: Millis(0) }).collect(),
             archived: archived.into_iter().map(|pin| ArchivedObject { pin, storage_class: "GLACIER".to_owned() }).collect(),
-            next: None,
+            ..ObjectPage::default()
         })
     }
 

@@ -10,6 +10,7 @@ pub mod dry_run;
 mod earlier_export;
 mod error_files;
 pub mod export;
+mod exported_lines;
 pub mod exports;
 pub mod file_names;
 pub mod folder;

@@ -10,5 +10,6 @@ pub(crate) mod io_fault;
 #[cfg(feature = "deployment")]
 pub mod lake_bucket;
 pub(crate) mod private;
-pub(crate) mod regular_file;
 pub mod signer;
+
+pub(crate) use headrace_lake::regular_file;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use headrace_tests::flows::{Result, run};
 use headrace_tests::lake;
 
-use crate::exchange::{PATIENTS, read_files, right_routes};
+use crate::exchange::{PATIENTS, gzip, read_files, right_routes};
 use crate::stub::{Routes, Stub, answer};
 
 /// The longest wait for something that a process does.
@@ -200,6 +200,166 @@ fn a_continued_export_downloads_only_what_is_missing_or_changed() -> Result<()> 
         assert_eq!(after[1] - before[1], 1);
         let names = ["Patient-1.ndjson", "Patient-2.ndjson", "Patient-3.ndjson"];
         assert_eq!(read_files(&out)?, names.map(|name| (name.to_owned(), PATIENTS.into())).into());
+        Ok(())
+    })
+}
+
+#[test]
+fn a_continued_export_has_no_files_of_another_export_at_the_same_status_url() -> Result<()> {
+    run(async || {
+        let manifest = |day: u8, numbers: &[u8]| {
+            let file = |number: &u8| format!(r#"{{"type":"Patient","url":"/files/{number}","count":2}}"#);
+            let files: Vec<String> = numbers.iter().map(file).collect();
+            let time = format!("2026-01-0{day}T00:00:00Z");
+            answer(200, format!(r#"{{"transactionTime":"{time}","requiresAccessToken":false,"output":[{}]}}"#, files.join(",")))
+        };
+        let newer = PATIENTS.replace("\"1\"", "\"7\"");
+        // The other files are complete during the pause.
+        let later = answer(503, "").with("Retry-After", "1");
+        let server = start(Routes::from([
+            ("GET /status".to_owned(), vec![manifest(1, &[1, 2, 3]), manifest(2, &[1, 2])]),
+            ("GET /files/1".to_owned(), vec![answer(200, PATIENTS), answer(200, &newer)]),
+            ("GET /files/2".to_owned(), vec![later, answer(400, ""), answer(200, PATIENTS)]),
+            ("GET /files/3".to_owned(), vec![answer(200, PATIENTS)]),
+        ]))
+        .await?;
+        let folder = tempfile::tempdir()?;
+        let (out, since) = (folder.path().join("out"), folder.path().join("last-export"));
+        let arguments = ["export", &format!("{}/fhir", server.origin), text(&out)?, "--since-file", text(&since)?];
+        let (code, _, error) = finish(headrace(&arguments)).await?;
+        assert_eq!(code, Some(1), "{error}");
+        assert!(out.join("Patient-1.ndjson").exists() && out.join("Patient-3.ndjson").exists(), "{error}");
+        let (code, _, error) = finish(headrace(&["export", "--resume", text(&out)?])).await?;
+        assert_eq!(code, Some(0), "{error}");
+        let expected = [("Patient-1.ndjson", newer.as_str()), ("Patient-2.ndjson", PATIENTS)];
+        assert_eq!(read_files(&out)?, expected.map(|(name, text)| (name.to_owned(), text.into())).into());
+        assert!(std::fs::read_to_string(since)?.starts_with("2026-01-02T00:00:00Z\n"));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_continued_export_does_not_write_a_time_file_that_was_deleted_to_export_everything() -> Result<()> {
+    run(async || {
+        let kick_off = "GET /fhir/$export?_since=2025-06-01T00:00:00Z".to_owned();
+        let refused = answer(400, r#"{"issue":[{"code":"invalid","diagnostics":"not yet"}]}"#);
+        let server = start(Routes::from([
+            (kick_off, vec![answer(202, "").with("Content-Location", "/status")]),
+            ("GET /files/1".to_owned(), vec![refused, answer(200, PATIENTS)]),
+        ]))
+        .await?;
+        let folder = tempfile::tempdir()?;
+        let (out, since) = (folder.path().join("out"), folder.path().join("last-export"));
+        std::fs::write(&since, "2025-06-01T00:00:00Z\n")?;
+        let arguments = ["export", &format!("{}/fhir", server.origin), text(&out)?, "--since-file", text(&since)?];
+        let (code, _, error) = finish(headrace(&arguments)).await?;
+        assert!(code == Some(1) && error.contains("not yet"), "{error}");
+        std::fs::remove_file(&since)?;
+        let (code, _, error) = finish(headrace(&["export", "--resume", text(&out)?])).await?;
+        assert!(code == Some(1) && error.contains("only changes after 2025-06-01T00:00:00Z") && !since.exists(), "{error}");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_error_that_may_pass_keeps_the_time_in_whatever_form_it_is_sent() -> Result<()> {
+    run(async || {
+        let outcome = |issues: &str| format!(r#"{{"resourceType":"OperationOutcome","issue":[{issues}]}}"#);
+        let passing = outcome(r#"{"severity":"error","code":"exception","diagnostics":"try again"}"#);
+        let both = r#"{"severity":"error","code":"exception"},{"severity":"error","code":"processing"}"#;
+        let long = outcome(&format!(r#"{{"severity":"error","code":"exception","diagnostics":"{}"}}"#, "x".repeat(1_100_000)));
+        let warning = outcome(r#"{"severity":"warning","code":"informational","diagnostics":"fine"}"#);
+        let lasting = outcome(r#"{"severity":"error","code":"processing","diagnostics":7}"#);
+        for (name, body, code, is_written) in [
+            ("gzip", gzip(passing.as_bytes()), 3, false),
+            ("a byte order mark", format!("\u{feff}{passing}").into_bytes(), 3, false),
+            ("two issues", outcome(both).into_bytes(), 3, false),
+            ("a long line", long.into_bytes(), 3, false),
+            ("no issues", br#"{"resourceType":"OperationOutcome"}"#.to_vec(), 3, false),
+            ("a lasting error", lasting.into_bytes(), 3, true),
+            ("a warning in gzip", gzip(warning.as_bytes()), 0, true),
+        ] {
+            let manifest = r#"{"transactionTime":"2026-01-01T00:00:00Z","requiresAccessToken":false,
+                "output":[{"type":"Patient","url":"/files/1"}],"deleted":[{"type":"Bundle","url":"/deleted"}],
+                "error":[{"type":"OperationOutcome","url":"/error"}]}"#;
+            let deleted = r#"{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE","url":"Patient/9"}}]}"#;
+            let server = start(Routes::from([
+                ("GET /status".to_owned(), vec![answer(200, manifest)]),
+                ("GET /deleted".to_owned(), vec![answer(200, gzip(format!("{deleted}\n").as_bytes()))]),
+                ("GET /error".to_owned(), vec![answer(200, body)]),
+            ]))
+            .await?;
+            let folder = tempfile::tempdir()?;
+            let (out, since) = (folder.path().join("out"), folder.path().join("last-export"));
+            let arguments = ["export", &format!("{}/fhir", server.origin), text(&out)?, "--since-file", text(&since)?];
+            let (found, output, error) = finish(headrace(&arguments)).await?;
+            assert_eq!((found, since.exists()), (Some(code), is_written), "{name}: {error}");
+            assert_eq!(error.contains("keeps its time"), !is_written, "{name}: {error}");
+            assert!(output.contains(" and 1 deletion,"), "{name}: {output}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn types_that_were_not_requested_are_named() -> Result<()> {
+    run(async || {
+        let manifest = crate::exchange::MANIFEST.replace("Patient", "Observation");
+        let server = start(Routes::from([
+            ("GET /fhir/$export?_type=Patient".to_owned(), vec![answer(202, "").with("Content-Location", "{BASE}/status")]),
+            ("GET /status".to_owned(), vec![answer(200, manifest)]),
+            ("GET /files/1".to_owned(), vec![answer(200, PATIENTS.replace("Patient", "Observation"))]),
+        ]))
+        .await?;
+        let folder = tempfile::tempdir()?;
+        let export = ["export", &format!("{}/fhir", server.origin), text(folder.path())?, "--type=Patient", "--quiet"];
+        let (code, _, error) = finish(headrace(&export)).await?;
+        assert_eq!(code, Some(0), "{error}");
+        assert!(error.contains("attention: the server has exported types that were not requested: Observation"), "{error}");
+        Ok(())
+    })
+}
+
+#[cfg(unix)]
+#[test]
+fn an_output_directory_that_is_a_lake_or_has_links_is_refused_before_any_request() -> Result<()> {
+    run(async || {
+        let server = start(Routes::new()).await?;
+        let base = format!("{}/fhir", server.origin);
+        for (name, option, words) in [
+            ("deleted", "--overwrite", "deleted` is a link"),
+            ("error", "--overwrite", "error` is a link"),
+            (".headrace-export", "--overwrite", ".headrace-export` is a link"),
+            (".headrace-lake", "--by-sync", ".headrace-lake` is a link"),
+            ("_headrace", "--overwrite", "is a lake"),
+        ] {
+            let folder = tempfile::tempdir()?;
+            let (out, elsewhere) = (folder.path().join("out"), folder.path().join("elsewhere"));
+            std::fs::create_dir(&out)?;
+            std::fs::create_dir(&elsewhere)?;
+            std::os::unix::fs::symlink(&elsewhere, out.join(name))?;
+            let (code, _, error) = finish(headrace(&["export", &base, text(&out)?, option])).await?;
+            assert!(code == Some(1) && error.contains(words), "{name}: {error}");
+            assert_eq!(std::fs::read_dir(&elsewhere)?.count(), 0, "{name}");
+        }
+        assert_eq!(server.all_requests().len(), 0);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_server_that_is_busy_before_it_shows_that_it_has_no_export_is_asked_again() -> Result<()> {
+    run(async || {
+        let busy = || answer(503, "").with("Retry-After", "0");
+        let statement = answer(200, r#"{"resourceType":"CapabilityStatement","fhirVersion":"4.0.1","rest":[{"mode":"server"}]}"#);
+        let server = start(Routes::from([
+            ("GET /fhir/$export".to_owned(), vec![answer(404, "")]),
+            ("GET /fhir/metadata".to_owned(), vec![busy(), busy(), busy(), statement]),
+        ]))
+        .await?;
+        let folder = tempfile::tempdir()?;
+        let (_, _, error) = finish(headrace(&["export", &format!("{}/fhir", server.origin), text(folder.path())?])).await?;
+        assert!(error.contains("note: the server has no $export"), "{error}");
         Ok(())
     })
 }

@@ -1,12 +1,14 @@
 //! The servers that access tokens go to, and the answers to a request for one.
 
-use headrace_local::client::bulk::{BulkClient, ClientError, ClientLimits, LoginSettings};
+use std::time::Duration;
+
+use headrace_local::client::bulk::{BulkClient, ClientError, ClientLimits, ClientSettings, Credential, LoginSettings};
 use headrace_local::client::login::ClientCredential;
 use headrace_local::client::login::LoginError;
 use headrace_local::stores::client_key::{GeneratedKey, KeyAlgorithm, read_client_key};
 use headrace_tests::flows::{Result, run};
 
-use crate::exchange::{ExchangeSettings, PATIENTS, TOKEN, exchange};
+use crate::exchange::{ExchangeSettings, PATIENTS, PauseClock, TOKEN, exchange};
 use crate::stub::{Answer, Routes, Stub, answer};
 
 /// Returns a manifest whose file is on the other server.
@@ -140,6 +142,29 @@ fn a_token_response_of_any_kind_causes_no_panic_and_is_validated() -> Result<()>
             assert!(format!("{error}: {cause}").contains(words), "{words}: {error}: {cause}");
             assert_eq!(stub.requests("GET", "/fhir/$export").len() + stub.requests("POST", "/elsewhere").len(), 0, "{words}");
         }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_token_endpoint_that_is_busy_is_asked_again_before_the_kick_off() -> Result<()> {
+    run(async || {
+        let (listener, origin) = Stub::bind().await?;
+        let busy = answer(429, r#"{"error":"slow_down"}"#).with("Retry-After", "120");
+        let token = answer(200, r#"{"access_token":"t","token_type":"Bearer"}"#);
+        let configuration = answer(200, r#"{"token_endpoint":"{BASE}/token"}"#);
+        let routes = Routes::from([
+            ("GET /fhir/.well-known/smart-configuration".to_owned(), vec![answer(503, ""), configuration]),
+            ("POST /token".to_owned(), vec![busy, answer(503, ""), token]),
+            ("GET /fhir/$export".to_owned(), vec![answer(202, "").with("Content-Location", "/status")]),
+        ]);
+        let stub = Stub::start(listener, &origin, routes, &[("{BASE}", &origin)]);
+        let (folder, base, clock) = (tempfile::tempdir()?, format!("{origin}/fhir"), PauseClock::default());
+        let credential = Credential::BackendServices(login(&folder)?);
+        let client = BulkClient::new(&base, credential, ClientSettings::default(), clock.clone())?;
+        client.kick_off(&base, "$export", &[], false).await?;
+        let pauses: Vec<u64> = clock.pauses().iter().map(Duration::as_secs).collect();
+        assert_eq!((pauses, stub.requests("GET", "/fhir/$export").len()), (vec![1, 120, 4], 1));
         Ok(())
     })
 }

@@ -354,3 +354,67 @@ fn a_failure_is_one_line_with_the_place_and_the_status_1() -> Result<()> {
     }
     Ok(())
 }
+
+/// Returns the values of the Patient resources of an export, whatever else it reports.
+fn exported_languages(folder: &Folder) -> Result<BTreeSet<String>> {
+    let output = folder.run(&["export", "lake", "out", "--overwrite"])?;
+    if !matches!(output.status.code(), Some(0 | 3)) {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+    }
+    let text = fs::read_to_string(folder.path("out/Patient-1.ndjson"))?;
+    text.lines().map(|line| Ok(serde_json::from_str::<Value>(line)?["language"].as_str().ok_or("no language")?.to_owned())).collect()
+}
+
+#[test]
+fn exports_take_the_same_one_of_equal_versions_before_and_after_a_compaction() -> Result<()> {
+    let patient = |id: &str, value: &str| format!("{}\n", json!({ "resourceType": "Patient", "id": id, "language": value }));
+    let nonsense = "{\"resourceType\":\"Patient\"\n";
+    for (old, new) in [
+        ("zz/1.ndjson", "zz/2.ndjson"),
+        ("Patient/zz-bad.ndjson", "Patient/zzz.ndjson"),
+        ("X-bad.ndjson", "Y.ndjson"),
+        ("Patient/1.ndjson", "Practitioner/2.ndjson"),
+    ] {
+        let folder = Folder::new()?;
+        for name in [old, new] {
+            fs::create_dir_all(folder.path("lake").join(name).parent().ok_or("no folder")?)?;
+        }
+        fs::write(folder.path("lake").join(old), patient("a", "old") + nonsense)?;
+        fs::write(folder.path("lake").join(new), patient("a", "new") + &patient("b", "first") + &patient("b", "last"))?;
+        let before = exported_languages(&folder)?;
+        assert_eq!(before, BTreeSet::from(["new".to_owned(), "last".to_owned()]), "{old} {new}");
+        for arguments in [&["lake", "compact", "lake"][..], &["lake", "compact", "lake", "--now"]] {
+            assert_eq!(folder.run(arguments)?.status.code(), Some(3));
+            assert_eq!(exported_languages(&folder)?, before, "{old} {new} {arguments:?}");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_ndjson_file_whose_name_is_not_utf8_is_refused_by_name_and_other_skipped_entries_are_found() -> Result<()> {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::fs::symlink;
+
+    let folder = Folder::new()?;
+    fs::create_dir(folder.path("lake"))?;
+    let patient = "{\"resourceType\":\"Patient\",\"id\":\"a\"}\n";
+    fs::write(folder.path("lake/Patient.ndjson"), patient)?;
+    fs::write(folder.path("lake").join(OsStr::from_bytes(b"_not\xeb.ndjson")), patient)?;
+    fs::write(folder.path("lake").join(OsStr::from_bytes(b"notes\xeb.txt")), patient)?;
+    symlink("nowhere", folder.path("lake/gone.ndjson"))?;
+    let (status, checked) = folder.report(&["lake", "check", "lake"])?;
+    let found = &checked["findings"][0];
+    assert_eq!((status, &found["kind"], &found["count"]), (Some(3), &json!("skipped"), &json!(1)), "{checked}");
+    assert_eq!(folder.export(&[])?.len(), 1);
+    fs::write(folder.path("lake").join(OsStr::from_bytes(b"Pati\xebnten.ndjson")), patient)?;
+    for arguments in [&["export", "lake", "out", "--overwrite"][..], &["lake", "check", "lake"], &["lake", "compact", "lake"]] {
+        let output = folder.run(arguments)?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {text}");
+        assert!(text.contains("nten.ndjson") && text.contains("not UTF-8"), "{arguments:?}: {text}");
+    }
+    Ok(())
+}

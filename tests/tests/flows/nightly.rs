@@ -146,6 +146,22 @@ fn each_night_exports_what_changed_since_the_last_complete_one() -> Result<()> {
 }
 
 #[test]
+fn a_time_of_a_clock_that_was_ahead_does_not_stop_the_increments() -> Result<()> {
+    let nightly = Nightly::new()?;
+    assert_eq!(nightly.export_increment(&[])?.status.code(), Some(0));
+    let saved = fs::read_to_string(nightly.since_file())?;
+    fs::write(nightly.since_file(), saved.replacen(&nightly.saved_time()?, "2999-01-01T00:00:00Z", 1))?;
+    let healed = nightly.export_increment(&["--quiet"])?;
+    assert_eq!(healed.status.code(), Some(0), "{}", stderr(&healed));
+    assert!(stderr(&healed).contains("last-export is in the future"), "{}", stderr(&healed));
+    assert_eq!(nightly.manifest()?["resources"], 2, "everything is exported");
+    assert_eq!(nightly.saved_time()?, nightly.manifest()?["transactionTime"].as_str().unwrap_or_default());
+    assert_eq!(nightly.export_increment(&[])?.status.code(), Some(0));
+    assert_eq!(nightly.manifest()?["resources"], 0, "an increment again");
+    Ok(())
+}
+
+#[test]
 fn an_increment_of_another_export_is_refused_by_the_option_that_differs() -> Result<()> {
     let nightly = Nightly::new()?;
     let first = nightly.export_increment(&["--type", "Patient,Observation"])?;

@@ -187,6 +187,47 @@ fn an_increment_by_searches_has_the_deletions_since_the_last_export_or_says_that
     Ok(())
 }
 
+/// Returns the result of an export by searches to `out` as JSON, and its deletions.
+async fn export_by_searches(folder: &Path, base: &str, arguments: &[&str]) -> Result<(Value, String)> {
+    let export = ["export", base, "out", "--by-sync", "--overwrite", "--lag-seconds=0", "--quiet", "--json"];
+    let (code, stdout, stderr) = headrace(folder, &[&export[..], arguments].concat()).await?;
+    if code == Some(1) {
+        return Err(stderr.into());
+    }
+    let manifest: Value = serde_json::from_str(&stdout)?;
+    let mut deleted = String::new();
+    for file in manifest.get("deleted").and_then(Value::as_array).into_iter().flatten() {
+        let url = file.get("url").and_then(Value::as_str).ok_or("a file without a URL")?;
+        deleted += &std::fs::read_to_string(folder.join("out").join(url))?;
+    }
+    Ok((manifest, deleted))
+}
+
+#[test]
+fn an_export_by_searches_has_all_that_is_requested_or_is_refused_by_name() -> Result<()> {
+    run(async || {
+        let (server, http, folder) = start(ServerBehavior { has_history: true, ..ServerBehavior::default() }).await?;
+        let now = SystemClock.now().0;
+        server.with_store(|store| store.delete("Patient", "p-3", Millis(now - 1_700_000)));
+        let all_deletions = ["--type=Patient", "--include-associated-data=_deleted"];
+        let (_, deleted) = export_by_searches(folder.path(), &http.base, &all_deletions).await?;
+        assert!(deleted.contains("Patient/p-3"), "{deleted}");
+        let (manifest, deleted) = export_by_searches(folder.path(), &http.base, &["--type=Patient,Foo", "--lenient"]).await?;
+        assert_eq!((&manifest["resources"], deleted.as_str()), (&Value::from(29), ""), "{manifest}");
+        let requests = server.queries().len();
+        for (arguments, words) in [
+            (&["--type=Patient", "--include-associated-data=_history"][..], "has no _history"),
+            (&["--type=Foo", "--lenient"], "`Foo` is not a resource type"),
+            (&["--type=Foo,Bar", "--lenient", "--level=patient"], "`Foo` is not a resource type"),
+        ] {
+            let refused = export_by_searches(folder.path(), &http.base, arguments).await.err().ok_or("it is not refused")?;
+            assert!(refused.to_string().contains(words), "{arguments:?}: {refused}");
+        }
+        assert_eq!(server.queries().len(), requests, "no request is sent");
+        Ok(())
+    })
+}
+
 /// Exports without a lag, and then with one: the second export is complete up to an earlier time.
 #[test]
 fn a_time_that_moves_back_because_of_the_lag_is_remarked() -> Result<()> {

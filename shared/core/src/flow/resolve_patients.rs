@@ -6,7 +6,7 @@
 //! * The newest version of a resource counts, unless it was deleted or is later than the transaction time.
 //! * Members are those that the Group names, even if the lake has no resource of them.
 //! * Groups and patients are searched in objects whose names promise their type. Objects whose names promise no type are read up to
-//!   [`PatientResolutionSettings::untyped_bytes`].
+//!   [`PatientResolutionSettings::untyped_bytes`], and those that promise another type if they are few ([`Catalogue`]).
 
 mod catalogue;
 mod filters;

@@ -68,6 +68,13 @@ pub fn type_from_file_name(object: &str) -> Option<ResourceType> {
     file.get(..end).and_then(ResourceType::parse)
 }
 
+/// Returns the sort value of an object among those of a lake: objects whose names promise no type, and then those of each type, each by name.
+/// Of versions that nothing else distinguishes, an export takes the last one in this order, because it is that of its tasks. Tasks that are
+/// full come earlier, so in a large lake the order is certain only between objects of the same type.
+pub fn comparison_order(object: &str) -> (Option<ResourceType>, &str) {
+    (type_from_name(object), object)
+}
+
 /// A planner that splits the objects of a listing into tasks. It keeps only one batch of objects in memory, and a task that is not full for
 /// each type.
 #[derive(Debug)]

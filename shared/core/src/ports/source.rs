@@ -23,8 +23,19 @@ pub struct ObjectPage {
     pub objects: Vec<ListedObject>,
     /// The objects that are in an archive, from which they cannot be read.
     pub archived: Vec<ArchivedObject>,
+    /// The entries that exports skip.
+    pub skipped: Vec<SkippedEntry>,
     /// The token of the next page. `None` on the last page.
     pub next: Option<String>,
+}
+
+/// An entry of the lake that exports skip although it may be meant as data, such as a link to a file that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedEntry {
+    /// The name of the entry.
+    pub object: String,
+    /// The reason.
+    pub reason: &'static str,
 }
 
 /// An object in the lake's listing.

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+/// The last millisecond that FHIR can represent: 9999-12-31T23:59:59.999Z.
+const LAST_MILLIS: u64 = 253_402_300_799_999;
+
 /// A point in time, in milliseconds since 1970-01-01 UTC. The job table stores it as this number; clients see it as a FHIR
 /// `instant` with three fractional digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -18,17 +21,17 @@ pub struct Millis(pub u64);
 impl Millis {
     /// Returns the UTC day.
     pub fn day(self) -> time::Date {
-        self.to_utc().map_or(time::Date::MIN, OffsetDateTime::date)
+        self.to_utc().date()
     }
 
     /// Returns the time of day in UTC.
     pub fn time_of_day(self) -> time::Time {
-        self.to_utc().map_or(time::Time::MIDNIGHT, OffsetDateTime::time)
+        self.to_utc().time()
     }
 
     /// Returns the millisecond of an instant. `None` before 1970.
     pub fn from_instant(instant: Instant) -> Option<Self> {
-        u64::try_from(instant.nanos().div_euclid(1_000_000)).ok().map(Self)
+        instant.millis().map(Self)
     }
 
     /// Formats the time as a FHIR instant: `2026-01-31T08:00:00.000Z`.
@@ -56,14 +59,15 @@ impl Millis {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// Formats the time in UTC. Returns an empty text if it is out of range.
+    /// Formats the time in UTC.
     fn format(self, format: &[time::format_description::BorrowedFormatItem<'_>]) -> String {
-        self.to_utc().and_then(|utc| utc.format(format).ok()).unwrap_or_default()
+        self.to_utc().format(format).unwrap_or_default()
     }
 
-    /// Converts the time to UTC. `None` if it is out of range.
-    fn to_utc(self) -> Option<OffsetDateTime> {
-        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).ok()
+    /// Converts the time to UTC. A time after the year 9999 becomes the last millisecond of that year.
+    fn to_utc(self) -> OffsetDateTime {
+        let nanos = i128::from(self.0.min(LAST_MILLIS)) * 1_000_000;
+        OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 }
 
@@ -91,5 +95,21 @@ mod tests {
         assert_eq!(time.compact(), "20260131T080000");
         assert_eq!(time.date(), "2026-01-31");
         assert_eq!(time.http_date(), "Sat, 31 Jan 2026 08:00:00 GMT");
+    }
+
+    #[test]
+    fn a_time_after_the_year_9999_is_formatted_as_its_end() {
+        for time in [Millis(LAST_MILLIS), Millis(LAST_MILLIS + 1), Millis(u64::MAX)] {
+            assert_eq!((time.instant().as_str(), time.compact().as_str()), ("9999-12-31T23:59:59.999Z", "99991231T235959"));
+            assert_eq!((time.date().as_str(), time.http_date().as_str()), ("9999-12-31", "Fri, 31 Dec 9999 23:59:59 GMT"));
+            assert_eq!(time.day().year(), 9999);
+        }
+    }
+
+    #[test]
+    fn an_instant_of_any_year_from_1970_on_keeps_its_millisecond() {
+        let millis = |text| Millis::from_instant(Instant::parse(text).unwrap());
+        assert_eq!(millis("9999-12-31T23:59:59.999Z"), Some(Millis(LAST_MILLIS)));
+        assert_eq!((millis("1970-01-01"), millis("1969-12-31T23:59:59.999Z")), (Some(Millis(0)), None));
     }
 }

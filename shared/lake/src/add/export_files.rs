@@ -12,13 +12,16 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use headrace_core::lake::line::LakeLine;
 use headrace_core::lake::ndjson::{LineSplitter, Segment, lines};
+use headrace_core::lake::slices::type_from_name;
 use headrace_core::vocab::plural::counted;
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::{MemberIndex, Resource, ResourceIdentity};
+use headrace_fhir::json::JsonValue;
+use memchr::memmem;
 use serde::de::IgnoredAny;
 
 use super::completeness::Completeness;
-use super::format::is_manifest;
+use super::format::{is_manifest, may_hold_bundles_as_data};
 use super::input::{ContentHash, FileContent, InputFile, LargeResourcePermit, read_chunks};
 use super::known_versions::{KnownVersion, RepeatedEntry, VersionDecider, VersionPosition};
 use super::late::LateCollector;
@@ -33,6 +36,10 @@ use crate::writing::{LakeLines, LakeLock, LineSink, Staging};
 
 use errors::is_error_file;
 
+/// The reason for which a JSON file beside files of lines is refused.
+const NEITHER_LINES_NOR_MANIFEST: &str = "it is neither the manifest of an export nor NDJSON as the other files are: add Bundles in a run \
+     of their own, and move files without resources out of the input";
+
 impl Addition<'_> {
     /// Adds NDJSON files of resources.
     pub(super) fn add_export_files(self, lake: &LakeLock) -> Result<AddReport, AddError> {
@@ -43,7 +50,7 @@ impl Addition<'_> {
             return Err(AddError::NoFiles(self.from.to_owned()));
         }
         files.iter().for_each(|file| self.progress.expect(2 * file.size));
-        let (hashes, versions) = self.read_line_versions(&files)?;
+        let (hashes, versions) = self.read_line_versions(&files, manifest.as_ref())?;
         let (receipt, mut report) = self.identify_run(&hashes, "ndjson");
         report.files_without_data = (self.files.len() - files.len()) as u64;
         // A manifest is compared with all files, also with those that were added before.
@@ -96,7 +103,11 @@ impl Addition<'_> {
     }
 
     /// Reads all files for the first time. Returns their hashes, and the versions of their resources.
-    fn read_line_versions(&self, files: &[InputFile]) -> Result<(Vec<ContentHash>, Vec<RecordSorter<KnownVersion>>), AddError> {
+    fn read_line_versions(
+        &self,
+        files: &[InputFile],
+        manifest: Option<&Manifest>,
+    ) -> Result<(Vec<ContentHash>, Vec<RecordSorter<KnownVersion>>), AddError> {
         let rewrite = &self.settings.rewrite;
         let workers = rewrite.workers();
         let names = NameHasher::new(&rewrite.seed);
@@ -107,7 +118,13 @@ impl Addition<'_> {
         });
         let (progress, large_resources, temporary) = (self.progress, &self.large_resources, self.temporary());
         let collectors = for_each_item(files, collectors.collect(), |collector, number, file| {
-            let add = |segment: &Segment| collector.add_segment(number as u64, segment).map_err(&temporary);
+            let may_hold_bundles = self.may_hold_bundles(file, manifest);
+            let add = |segment: &Segment| {
+                if !may_hold_bundles {
+                    check_bundles(file, segment)?;
+                }
+                collector.add_segment(number as u64, segment).map_err(&temporary)
+            };
             let hash = read_segments(file, progress, large_resources, add)?;
             collector.hashes.push((number, hash));
             Ok::<_, AddError>(())
@@ -120,20 +137,34 @@ impl Addition<'_> {
         Ok((in_order(hashes), versions))
     }
 
-    /// Reads the manifest of the export, if there is one.
+    /// Returns true if Bundles in a file are resources of the lake: its name says so, the manifest lists it, or the operator has named the
+    /// format.
+    fn may_hold_bundles(&self, file: &InputFile, manifest: Option<&Manifest>) -> bool {
+        self.settings.format.is_some()
+            || may_hold_bundles_as_data(file)
+            || type_from_name(&file.name) == Some(ResourceType::BUNDLE)
+            || manifest.is_some_and(|manifest| manifest.lists(file.file_name()))
+    }
+
+    /// Reads the manifest of the export, if there is one. Fails for any other JSON file, except one with errors of the export.
     fn find_manifest(&self) -> Result<Option<Manifest>, AddError> {
-        let mut found = None;
+        let (mut found, mut others) = (None, Vec::new());
         for file in self.files.iter().filter(|file| file.content == FileContent::Json) {
             if !is_manifest(file)? {
                 // What is left of a manifest must not be taken for a file without data.
                 check_json(file)?;
+                others.push(file);
                 continue;
             }
             if found.replace(Manifest::read(file)?).is_some() {
                 return Err(AddError::Refused("there are several manifests: add one export at a time".to_owned()));
             }
         }
-        Ok(found)
+        // Its resources would be missing in the lake.
+        match others.into_iter().find(|file| !is_error_file(found.as_ref(), file)) {
+            Some(file) => Err(AddError::Input { file: file.name.clone(), reason: NEITHER_LINES_NOR_MANIFEST.to_owned() }),
+            None => Ok(found),
+        }
     }
 
     /// Returns the statement up to when the lake is complete: that of the operator, else that of the manifest, if the files are all that it
@@ -151,6 +182,37 @@ impl Addition<'_> {
         let lost = files.iter().map(|file| file.lost).sum::<u64>();
         period.check_losses(Some(lost.max(lost_before))).map(Some)
     }
+}
+
+/// Checks that no line of a segment is a Bundle whose entries belong to the lake: exports would have the Bundle, and not its entries.
+fn check_bundles(file: &InputFile, segment: &Segment) -> Result<(), AddError> {
+    let Segment::Lines { offset, bytes } = segment else { return Ok(()) };
+    match lines(bytes, *offset).find(|line| is_container(line.text)) {
+        Some(line) => {
+            let offset = *offset + line.start as u64;
+            let reason = format!(
+                "the other files have resources, and at byte {offset} it has a Bundle: add Bundles in a run of their own, or, if they are \
+                 resources themselves, use --format ndjson"
+            );
+            Err(AddError::Input { file: file.name.clone(), reason })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Returns true for a Bundle with an id that is neither a document nor a message, which are resources of their own, nor has deletions.
+fn is_container(line: &[u8]) -> bool {
+    // Most lines are decided by a search for the name, which may be written with escapes.
+    let may_be_bundle = memmem::find(line, b"Bundle").is_some() || memchr::memchr(b'\\', line).is_some();
+    if !may_be_bundle {
+        return false;
+    }
+    let LakeLine::Resource(head, _) = LakeLine::parse(line) else { return false };
+    if head.resource_type != ResourceType::BUNDLE {
+        return false;
+    }
+    let kind = std::str::from_utf8(line).ok().and_then(|text| JsonValue::from_valid(text).member("type")).and_then(JsonValue::text);
+    kind.is_none_or(|kind| !matches!(&*kind, "document" | "message"))
 }
 
 /// Checks that a file has one JSON value.

@@ -42,6 +42,7 @@ impl Addition<'_> {
     /// Adds a table.
     pub(super) fn add_table(self, lake: &LakeLock) -> Result<AddReport, AddError> {
         let export = TableExport::find(self.files)?;
+        self.check_other_files(&export)?;
         export.files.iter().for_each(|(file, _)| self.progress.expect(2 * file.size));
         let binaries = self.settings.binaries.as_deref();
         let binaries = binaries
@@ -100,6 +101,18 @@ impl Addition<'_> {
         let watermarks = self.table_watermarks(&export, &tenants, Some(report.lost()), &mut report);
         self.publish(staging, objects, &receipt, &watermarks, &mut report)?;
         Ok(report)
+    }
+
+    /// Checks that the input has no other files than those of the export and the data of Binary resources: they would not be added.
+    fn check_other_files(&self, export: &TableExport) -> Result<(), AddError> {
+        let binaries = self.settings.binaries.as_deref();
+        match self.files.iter().find(|file| !export.has(file) && !binaries.is_some_and(|folder| file.is_below(folder))) {
+            Some(file) => {
+                let reason = "it is not a file of the table's export: add it in a run of its own, or move it out of the input".to_owned();
+                Err(AddError::Input { file: file.name.clone(), reason })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Returns for the folder of each tenant the statement up to when it is complete: that of the operator, else that of the export.
@@ -338,7 +351,12 @@ impl ItemWriter<'_, '_> {
         let folder = folder_of(&item.tenant, is_one_lake);
         let position = InputPosition::Line(line);
         if let Some(deleted_at) = decision.deleted_at {
-            let bundle = deletion_bundle(item.resource_type, &item.id, Some(Instant::from_millis(deleted_at)));
+            let Some(deleted_at) = Instant::try_from_millis(deleted_at) else {
+                let detail = "the time of its deletion is after the year 9999".to_owned();
+                self.counts.leave_out(LeftOutReason::InvalidItem, &file.name, position, detail);
+                return Ok(());
+            };
+            let bundle = deletion_bundle(item.resource_type, &item.id, Some(deleted_at));
             self.counts.deletions += 1;
             self.late.add_written(&folder, bundle.as_bytes())?;
             return Ok(self.sink.add(&folder, ResourceType::BUNDLE, bundle.as_bytes())?);

@@ -74,7 +74,7 @@ fn has_listed_lines(files: &[InputFile]) -> Result<bool, AddError> {
 }
 
 /// Returns true if Bundles in a file of lines are deletions or resources of the type Bundle.
-fn may_hold_bundles_as_data(file: &InputFile) -> bool {
+pub(super) fn may_hold_bundles_as_data(file: &InputFile) -> bool {
     type_from_file_name(&file.name) == Some(ResourceType::BUNDLE) || file.name.split('/').any(|segment| segment == "deleted")
 }
 

@@ -1,7 +1,6 @@
 //! The files that are added to a lake.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,13 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use headrace_core::job::task::{Encoding, Pin};
-use headrace_core::lake::slices::{encoding_from_name, is_foreign};
+use headrace_core::lake::slices::{comparison_order, encoding_from_name, is_foreign};
 use md5::Md5;
 use sha2::{Digest as _, Sha256};
 use walkdir::WalkDir;
 
 use super::AddError;
 use crate::progress::Progress;
+use crate::regular_file::open_regular_file;
 use crate::writing::{BUCKET_ERROR, LakeBucket, LakeLock};
 
 /// The size of one read of a file, in bytes.
@@ -47,7 +47,7 @@ impl FilePlace {
     /// Opens the stored content.
     fn open(&self) -> io::Result<Box<dyn Read + Send>> {
         match self {
-            Self::Path(path) => Ok(Box::new(File::open(path)?)),
+            Self::Path(path) => Ok(Box::new(open_regular_file(path)?)),
             Self::Bucket(bucket, pin) => Ok(bucket.open(pin)),
         }
     }
@@ -117,10 +117,20 @@ impl InputFile {
         match &self.place {
             FilePlace::Path(path) => {
                 let mut text = String::new();
-                File::open(path.with_extension(ending)).ok()?.take(limit_bytes).read_to_string(&mut text).ok()?;
+                open_regular_file(&path.with_extension(ending)).ok()?.take(limit_bytes).read_to_string(&mut text).ok()?;
                 Some(text)
             }
             FilePlace::Bucket(..) => None,
+        }
+    }
+
+    /// Returns true if the file is in this folder of the machine, or in one below it.
+    pub(super) fn is_below(&self, folder: &Path) -> bool {
+        match &self.place {
+            FilePlace::Path(path) => {
+                path.canonicalize().ok().zip(folder.canonicalize().ok()).is_some_and(|(path, folder)| path.starts_with(folder))
+            }
+            FilePlace::Bucket(..) => false,
         }
     }
 
@@ -174,22 +184,31 @@ impl InputFile {
     }
 }
 
-/// Lists the files below a folder, or one file, ordered by path. Files of other tools are left out, and those with other endings.
+/// Returns true for an entry that does not belong to another tool.
+fn is_read(entry: &walkdir::DirEntry) -> bool {
+    entry.depth() == 0 || !is_foreign(&entry.file_name().to_string_lossy())
+}
+
+/// Lists the files below a folder, or one file, ordered by path. Files of other tools are left out, and those with other endings. Fails for
+/// a pipe or a device with the name of a file: its data would be missing.
 pub(super) fn list_files(from: &Path) -> Result<Vec<InputFile>, AddError> {
-    let is_read = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().to_str().is_some_and(is_foreign);
     let mut files = Vec::new();
     for entry in WalkDir::new(from).follow_links(true).sort_by_file_name().into_iter().filter_entry(is_read) {
         let entry = entry.map_err(|error| AddError::Listing { folder: from.to_owned(), cause: error.into() })?;
-        if !entry.file_type().is_file() {
+        if entry.file_type().is_dir() {
             continue;
         }
         let metadata = entry.metadata().map_err(|error| AddError::Listing { folder: from.to_owned(), cause: error.into() })?;
-        files.extend(InputFile::from_path(from, entry.path(), metadata.len()));
+        let Some(file) = InputFile::from_path(from, entry.path(), metadata.len()) else { continue };
+        if !metadata.is_file() {
+            return Err(AddError::Input { file: file.name, reason: "it is not a regular file".to_owned() });
+        }
+        files.push(file);
     }
     Ok(files)
 }
 
-/// Lists the objects of a lake in the order in which exports compare equal versions: by name.
+/// Lists the objects of a lake in the order in which exports compare equal versions.
 pub(super) fn list_objects(lake: &LakeLock) -> Result<Vec<InputFile>, AddError> {
     let mut objects = match lake.bucket() {
         Some(locked) => {
@@ -200,13 +219,12 @@ pub(super) fn list_objects(lake: &LakeLock) -> Result<Vec<InputFile>, AddError> 
         None => list_directory(lake.root())?,
     };
     objects.retain(|object| object.size > 0 && encoding_from_name(&object.name).is_some());
-    objects.sort_by(|one, other| one.name.cmp(&other.name));
+    objects.sort_by(|one, other| comparison_order(&one.name).cmp(&comparison_order(&other.name)));
     Ok(objects)
 }
 
 /// Lists the files of a lake in a directory.
 fn list_directory(lake: &Path) -> Result<Vec<InputFile>, AddError> {
-    let is_read = |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().to_str().is_some_and(is_foreign);
     let failed = |error: walkdir::Error| AddError::Listing { folder: lake.to_owned(), cause: error.into() };
     let mut objects = Vec::new();
     for entry in WalkDir::new(lake).follow_links(true).into_iter().filter_entry(is_read) {

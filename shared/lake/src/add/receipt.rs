@@ -1,7 +1,7 @@
 //! The record of what was added to a lake, so that nothing is added twice, and the watermark.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
 
@@ -16,6 +16,7 @@ use super::AddError;
 use super::completeness::{BEGINNING, Completeness};
 use super::input::ContentHash;
 use super::report::WatermarkChange;
+use crate::regular_file::{open_regular_file, read_regular_file};
 use crate::writing::{LakeLock, OWN_FOLDER, RECEIPT_FOLDER, WriteError};
 
 /// The member of the watermark object with the watermark.
@@ -94,7 +95,7 @@ impl AddedFiles {
     /// Reads one receipt. Returns the number of resources that the run has left out. Lines that cannot be read are skipped.
     fn read_receipt(&mut self, path: &Path) -> io::Result<Option<u64>> {
         let mut lost = None;
-        for line in BufReader::new(File::open(path)?).lines() {
+        for line in BufReader::new(open_regular_file(path)?).lines() {
             let Ok(parsed) = serde_json::from_str::<ReceiptLine>(&line?) else { continue };
             lost = lost.or(parsed.lost);
             self.files.extend(parsed.file.and_then(|file| ContentHash::from_str_radix(&file, 16).ok()));
@@ -200,6 +201,6 @@ fn read_file(path: &Path) -> io::Result<Option<MetadataObject>> {
     }
     let size = fs::metadata(path)
         .and_then(|metadata| if metadata.is_file() { Ok(metadata.len()) } else { Err(io::ErrorKind::InvalidData.into()) })?;
-    let bytes = if size > METADATA_LIMIT_BYTES { Bytes::new() } else { fs::read(path)?.into() };
+    let bytes = if size > METADATA_LIMIT_BYTES { Bytes::new() } else { read_regular_file(path)?.into() };
     Ok(Some(MetadataObject { size, bytes }))
 }

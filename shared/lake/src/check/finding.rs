@@ -24,6 +24,8 @@ pub enum FindingKind {
     OverlongLine,
     /// A resource has changed later than now.
     AheadOfClock,
+    /// An entry is skipped, such as a link that leads nowhere.
+    Skipped,
     /// An object has a name that is nearly that of an NDJSON object.
     NearMiss,
     /// A resource has a type other than the one in its object's name.
@@ -38,7 +40,7 @@ pub enum FindingKind {
 
 impl FindingKind {
     /// Every kind, the gravest first.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::WatermarkInvalid,
         Self::UnfinishedPublication,
         Self::Archived,
@@ -47,6 +49,7 @@ impl FindingKind {
         Self::RejectedLine,
         Self::OverlongLine,
         Self::AheadOfClock,
+        Self::Skipped,
         Self::NearMiss,
         Self::OtherType,
         Self::UnreadableTime,
@@ -65,6 +68,7 @@ impl FindingKind {
             Self::RejectedLine => "rejected-line",
             Self::OverlongLine => "overlong-line",
             Self::AheadOfClock => "ahead-of-clock",
+            Self::Skipped => "skipped",
             Self::NearMiss => "near-miss",
             Self::OtherType => "other-type",
             Self::UnreadableTime => "unreadable-time",
@@ -86,6 +90,7 @@ impl FindingKind {
             Self::RejectedLine => ("line that is not a valid resource", "lines that are not valid resources"),
             Self::OverlongLine => ("line that is too long", "lines that are too long"),
             Self::AheadOfClock => ("resource with a meta.lastUpdated in the future", "resources with a meta.lastUpdated in the future"),
+            Self::Skipped => ("entry that is skipped", "entries that are skipped"),
             Self::NearMiss => ("object with a name that is nearly right", "objects with names that are nearly right"),
             Self::OtherType => {
                 ("resource whose type is not the one in its object's name", "resources whose type is not the one in their object's name")
@@ -113,6 +118,7 @@ impl FindingKind {
             Self::NoObjects => "an export is empty; names of objects end in .ndjson, .ndjson.gz or .ndjson.zst",
             Self::RejectedLine | Self::OverlongLine => "left out of exports, and reported in their error file",
             Self::AheadOfClock => "left out of exports until then, with a warning; check the clock of the system that writes the lake",
+            Self::Skipped => "not exported, and nothing but the log of exports says so; correct or remove",
             Self::NearMiss => "skipped by exports",
             Self::OtherType => "exported, but --trust-object-names with --type may miss some",
             Self::UnreadableTime => "always exported, whatever _since is, with a warning",

@@ -1,7 +1,7 @@
 //! Old objects that wait until no export can be reading them any more.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,7 @@ use headrace_core::vocab::clock::Millis;
 use serde::{Deserialize, Serialize};
 
 use super::{CompactReport, CompactSettings, ObjectCount};
+use crate::regular_file::open_regular_file;
 use crate::writing::{LakeBucket, LakeLock, MARKER_FOLDER, OWN_FOLDER, Staging, WriteError, entries};
 
 /// A line of a marker: an object that newer ones have replaced.
@@ -43,7 +44,7 @@ impl SupersededObjects {
 
     /// Reads one marker.
     fn read_marker(&mut self, path: &Path) -> io::Result<()> {
-        self.add_lines(BufReader::new(File::open(path)?))
+        self.add_lines(BufReader::new(open_regular_file(path)?))
     }
 
     /// Adds the lines of a marker.

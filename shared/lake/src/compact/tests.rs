@@ -1,6 +1,7 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use headrace_fhir::instant::Instant;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -45,7 +46,7 @@ fn line((id, day, is_deletion): Sample) -> String {
     let time = format!("2026-01-{day:02}T00:00:00Z");
     let kind = if id % 2 == 0 { "Patient" } else { "Group" };
     if is_deletion {
-        let time = headrace_fhir::instant::Instant::parse(&time).ok();
+        let time = Instant::parse(&time).ok();
         return deletion_bundle(ResourceType::parse(kind).unwrap(), &id.to_string(), time);
     }
     json!({ "resourceType": kind, "id": id.to_string(), "meta": { "lastUpdated": time }, "x": 1 }).to_string()
@@ -57,8 +58,9 @@ fn kept(versions: &[Sample], watermark: u8) -> Vec<String> {
     versions.iter().for_each(|version| resources.entry(version.0).or_default().push(*version));
     let mut lines = Vec::new();
     for versions in resources.values() {
-        let later = versions.iter().filter(|(_, day, _)| *day > watermark);
-        lines.extend(later.map(|version| line(*version)));
+        // Equal ones are one.
+        let later: BTreeSet<&Sample> = versions.iter().filter(|(_, day, _)| *day > watermark).collect();
+        lines.extend(later.into_iter().map(|version| line(*version)));
         let newest = |is_deletion| versions.iter().filter(|one| one.2 == is_deletion && one.1 <= watermark).max_by_key(|one| one.1);
         let deletion = newest(true);
         let current = newest(false).filter(|current| deletion.is_none_or(|deletion| current.1 > deletion.1));
@@ -181,6 +183,93 @@ fn an_object_that_has_changed_since_is_not_removed_and_one_with_invalid_lines_st
     let mut expected = vec![line((0, 3, false)), "nonsense".to_owned(), line((4, 5, false))];
     expected.sort();
     assert_eq!(lake.lines(), expected);
+}
+
+/// Returns the line of a version that nothing but its position distinguishes from others.
+fn tied_line(value: &str) -> String {
+    json!({ "resourceType": "Patient", "id": "p", "meta": { "lastUpdated": "2026-01-03T00:00:00Z" }, "language": value }).to_string()
+}
+
+#[test]
+fn a_version_keeps_its_position_beside_equal_ones_in_objects_that_stay() {
+    for (bad, good, more) in [
+        ("Patient/zz-bad.ndjson", "Patient/zzz.ndjson", None),
+        ("Patient/zz-bad.ndjson", "Practitioner/1.ndjson", None),
+        // The second one stays because of the first, and the third because of the second.
+        ("Patient/x-bad.ndjson", "Patient/y.ndjson", Some("Patient/z.ndjson")),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = TestLake(folder.path().to_owned());
+        lake.write(bad, format!("{}\nnonsense\n", tied_line("old")).as_bytes());
+        let other = |value: &str| tied_line(value).replace("\"p\"", "\"q\"");
+        lake.write(good, format!("{}\n{}\n{}\n", tied_line("new"), other("old"), line((0, 1, false))).as_bytes());
+        if let Some(more) = more {
+            lake.write(more, format!("{}\n", other("new")).as_bytes());
+        }
+        write(&lake, &[vec![(0, 1, false)], vec![(0, 2, false)]], None);
+        let before = lake.lines();
+        let report = compact_lake(&lake, &settings(NOW, true));
+        let tied = 1 + u64::from(more.is_some());
+        assert_eq!((report.kept_objects, report.tied_objects, report.replaced.objects), (1, tied, 2), "{bad} {good}");
+        let stays = [bad, good].into_iter().chain(more).all(|name| lake.files().contains(&name.to_owned()));
+        assert!(stays, "{bad} {good}: {:?}", lake.files());
+        assert_eq!(lake.lines().len(), before.len() - 1, "the older versions in other objects are gone: {bad} {good}");
+    }
+}
+
+#[test]
+fn of_equal_versions_after_the_watermark_the_last_one_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = TestLake(folder.path().to_owned());
+    let values = |values: &[&str]| values.iter().map(|value| tied_line(value) + "\n").collect::<String>();
+    lake.write("Patient/1.ndjson", values(&["a", "b"]).as_bytes());
+    lake.write("Patient/2.ndjson", values(&["c", "d"]).as_bytes());
+    // Objects whose names promise no type come first.
+    lake.write("zz.ndjson", values(&["e"]).as_bytes());
+    lake.write("_headrace/watermark.json", br#"{"completeUpTo":"2026-01-01T00:00:00Z"}"#);
+    compact_lake(&lake, &settings(NOW, true));
+    assert_eq!(lake.lines(), [tied_line("d")]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_version_keeps_its_position_beside_an_equal_one_behind_a_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let [shared, lake] = ["shared", "lake"].map(|name| TestLake(folder.path().join(name)));
+    shared.write("1.ndjson", format!("{}\n", tied_line("old")).as_bytes());
+    lake.write("Patient/zzz.ndjson", format!("{}\n", tied_line("new")).as_bytes());
+    write(&lake, &[vec![(0, 1, false)], vec![(0, 2, false)]], None);
+    std::os::unix::fs::symlink("../../shared", lake.0.join("Patient/zz")).unwrap();
+    let report = compact_lake(&lake, &settings(NOW, true));
+    assert_eq!((report.linked_objects, report.tied_objects, report.replaced.objects), (1, 1, 2));
+    assert!(lake.files().contains(&"Patient/zzz.ndjson".to_owned()), "{:?}", lake.files());
+}
+
+#[test]
+fn a_deletion_in_the_far_future_removes_nothing_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = TestLake(folder.path().to_owned());
+    write(&lake, &[vec![(0, 1, false)], vec![(0, 2, false)]], None);
+    let time = Instant::parse("9999-12-31T23:59:59Z").ok();
+    let deletion = deletion_bundle(ResourceType::PATIENT, "0", time);
+    lake.write("deleted/1.ndjson", format!("{deletion}\n").as_bytes());
+    compact_lake(&lake, &settings(NOW, true));
+    let mut expected = vec![deletion, line((0, 2, false))];
+    expected.sort();
+    assert_eq!(lake.lines(), expected);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_place_of_a_marker_is_named_and_nobody_waits_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = TestLake(folder.path().to_owned());
+    write(&lake, &[vec![(0, 1, false)]], None);
+    lake.make_pipe("_headrace/superseded/x.ndjson");
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || drop(sender.send(compact_until(&lake, &settings(NOW, true), FaultPoint::default()))));
+    let compacted = receiver.recv_timeout(Duration::from_secs(60)).expect("the compaction waits for the pipe");
+    assert!(compacted.unwrap_err().to_string().contains("x.ndjson"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Decides which lines of a lake are kept.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 
@@ -12,7 +13,7 @@ use headrace_fhir::instant::Instant;
 
 use super::{CompactReport, CompactSettings};
 use crate::reading::SliceLine;
-use crate::sorting::{GroupedRecord, RecordSorter, SortRecord, SortedRecords, read_array};
+use crate::sorting::{GroupedRecord, RecordSorter, SortRecord, SortedRecords, StoredRecords, read_array};
 
 /// A version of a resource, or a deletion. Those of a resource sort from the oldest to the newest, in the order of exports: by time, then
 /// by version id, then by position in the lake.
@@ -55,6 +56,16 @@ impl GroupedRecord for KeptLine {
 
     fn group(&self) -> usize {
         usize::try_from(self.object).unwrap_or(usize::MAX)
+    }
+}
+
+impl CompactedVersion {
+    /// Returns those of a resource's versions, or deletions, that nothing but their position distinguishes from this one, and this one.
+    fn tied<'r>(&self, resource: &'r [Self]) -> impl Iterator<Item = &'r Self> + use<'r> {
+        let (order, is_deletion) = ((self.changed, self.rank), self.is_deletion);
+        let start = resource.partition_point(|other| (other.changed, other.rank) < order);
+        let same_order = resource.iter().skip(start).take_while(move |other| (other.changed, other.rank) == order);
+        same_order.filter(move |other| other.is_deletion == is_deletion)
     }
 }
 
@@ -142,48 +153,154 @@ impl VersionReader {
     }
 }
 
+/// The lines that a compaction keeps.
+pub(super) struct KeptVersions {
+    /// The lines that are written to new objects.
+    pub(super) lines: SortedRecords<KeptLine>,
+    /// The number of lines that are dropped.
+    pub(super) dropped: u64,
+    /// The objects that stay only because a version in another object that stays could win over one of theirs, by their indexes.
+    pub(super) tied: BTreeSet<usize>,
+}
+
+/// The objects of a lake that a compaction does not replace.
+pub(super) struct StayingObjects<'a> {
+    /// Those with lines that are not valid, by their indexes.
+    pub(super) invalid: &'a BTreeSet<usize>,
+    /// The index from which on objects are reached through a link. They replace nothing, and nothing replaces them.
+    pub(super) first_linked: usize,
+}
+
+impl StayingObjects<'_> {
+    /// Returns true if no object of the lake stays.
+    fn is_empty(&self, objects: usize) -> bool {
+        self.invalid.is_empty() && self.first_linked >= objects
+    }
+}
+
 /// Returns the lines that are kept, and the number of those that are dropped.
 ///
-/// * Up to `complete_up_to`, the newest version of each resource is kept, or the newest deletion if there is no newer version. An export
-///   up to then finds what it found before.
-/// * Everything later is kept.
-/// * `kept_objects` stay as they are: their lines are compared, and not written again.
+/// * Up to the watermark, the newest version of each resource is kept, or the newest deletion if there is no newer version. An export up to
+///   then finds what it found before.
+/// * Everything later is kept. Of several such versions that nothing but their position distinguishes, the last one is.
+/// * The objects that stay are not written again: their lines are compared, unless they are reached through a link.
+/// * A version whose only advantage over one in an object that stays is its position must keep its position, so its object stays, too.
 pub(super) fn keep_newest(
     sorters: Vec<RecordSorter<CompactedVersion>>,
-    kept_objects: &BTreeSet<usize>,
+    (staying, objects): (&StayingObjects<'_>, usize),
     settings: &CompactSettings,
     complete_up_to: Millis,
     report: &mut CompactReport,
-) -> io::Result<(SortedRecords<KeptLine>, u64)> {
+) -> io::Result<KeptVersions> {
     let watermark = Instant::from_millis(complete_up_to.0).nanos();
-    let mut kept = RecordSorter::new(&settings.rewrite.temp_folder, settings.rewrite.sort_bytes);
-    let mut dropped = 0;
+    let sorted = RecordSorter::finish(sorters)?;
+    let mut selection = Selection { staying, watermark, tied: BTreeSet::new() };
+    if staying.is_empty(objects) {
+        return selection.select(sorted, settings, report);
+    }
+    let mut stored = StoredRecords::write(sorted, &settings.rewrite.temp_folder)?;
+    // Each object that stays can tie others.
+    loop {
+        let before = selection.tied.len();
+        for_each_resource(stored.read()?, |resource| {
+            selection.add_ties(resource);
+            Ok(())
+        })?;
+        if selection.tied.len() == before {
+            return selection.select(stored.read()?, settings, report);
+        }
+    }
+}
+
+/// Passes the versions of each resource to `visit`.
+fn for_each_resource(
+    sorted: SortedRecords<CompactedVersion>,
+    mut visit: impl FnMut(&[CompactedVersion]) -> io::Result<()>,
+) -> io::Result<()> {
     let mut resource: Vec<CompactedVersion> = Vec::new();
-    let mut keep = |resource: &[CompactedVersion], report: &mut CompactReport| -> io::Result<()> {
-        for version in resource {
-            let counts = if version.is_deletion { &mut report.deletions.0 } else { &mut report.versions_before };
-            *counts += 1;
-        }
-        for version in resource.iter().filter(|version| is_kept(version, resource, watermark)) {
-            let counts = if version.is_deletion { &mut report.deletions.1 } else { &mut report.versions_after };
-            *counts += 1;
-            if !kept_objects.contains(&version.line.group()) {
-                kept.push(version.line)?;
-            }
-        }
-        dropped += resource.iter().filter(|version| !is_kept(version, resource, watermark)).count() as u64;
-        Ok(())
-    };
-    for version in RecordSorter::finish(sorters)? {
+    for version in sorted {
         let version = version?;
         if resource.last().is_some_and(|last| last.key != version.key) {
-            keep(&resource, report)?;
+            visit(&resource)?;
             resource.clear();
         }
         resource.push(version);
     }
-    keep(&resource, report)?;
-    Ok((RecordSorter::finish(vec![kept])?, dropped))
+    visit(&resource)
+}
+
+/// The selection of the lines that are kept.
+struct Selection<'a> {
+    staying: &'a StayingObjects<'a>,
+    watermark: i64,
+    /// The objects that stay because of ties.
+    tied: BTreeSet<usize>,
+}
+
+impl Selection<'_> {
+    /// Returns true if the object of a version stays as it is.
+    fn stays(&self, version: &CompactedVersion) -> bool {
+        let object = version.line.group();
+        object >= self.staying.first_linked || self.staying.invalid.contains(&object) || self.tied.contains(&object)
+    }
+
+    /// Returns the versions of a resource that are compared: those that are not reached through a link.
+    fn own<'r>(&self, resource: &'r [CompactedVersion]) -> Cow<'r, [CompactedVersion]> {
+        let is_own = |version: &&CompactedVersion| version.line.group() < self.staying.first_linked;
+        if resource.iter().all(|version| is_own(&version)) {
+            return Cow::Borrowed(resource);
+        }
+        resource.iter().filter(is_own).copied().collect()
+    }
+
+    /// Adds the objects with a version that would lose its advantage over one in an object that stays.
+    fn add_ties(&mut self, resource: &[CompactedVersion]) {
+        if resource.len() < 2 {
+            return;
+        }
+        let own = self.own(resource);
+        let is_tied = |version: &&CompactedVersion| {
+            // Deletions of the same time are equal.
+            !version.is_deletion
+                && !self.stays(version)
+                && version.tied(resource).any(|other| self.stays(other))
+                && is_kept(version, &own, self.watermark)
+        };
+        let tied: Vec<usize> = own.iter().filter(is_tied).map(|version| version.line.group()).collect();
+        self.tied.extend(tied);
+    }
+
+    /// Selects the lines that are kept, and counts them.
+    fn select(
+        self,
+        sorted: SortedRecords<CompactedVersion>,
+        settings: &CompactSettings,
+        report: &mut CompactReport,
+    ) -> io::Result<KeptVersions> {
+        let mut kept = RecordSorter::new(&settings.rewrite.temp_folder, settings.rewrite.sort_bytes);
+        let mut dropped = 0;
+        for_each_resource(sorted, |resource| {
+            let own = self.own(resource);
+            for version in own.iter() {
+                let is_kept = is_kept(version, &own, self.watermark);
+                let (before, after) = if version.is_deletion {
+                    (&mut report.deletions.0, &mut report.deletions.1)
+                } else {
+                    (&mut report.versions_before, &mut report.versions_after)
+                };
+                *before += 1;
+                // A line of an object that stays is still there, whatever it is worth.
+                let is_there = is_kept || self.stays(version);
+                *after += u64::from(is_there);
+                dropped += u64::from(!is_there);
+                if is_kept && !self.stays(version) {
+                    kept.push(version.line)?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(KeptVersions { lines: RecordSorter::finish(vec![kept])?, dropped, tied: self.tied })
+    }
 }
 
 /// Returns true if a version or deletion is kept. `resource` has all of its resource, from the oldest to the newest.
@@ -191,7 +308,8 @@ fn is_kept(version: &CompactedVersion, resource: &[CompactedVersion], watermark:
     // A deletion without a time is newer than every version, whatever the watermark is.
     let is_later = |version: &CompactedVersion| version.changed > watermark && !(version.is_deletion && version.changed == i64::MAX);
     if is_later(version) {
-        return true;
+        // Both may be written to one object, in any order.
+        return version.tied(resource).last() == Some(version);
     }
     let newest = |is_deletion| resource.iter().rev().find(|other| other.is_deletion == is_deletion && !is_later(other));
     let deletion = newest(true);
@@ -238,6 +356,7 @@ mod tests {
             (&[(5, false), (i64::MAX, true)], 3, &[true, true]),
             (&[(2, false), (i64::MAX, true)], 3, &[false, true]),
             (&[(7, false)], 3, &[true]),
+            (&[(7, false), (7, false), (7, true), (8, false)], 3, &[false, true, true, true]),
         ] {
             assert_eq!(kept(versions, watermark), expected, "{versions:?} {watermark}");
         }

@@ -10,6 +10,7 @@ use headrace_core::job::task::Pin;
 use super::bucket::{LakeBucket, LockClock, LockedBucket};
 use super::private::{create_folder, open_file};
 use super::{FaultPoint, OWN_FOLDER, WriteError};
+use crate::regular_file::read_regular_file;
 
 /// A lake in a directory or a bucket that only this process writes.
 #[derive(Debug)]
@@ -89,7 +90,7 @@ impl LakeLock {
             return Ok(read.map(|(content, _)| content));
         }
         let path = self.root.join(object);
-        match fs::read(&path) {
+        match read_regular_file(&path) {
             Ok(content) => Ok(Some(content)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(cause) => Err(WriteError::at(&path)(cause)),

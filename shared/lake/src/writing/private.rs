@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
 
+use crate::regular_file::open_regular_file_with;
+
 /// Creates a folder, and those that it lies in, for its owner alone. Existing folders keep their mode.
 pub(super) fn create_folder(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
@@ -22,11 +24,11 @@ pub(super) fn create_file(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Opens a file for writing without changing its content. Creates it for its owner alone if it does not exist.
+/// Opens a regular file for writing without changing its content. Creates it for its owner alone if it does not exist.
 pub(super) fn open_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    open_regular_file_with(path, &mut options)
 }

@@ -8,6 +8,7 @@ use super::bucket_commit;
 use super::lock::entries;
 use super::private::{create_file, create_folder};
 use super::{FaultPoint, LakeLock, OWN_FOLDER, WriteError};
+use crate::regular_file::open_regular_file;
 
 /// The folder of staged files, below the internal folder.
 pub(super) const STAGING_FOLDER: &str = "staging";
@@ -123,7 +124,7 @@ pub(crate) fn recover(lake: &LakeLock) -> Result<(), WriteError> {
 /// Renames the staged files of a run that are not renamed yet, and removes its folder.
 fn complete(lake: &LakeLock, folder: &Path) -> Result<(), WriteError> {
     let path = folder.join(LIST);
-    let list = BufReader::new(File::open(&path).map_err(WriteError::at(&path))?);
+    let list = BufReader::new(open_regular_file(&path).map_err(WriteError::at(&path))?);
     let mut changed = Vec::new();
     for line in list.lines() {
         let line = line.map_err(WriteError::at(&path))?;

@@ -27,7 +27,7 @@ pub struct ExportArgs {
     #[arg(long, conflicts_with = "resume")]
     pub dry_run: bool,
     /// Fetch the resources of a server by searches, as headrace sync does, and export them on this machine, with every option of the
-    /// export of a directory. The default for a server without $export
+    /// export of a directory but _history. The default for a server without $export
     #[arg(long, conflicts_with_all = ["resume", "dry_run"])]
     pub by_sync: bool,
     /// Continue the unfinished export from a server in OUT: polls, downloads what is missing and checks it

@@ -1,5 +1,6 @@
 //! The options of `headrace export` that say what is exported: the level and the parameters of the request.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use clap::Args;
@@ -91,6 +92,14 @@ impl ExportOptions {
     /// Returns the level of the export.
     pub fn level(&self) -> ExportLevel {
         self.level.clone().unwrap_or_default()
+    }
+
+    /// Returns the types that the exported resources may have. `None` for any.
+    pub(crate) fn expected_types(&self) -> Option<BTreeSet<String>> {
+        let mut types: BTreeSet<String> = self.types.as_ref()?.split(',').map(|name| name.trim().to_owned()).collect();
+        // It adds the Provenance of the resources.
+        types.extend(self.include_associated_data.as_ref().map(|_| "Provenance".to_owned()));
+        Some(types)
     }
 
     /// Returns the path of the export operation, relative to the base URL, with ids percent-encoded.

@@ -157,14 +157,16 @@ impl<T: Timer> BulkClient<T> {
         let call = Call::new(KICK_OFF, Method::GET).header(ACCEPT, "application/fhir+json").header(PREFER, prefer);
         let mut patience = Patience::new(KICK_OFF_PATIENCE, KICK_OFF_PATIENCE);
         loop {
-            let response = self.session.send(&call, &url).await?;
             // Only these answers say for certain that no export was started. Anything else is not repeated.
-            let is_busy = matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-            if !is_busy {
-                return self.read_kick_off(&url, response).await;
-            }
-            let Failure { error, retry_after, .. } = self.failure(KICK_OFF, response).await;
-            let failure = Failure { error, persistence: Persistence::Transient, retry_after: retry_after.or(Some(BUSY_PAUSE)) };
+            let failure = match self.session.send(&call, &url).await {
+                Ok(response) if matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) => {
+                    let Failure { error, retry_after, .. } = self.failure(KICK_OFF, response).await;
+                    Failure { error, persistence: Persistence::Transient, retry_after: retry_after.or(Some(BUSY_PAUSE)) }
+                }
+                Ok(response) => return self.read_kick_off(&url, response).await,
+                Err(error) if error.login_status().is_some() => error.into(),
+                Err(error) => return Err(error),
+            };
             let (delay, error) = patience.next_delay(failure, self.timer.now())?;
             on_wait(Waiting { progress: None, failure: Some(&error), delay, until: self.timer.now() + delay });
             self.timer.sleep(delay).await;
@@ -185,9 +187,9 @@ impl<T: Timer> BulkClient<T> {
                 }
                 Ok(status_url)
             }
-            (StatusCode::ACCEPTED | StatusCode::OK, None) => {
-                let status = response.status();
-                Err(ClientError::NotConformant(format!("the answer to the kick-off ({status}) has no Content-Location")))
+            (status @ (StatusCode::ACCEPTED | StatusCode::OK), None) => {
+                let text = Rejection::read(response, &self.session.limits, self.timer.now()).await.text;
+                Err(ClientError::NotConformant(format!("the answer to the kick-off ({status}) has no Content-Location: {text}")))
             }
             _ => Err(self.failure(KICK_OFF, response).await.error),
         }
@@ -290,6 +292,8 @@ impl<T: Timer> BulkClient<T> {
         let url = &response.url().clone();
         let content_type = content_type(response.headers());
         let server_time = response.headers().get(DATE).and_then(|date| date.to_str().ok()).and_then(parse_date);
+        let (status, secrets) = (response.status(), SentSecrets::from_response(&response));
+        let pause = retry_after(response.headers(), self.timer.now());
         let limit = self.session.limits.manifest_bytes;
         let body = read_bounded(response, self.session.limits.idle, limit).await.map_err(|cause| match cause {
             TransportError::TooLong(limit) => Failure::terminal(too_much("a page of its manifest", format!("{limit} bytes"))),
@@ -303,14 +307,23 @@ impl<T: Timer> BulkClient<T> {
             | TransportError::UnknownEncoding(_)) => ClientError::from(RequestFailure::new(STATUS, url, cause)).into(),
         })?;
         let resolve = |text: &str| self.session.resolve(url, text).map_err(|error| error.to_string());
-        match Manifest::parse(&body, &resolve) {
+        let error = match Manifest::parse(&body, &resolve) {
             Ok(manifest) if manifest.files() > self.session.limits.files => {
-                Err(Failure::terminal(too_much("the number of files in its manifest", format!("{} files", self.session.limits.files))))
+                let limit = format!("{} files", self.session.limits.files);
+                return Err(Failure::terminal(too_much("the number of files in its manifest", limit)));
             }
-            Ok(manifest) => Ok(PollAnswer::Complete(Box::new(Manifest { server_time, ..manifest }))),
-            Err(ManifestError::Invalid(problem)) => Err(Failure::terminal(ClientError::NotConformant(problem))),
+            Ok(manifest) => return Ok(PollAnswer::Complete(Box::new(Manifest { server_time, ..manifest }))),
+            Err(error) => error,
+        };
+        // Some servers say with 200 that an export has failed.
+        if let Some(rejection) = Rejection::from_outcome(status, &body, pause, &secrets) {
+            let (persistence, retry_after) = (rejection.persistence(), rejection.retry_after);
+            return Err(Failure { error: ClientError::ExportFailed { status, text: rejection.text }, persistence, retry_after });
+        }
+        match error {
+            ManifestError::Invalid(problem) => Err(Failure::terminal(ClientError::NotConformant(problem))),
             // A proxy in between may have answered.
-            Err(ManifestError::NotJson(problem)) => {
+            ManifestError::NotJson(problem) => {
                 let kind = if content_type.is_empty() { String::new() } else { format!(" ({content_type})") };
                 Err(Failure::doubtful(ClientError::NotConformant(format!("the answer to the status request{kind} is not JSON: {problem}"))))
             }
@@ -357,7 +370,7 @@ impl<T: Timer> BulkClient<T> {
         let recorded = folder.recorded_files();
         let mut done: Vec<Option<DownloadedFile>> = Vec::with_capacity(named.len());
         for file in &named {
-            let record = recorded.get(&file.name).filter(|record| record.is_of(file));
+            let record = recorded.get(&file.name).filter(|record| record.is_of(file, &manifest.transaction_time));
             done.push(match record {
                 Some(record) => verify_recorded(folder, file, record).await,
                 None => None,
@@ -366,11 +379,11 @@ impl<T: Timer> BulkClient<T> {
         let may_have_token = manifest.requires_access_token != Some(false);
         for _ in 0..=MANIFEST_REFRESHES {
             let local_files = self.local_files.as_ref();
-            let download =
-                Download { session: &self.session, timer: &self.timer, folder, may_have_token, local_files, on_bytes: &on_bytes };
+            let (session, timer, time) = (&self.session, &self.timer, manifest.transaction_time.as_str());
+            let download = Download { session, timer, folder, time, may_have_token, local_files, on_bytes: &on_bytes };
             let expired = download_all(&download, &named, &mut done).await?;
             let renewed = match status_url {
-                Some(status_url) if !expired.is_empty() => self.renewed_files(status_url, &named, &expired).await?,
+                Some(status_url) if !expired.is_empty() => self.renewed_files(status_url, (manifest, &named), &expired).await?,
                 Some(_) | None => None,
             };
             match (renewed, expired.into_iter().next()) {
@@ -386,16 +399,24 @@ impl<T: Timer> BulkClient<T> {
         }
     }
 
-    /// Reads the manifest again. Returns its files if all expired ones have new URLs, and nothing else has changed.
+    /// Reads the manifest again. Returns its files if all expired ones have new URLs, and nothing else has changed. Fails if it is of another
+    /// export: its files do not belong to those that are complete.
     async fn renewed_files(
         &self,
         status_url: &Url,
-        named: &[NamedFile],
+        (manifest, named): (&Manifest, &[NamedFile]),
         expired: &[(usize, ClientError)],
     ) -> Result<Option<Vec<NamedFile>>, ClientError> {
-        let renewed = named_files(&self.wait_for_manifest(status_url, |_| {}).await?);
-        let is_same = renewed.len() == named.len()
-            && renewed.iter().zip(named).all(|(new, old)| new.name == old.name && new.file.count == old.file.count);
+        let again = self.wait_for_manifest(status_url, |_| {}).await?;
+        let (time, before) = (&again.transaction_time, &manifest.transaction_time);
+        if time != before {
+            let problem = format!(
+                "its manifest was read again, because links have expired, and is of another export: `transactionTime` is {time}, and was {before}"
+            );
+            return Err(ClientError::NotConformant(problem));
+        }
+        let renewed = named_files(&again);
+        let is_same = is_same_list(named, &renewed);
         let has_new_url = |index: usize| match (renewed.get(index), named.get(index)) {
             (Some(new), Some(old)) => new.file.url != old.file.url,
             (_, _) => false,
@@ -494,7 +515,7 @@ async fn download_all<T: Timer, P: Fn(u64) + Sync>(
     while let Some((index, file, result)) = results.next().await {
         match result {
             Ok(downloaded) => {
-                let recorded = download.folder.record_file(file, &downloaded.name, downloaded.bytes, downloaded.lines);
+                let recorded = download.folder.record_file(file, download.time, &downloaded);
                 recorded.map_err(folder_error)?;
                 if let Some(slot) = done.get_mut(index) {
                     *slot = Some(downloaded);
@@ -505,6 +526,18 @@ async fn download_all<T: Timer, P: Fn(u64) + Sync>(
         }
     }
     Ok(expired)
+}
+
+/// Returns true if a manifest that was read again lists the same files in the same order. A file may have another URL, but not that of
+/// another file.
+fn is_same_list(before: &[NamedFile], again: &[NamedFile]) -> bool {
+    let known: BTreeSet<&str> = before.iter().map(NamedFile::lasting_url).collect();
+    let is_same = |(old, new): (&NamedFile, &NamedFile)| {
+        let (one, other) = (&old.file, &new.file);
+        let has_own_url = old.lasting_url() == new.lasting_url() || !known.contains(new.lasting_url());
+        old.name == new.name && one.count == other.count && one.size == other.size && one.checksum == other.checksum && has_own_url
+    };
+    before.len() == again.len() && before.iter().zip(again).all(is_same)
 }
 
 /// Returns the error for a file that could not be downloaded. It names the file.

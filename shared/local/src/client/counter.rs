@@ -1,5 +1,6 @@
 //! Counts the resources of a downloaded file, and notices what is not NDJSON.
 
+use headrace_client::text::BYTE_ORDER_MARK;
 use memchr::memchr;
 use serde::Deserialize;
 
@@ -40,9 +41,6 @@ pub(crate) struct InvalidLines {
     /// Reason for the first one.
     pub(crate) reason: String,
 }
-
-/// A byte order mark, which a file may begin with.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The beginning of the header line of a block, without white space.
 const BLOCK_HEADER: &[u8] = b"{\"resourceType\":\"Parameters\"";

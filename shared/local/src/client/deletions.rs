@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::client::bulk::DownloadedFile;
+use crate::client::exported_lines::open_lines;
 use crate::client::file_names::FileList;
 
 /// The members of a Bundle of deletions that are counted.
@@ -19,7 +20,7 @@ struct Bundle {
 pub(crate) fn count_deletions(files: &[DownloadedFile]) -> io::Result<u64> {
     let mut count = 0;
     for file in files.iter().filter(|file| file.list == FileList::Deleted) {
-        for line in io::BufReader::new(std::fs::File::open(&file.path)?).split(b'\n') {
+        for line in open_lines(&file.path)?.split(b'\n') {
             count += count_in_line(&line?);
         }
     }

@@ -49,6 +49,8 @@ pub(crate) struct Download<'c, T, P> {
     pub(crate) session: &'c Session,
     pub(crate) timer: &'c T,
     pub(crate) folder: &'c ExportFolder,
+    /// The `transactionTime` of the export.
+    pub(crate) time: &'c str,
     pub(crate) may_have_token: bool,
     /// The files of the server, if it is in this process.
     pub(crate) local_files: Option<&'c LocalFiles>,

@@ -42,10 +42,10 @@ impl EarlierExport {
     /// Reads the manifest of an earlier export in `out`, and adds files of exports that have not ended. Fails with `InvalidData` if the
     /// manifest is not of an export.
     pub(crate) fn read(out: &Path, unfinished: impl IntoIterator<Item = String>) -> io::Result<Self> {
-        let unfinished: BTreeSet<PathBuf> = unfinished.into_iter().map(PathBuf::from).filter(|path| is_own_name(path)).collect();
+        let unfinished = Self::without_manifest(unfinished);
         let path = out.join(MANIFEST_FILE);
         let size = match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self { files: unfinished, has_manifest: false }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(unfinished),
             found => found?.len(),
         };
         if size > MAX_BYTES {
@@ -57,7 +57,7 @@ impl EarlierExport {
         }
         let files = [manifest.output, manifest.deleted, manifest.error].into_iter().flatten();
         let files = files.map(|file| PathBuf::from(file.url)).filter(|path| is_own_name(path));
-        Ok(Self { files: files.chain(unfinished).collect(), has_manifest: true })
+        Ok(Self { files: files.chain(unfinished.files).collect(), has_manifest: true })
     }
 
     /// Returns the first entry of the output directory that has the name of an exported file, and that no export has written.
@@ -80,10 +80,22 @@ impl EarlierExport {
         Ok(first)
     }
 
-    /// Removes the files, and then the manifest that names them. After an interruption, the rest is removed the next time.
+    /// Creates the files with these names, which no manifest has.
+    pub(crate) fn without_manifest(names: impl IntoIterator<Item = String>) -> Self {
+        let files = names.into_iter().map(PathBuf::from).filter(|path| is_own_name(path)).collect();
+        Self { files, has_manifest: false }
+    }
+
+    /// Returns the names of the files.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().filter_map(|path| path.to_str())
+    }
+
+    /// Removes the manifest, and then the files: a manifest must not name files that are gone. Whoever calls this has recorded their names, so
+    /// that the rest is removed the next time after an interruption.
     pub(crate) fn remove(self, out: &Path) -> Result<(), (PathBuf, io::Error)> {
         let manifest = self.has_manifest.then(|| out.join(MANIFEST_FILE));
-        for path in self.files.iter().map(|file| out.join(file)).chain(manifest) {
+        for path in manifest.into_iter().chain(self.files.iter().map(|file| out.join(file))) {
             remove_file(out, &path).map_err(|error| (path, error))?;
         }
         Ok(())
@@ -167,6 +179,21 @@ mod tests {
             assert!(out.join(name).exists(), "{name}");
         }
         assert_eq!(EarlierExport::read(&out, []).unwrap(), EarlierExport::default());
+    }
+
+    #[test]
+    fn no_manifest_is_left_that_names_a_file_that_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path();
+        write(out, &["Patient-1.ndjson"]);
+        fs::write(out.join(MANIFEST_FILE), manifest(&["Patient-1.ndjson", "Patient-2.ndjson"])).unwrap();
+        let earlier = EarlierExport::read(out, []).unwrap();
+        assert_eq!(earlier.names().collect::<Vec<_>>(), ["Patient-1.ndjson", "Patient-2.ndjson"]);
+        // A name that is longer than the file system allows stands for a removal that fails in the middle.
+        let long = PathBuf::from(format!("{}-1.ndjson", "A".repeat(300)));
+        let earlier = EarlierExport { files: [long, PathBuf::from("Patient-1.ndjson")].into(), ..earlier };
+        assert!(earlier.remove(out).is_err());
+        assert!(!out.join(MANIFEST_FILE).exists() && out.join("Patient-1.ndjson").exists());
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Reads the downloaded `error` files of an export: how many outcomes there are of each severity and code, and what the server has to say.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::io::{self, BufRead as _, Read as _};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::client::bulk::DownloadedFile;
+use crate::client::exported_lines::open_lines;
 use crate::client::file_names::FileList;
 use crate::terminal::shorten;
 
@@ -22,7 +23,7 @@ const MAX_CODES: usize = 20;
 /// The largest number of characters of a code.
 const MAX_CODE_CHARS: usize = 40;
 
-/// The longest line that is parsed, in bytes. Our own are short. A longer one counts as an error.
+/// The longest line that is parsed, in bytes. Our own are short. A longer one cannot be read.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
 /// The codes of errors that may pass without a repair: `transient` of IssueType and its children.
@@ -76,9 +77,12 @@ pub(crate) struct Outcomes {
     texts: BTreeMap<OutcomeSeverity, BTreeSet<String>>,
     /// Names of the files that have outcomes of a severity.
     files: BTreeMap<OutcomeSeverity, BTreeSet<String>>,
-    /// True if an error has a code of something that may pass without a repair.
+    /// True if an error may pass without a repair.
     has_temporary_error: bool,
 }
+
+/// The code of a line that is not an OperationOutcome with issues.
+const UNREADABLE: &str = "unreadable line";
 
 /// The members of an OperationOutcome that distinguish an error from a notice.
 #[derive(Deserialize)]
@@ -86,15 +90,33 @@ struct Outcome {
     issue: Vec<Issue>,
 }
 
-/// An issue of an OperationOutcome.
+/// An issue of an OperationOutcome. A member that is not a text must not hide the others.
 #[derive(Deserialize)]
 struct Issue {
     #[serde(default)]
-    severity: String,
+    severity: Value,
     #[serde(default)]
-    code: String,
+    code: Value,
     #[serde(default)]
-    diagnostics: Option<String>,
+    diagnostics: Value,
+}
+
+impl Issue {
+    /// Returns the severity.
+    fn severity(&self) -> OutcomeSeverity {
+        OutcomeSeverity::parse(self.severity.as_str().unwrap_or_default())
+    }
+
+    /// Returns the code, or an empty text without one.
+    fn code(&self) -> &str {
+        self.code.as_str().unwrap_or_default().trim()
+    }
+
+    /// Returns true for an error that may pass without a repair. An error without a code may be of any kind.
+    fn is_temporary_error(&self) -> bool {
+        let may_pass = |code: &str| code.is_empty() || TEMPORARY_CODES.iter().any(|other| other.eq_ignore_ascii_case(code));
+        self.severity() == OutcomeSeverity::Error && may_pass(self.code())
+    }
 }
 
 impl Outcomes {
@@ -102,7 +124,7 @@ impl Outcomes {
     pub(crate) fn read(files: &[DownloadedFile]) -> io::Result<Self> {
         let mut outcomes = Self::default();
         for file in files.iter().filter(|file| file.list == FileList::Error) {
-            let mut lines = BufReader::new(File::open(&file.path)?);
+            let mut lines = open_lines(&file.path)?;
             while let Some(line) = next_line(&mut lines)? {
                 outcomes.add(&line, &file.name);
             }
@@ -116,13 +138,13 @@ impl Outcomes {
             return;
         }
         let issues = serde_json::from_slice::<Outcome>(line).map(|outcome| outcome.issue).unwrap_or_default();
-        let severity_of = |issue: &Issue| OutcomeSeverity::parse(&issue.severity);
-        let (severity, code) = match issues.iter().max_by_key(|issue| severity_of(issue)) {
-            Some(worst) => (severity_of(worst), shorten(&worst.code, MAX_CODE_CHARS)),
-            None => (OutcomeSeverity::Error, "unreadable line".to_owned()),
+        let worst = issues.iter().max_by_key(|issue| (issue.severity(), issue.is_temporary_error()));
+        let (severity, code) = match worst {
+            Some(worst) => (worst.severity(), shorten(worst.code(), MAX_CODE_CHARS)),
+            None => (OutcomeSeverity::Error, UNREADABLE.to_owned()),
         };
-        // Also of a code that is counted among others.
-        self.has_temporary_error |= severity == OutcomeSeverity::Error && TEMPORARY_CODES.contains(&code.as_str());
+        // Nobody knows what a line that cannot be read reports.
+        self.has_temporary_error |= worst.is_none_or(Issue::is_temporary_error);
         let is_known = self.counts.contains_key(&(severity, code.clone()));
         let codes = self.counts.keys().filter(|(known, _)| *known == severity).count();
         let code = if is_known || codes < MAX_CODES { code } else { "others".to_owned() };
@@ -130,10 +152,10 @@ impl Outcomes {
         self.files.entry(severity).or_default().insert(file.to_owned());
         if severity < OutcomeSeverity::Error {
             let texts = self.texts.entry(severity).or_default();
-            for text in issues.into_iter().filter_map(|issue| issue.diagnostics) {
+            for text in issues.iter().filter_map(|issue| issue.diagnostics.as_str()) {
                 if texts.len() < MAX_TEXTS {
                     // The text comes from a server and goes to a terminal.
-                    texts.insert(shorten(&text, MAX_TEXT_CHARS));
+                    texts.insert(shorten(text, MAX_TEXT_CHARS));
                 }
             }
         }
@@ -144,7 +166,7 @@ impl Outcomes {
         self.counts.iter().filter(|((other, _), _)| *other == severity).map(|(_, count)| count).sum()
     }
 
-    /// Returns true if an error has a code of something that may pass without a repair.
+    /// Returns true if an error may pass without a repair, or cannot be read.
     pub(crate) fn has_temporary_error(&self) -> bool {
         self.has_temporary_error
     }
@@ -238,10 +260,29 @@ mod tests {
             ("error", "timeout", true),
             ("fatal", "exception", true),
             ("error", "transient", true),
+            ("error", "Exception", true),
+            ("error", "", true),
         ] {
             assert_eq!(outcomes(&[&outcome(severity, code)]).has_temporary_error(), is_temporary, "{severity} {code}");
         }
         assert!(outcomes(&[&outcome("error", "structure"), &outcome("error", "throttled")]).has_temporary_error());
+    }
+
+    #[test]
+    fn each_issue_of_a_line_is_judged_and_a_line_that_cannot_be_read_may_pass() {
+        let issue = |severity: &str, code: &str| format!(r#"{{"severity":"{severity}","code":"{code}","diagnostics":7}}"#);
+        let line = |issues: &[String]| format!(r#"{{"resourceType":"OperationOutcome","issue":[{}]}}"#, issues.join(","));
+        let (lasting, passing) = (issue("error", "processing"), issue("fatal", "exception"));
+        for issues in [[lasting.clone(), passing.clone()], [passing, lasting.clone()]] {
+            let read = outcomes(&[&line(&issues)]);
+            assert!(read.has_temporary_error(), "{issues:?}");
+            assert_eq!(read.counts()[0].code, "exception", "the code that says so is counted");
+        }
+        for unreadable in [r#"{"resourceType":"OperationOutcome"}"#, r#"{"issue":[]}"#, r#"{"issue":{}}"#, "not JSON"] {
+            assert!(outcomes(&[unreadable]).has_temporary_error(), "{unreadable}");
+        }
+        assert!(!outcomes(&[&line(&[lasting, issue("warning", "timeout")])]).has_temporary_error());
+        assert!(!outcomes(&[&line(&[issue("warning", "informational")])]).has_temporary_error());
     }
 
     #[test]
@@ -264,7 +305,7 @@ mod tests {
     #[test]
     fn a_line_without_end_is_one_error_and_is_not_kept_in_memory() {
         let bytes = [vec![b'{'; usize::try_from(3 * MAX_LINE_BYTES).unwrap()], b"\n{}".to_vec()].concat();
-        let mut reader = BufReader::new(&bytes[..]);
+        let mut reader = io::BufReader::new(&bytes[..]);
         assert_eq!(next_line(&mut reader).unwrap().unwrap().len() as u64, MAX_LINE_BYTES);
         assert_eq!(next_line(&mut reader).unwrap().as_deref(), Some(&b"{}"[..]));
         assert_eq!(next_line(&mut reader).unwrap(), None);

@@ -1,7 +1,7 @@
 //! Local names of downloaded files. They are made here, and never taken from a URL: two URLs can end alike, and a server must not
 //! choose what is written where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::client::manifest::{Manifest, ManifestFile};
 
@@ -23,6 +23,20 @@ pub(crate) struct NamedFile {
     pub(crate) name: String,
     pub(crate) list: FileList,
     pub(crate) file: ManifestFile,
+    /// True if no other file of the manifest has the URL of this one up to its query.
+    pub(crate) has_own_path: bool,
+}
+
+impl NamedFile {
+    /// Returns the part of the URL that names the file. A query may be a signature that changes, unless files differ in it alone.
+    pub(crate) fn lasting_url(&self) -> &str {
+        if self.has_own_path { path_of(&self.file.url) } else { &self.file.url }
+    }
+}
+
+/// Returns a URL up to its query.
+fn path_of(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// Returns the files of a manifest in its order, with names that differ also where a file system ignores case.
@@ -33,7 +47,16 @@ pub(crate) fn named_files(manifest: &Manifest) -> Vec<NamedFile> {
         ("deleted/", FileList::Deleted, &manifest.deleted, "Bundle"),
         ("error/", FileList::Error, &manifest.error, "OperationOutcome"),
     ];
-    lists.into_iter().flat_map(|(folder, list, files, default_type)| name_list(folder, list, files, default_type)).collect()
+    let repeated = repeated_paths(manifest);
+    let named = lists.into_iter().flat_map(|(folder, list, files, default_type)| name_list(folder, list, files, default_type));
+    named.map(|file| NamedFile { has_own_path: !repeated.contains(path_of(&file.file.url)), ..file }).collect()
+}
+
+/// Returns the URLs up to their query that several files of a manifest have.
+fn repeated_paths(manifest: &Manifest) -> BTreeSet<&str> {
+    let files = [&manifest.output, &manifest.deleted, &manifest.error].into_iter().flatten();
+    let mut seen = BTreeSet::new();
+    files.map(|file| path_of(&file.url)).filter(|path| !seen.insert(*path)).collect()
 }
 
 /// Names the files of one list: the type and a number that counts from 1 within the type.
@@ -42,7 +65,7 @@ fn name_list(folder: &str, list: FileList, files: &[ManifestFile], default_type:
     let name = |file: &ManifestFile| {
         let kind = file.resource_type.as_deref().unwrap_or(default_type);
         let number = numbers.entry(kind.to_ascii_lowercase()).and_modify(|number| *number += 1).or_insert(1);
-        NamedFile { name: format!("{folder}{kind}-{number}.ndjson"), list, file: file.clone() }
+        NamedFile { name: format!("{folder}{kind}-{number}.ndjson"), list, file: file.clone(), has_own_path: true }
     };
     files.iter().map(name).collect()
 }
@@ -107,6 +130,13 @@ mod tests {
                 "error/OperationOutcome-1.ndjson",
                 "error/OperationOutcome-2.ndjson",
             ]
+        );
+        let manifest_of = |urls: &[&str]| manifest(urls.iter().map(|url| file("Patient", url)).collect(), Vec::new(), Vec::new(), None);
+        let lasting = |urls: &[&str]| named_files(&manifest_of(urls)).iter().map(|file| file.lasting_url().to_owned()).collect::<Vec<_>>();
+        assert_eq!(lasting(&["https://h/a?s=1", "https://h/b?s=1"]), ["https://h/a", "https://h/b"]);
+        assert_eq!(
+            lasting(&["https://h/a?n=1", "https://h/a?n=2", "https://h/b?n=1"]),
+            ["https://h/a?n=1", "https://h/a?n=2", "https://h/b"]
         );
         let blocks = manifest(vec![file("", "https://h/1"), file("", "https://h/2")], Vec::new(), Vec::new(), Some("Patient"));
         assert_eq!(names(&blocks), ["Patient-1.ndjson", "Patient-2.ndjson"]);

@@ -9,6 +9,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
+use crate::client::bulk::{DownloadedFile, ManifestFile};
+use crate::client::earlier_export::EarlierExport;
 use crate::client::file_names::NamedFile;
 use crate::client::increment_basis::IncrementBasis;
 use crate::stores::private::{create_private_folder, private_file_options};
@@ -64,6 +66,15 @@ pub(crate) struct SavedExport {
     /// The file of `--since-file`.
     #[serde(default)]
     pub(crate) since_file: Option<PathBuf>,
+    /// The `_since` of the request, as it was sent.
+    #[serde(default)]
+    pub(crate) since: Option<String>,
+    /// The `_until` of the request.
+    #[serde(default)]
+    pub(crate) until: Option<String>,
+    /// The types that the files of resources may have. `None` for any.
+    #[serde(default)]
+    pub(crate) types: Option<BTreeSet<String>>,
     /// The parts of the export on which its increments depend.
     #[serde(default)]
     pub(crate) basis: IncrementBasis,
@@ -84,6 +95,9 @@ impl SavedExport {
             token_origins: Vec::new(),
             has_token: false,
             since_file: None,
+            since: None,
+            until: None,
+            types: None,
             basis: IncrementBasis::default(),
         }
     }
@@ -98,7 +112,7 @@ pub(crate) struct FileRecord {
     pub(crate) name: String,
     pub(crate) bytes: u64,
     pub(crate) lines: u64,
-    /// Hash of the manifest's entry without the query of its URL, which may be a signature that changes.
+    /// Hash of the time of the export and of the manifest's entry.
     entry: String,
 }
 
@@ -182,12 +196,14 @@ impl ExportFolder {
         write().map(drop).map_err(|cause| self.unwritable(JOB_FILE, cause))
     }
 
-    /// Records a file that was downloaded and checked.
-    pub(crate) fn record_file(&self, file: &NamedFile, name: &str, bytes: u64, lines: u64) -> Result<(), FolderError> {
+    /// Records a file of the export with this `transactionTime` that was downloaded and checked.
+    pub(crate) fn record_file(&self, file: &NamedFile, time: &str, downloaded: &DownloadedFile) -> Result<(), FolderError> {
         if !self.is_resumable {
             return Ok(());
         }
-        let record = FileRecord { key: file.name.clone(), name: name.to_owned(), bytes, lines, entry: hash_entry(file) };
+        let DownloadedFile { name, bytes, lines, .. } = downloaded;
+        let entry = hash_entry(file, time);
+        let record = FileRecord { key: file.name.clone(), name: name.clone(), bytes: *bytes, lines: *lines, entry };
         let append = || {
             let mut line = serde_json::to_vec(&record)?;
             line.push(b'\n');
@@ -203,10 +219,28 @@ impl ExportFolder {
         records.map(|record| (record.key.clone(), record)).collect()
     }
 
-    /// Records the names of the files that are about to be written. They are known to be of an export, even if it does not end.
+    /// Records the names of the files that are about to be written, beside those of an earlier attempt at this export. They are known to be of an
+    /// export, even if it does not end.
     pub(crate) fn record_files(&self, files: &[NamedFile]) -> Result<(), FolderError> {
-        let names = files.iter().map(|file| file.name.as_str());
-        self.write_names(NAMES_FILE, names).map_err(|cause| self.unwritable(NAMES_FILE, cause))
+        let mut earlier = read_names(&self.state.join(NAMES_FILE));
+        // Reading adds these names.
+        earlier.retain(|name| !name.ends_with(".gz"));
+        let names: BTreeSet<&str> = files.iter().map(|file| file.name.as_str()).chain(earlier.iter().map(String::as_str)).collect();
+        self.write_names(NAMES_FILE, names.into_iter()).map_err(|cause| self.unwritable(NAMES_FILE, cause))
+    }
+
+    /// Removes what an earlier attempt at this export has written and the complete one does not have: another manifest may have fewer files.
+    pub(crate) fn remove_superseded_files(&self, files: &[DownloadedFile]) -> Result<(), (PathBuf, io::Error)> {
+        let mut names = read_names(&self.state.join(NAMES_FILE));
+        for file in files {
+            names.remove(&file.name);
+        }
+        EarlierExport::without_manifest(names).remove(&self.out)
+    }
+
+    /// Records the names of the files of earlier exports, which are about to be removed. No manifest has them any more.
+    pub(crate) fn record_earlier_files<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<(), FolderError> {
+        self.write_names(EARLIER_NAMES_FILE, names).map_err(|cause| self.unwritable(EARLIER_NAMES_FILE, cause))
     }
 
     /// Returns the names of the files of exports that have not ended.
@@ -340,16 +374,16 @@ fn read_names(path: &Path) -> BTreeSet<String> {
 }
 
 impl FileRecord {
-    /// Returns true if the record is of this entry of the manifest.
-    pub(crate) fn is_of(&self, file: &NamedFile) -> bool {
-        self.entry == hash_entry(file)
+    /// Returns true if the record is of this entry of the manifest of the export with this `transactionTime`.
+    pub(crate) fn is_of(&self, file: &NamedFile, time: &str) -> bool {
+        self.entry == hash_entry(file, time)
     }
 }
 
-/// Returns the hash of a manifest's entry: type, count and URL without its query.
-fn hash_entry(file: &NamedFile) -> String {
-    let url = file.file.url.split(['?', '#']).next().unwrap_or_default();
-    let text = format!("{:?}\n{:?}\n{:?}\n{url}", file.list, file.file.resource_type, file.file.count);
+/// Returns the hash of what tells a file from those of other exports: the time of the export, and the manifest's entry.
+fn hash_entry(file: &NamedFile, time: &str) -> String {
+    let ManifestFile { resource_type, count, size, checksum, .. } = &file.file;
+    let text = format!("{time}\n{:?}\n{resource_type:?}\n{count:?}\n{size:?}\n{checksum:?}\n{}", file.list, file.lasting_url());
     hex::encode(digest(&SHA256, text.as_bytes()))
 }
 
@@ -357,12 +391,55 @@ fn hash_entry(file: &NamedFile) -> String {
 mod tests {
     use super::*;
     use crate::client::file_names::FileList;
-    use crate::client::manifest::ManifestFile;
 
     /// Returns a file of a manifest with this local name.
     fn named(name: &str) -> NamedFile {
         let file = ManifestFile { resource_type: None, url: String::new(), count: None, size: None, checksum: None };
-        NamedFile { name: name.to_owned(), list: FileList::Output, file }
+        NamedFile { name: name.to_owned(), list: FileList::Output, file, has_own_path: true }
+    }
+
+    #[test]
+    fn a_recorded_file_is_of_its_entry_and_of_its_export_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let export = ExportFolder::create(folder.path(), true).unwrap();
+        let with = |url: &str, has_own_path: bool| {
+            let file = named("Patient-1.ndjson");
+            NamedFile { file: ManifestFile { url: url.to_owned(), count: Some(2), ..file.file }, has_own_path, ..file }
+        };
+        let (first, time) = (with("https://h/files?n=1&signature=a", true), "2026-02-01T00:00:00Z");
+        let path = folder.path().join("Patient-1.ndjson");
+        let name = "Patient-1.ndjson".to_owned();
+        let downloaded = DownloadedFile { name, resource_type: None, path, bytes: 9, lines: 2, list: FileList::Output };
+        let is_of = |recorded: &NamedFile, file: &NamedFile, time: &str| {
+            export.record_file(recorded, "2026-02-01T00:00:00Z", &downloaded).unwrap();
+            export.recorded_files()["Patient-1.ndjson"].is_of(file, time)
+        };
+        assert!(is_of(&first, &with("https://h/files?n=1&signature=b", true), time), "a signature changes");
+        assert!(!is_of(&first, &first, "2026-02-02T00:00:00Z"), "another export");
+        assert!(!is_of(&first, &with("https://h/others?n=1", true), time));
+        let (page_1, page_2) = (with("https://h/files?n=1", false), with("https://h/files?n=2", false));
+        assert!(is_of(&page_1, &page_1, time) && !is_of(&page_1, &page_2, time), "the query names the file");
+        let changed = ManifestFile { size: Some(7), ..first.file.clone() };
+        assert!(!is_of(&first, &NamedFile { file: changed, ..first.clone() }, time));
+    }
+
+    #[test]
+    fn what_the_complete_export_does_not_have_is_removed_and_known_until_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path();
+        let export = ExportFolder::create(out, true).unwrap();
+        export.record_files(&[named("Patient-1.ndjson"), named("Patient-2.ndjson")]).unwrap();
+        for name in ["Patient-1.ndjson", "Patient-1.ndjson.gz", "Patient-2.ndjson", "Patient-3.ndjson"] {
+            fs::write(out.join(name), "{}").unwrap();
+        }
+        export.record_files(&[named("Patient-1.ndjson")]).unwrap();
+        assert!(ExportFolder::unfinished_files(out).contains("Patient-2.ndjson"));
+        let (name, path) = ("Patient-1.ndjson".to_owned(), out.join("Patient-1.ndjson"));
+        let complete = DownloadedFile { name, resource_type: None, path, bytes: 2, lines: 1, list: FileList::Output };
+        export.remove_superseded_files(&[complete]).unwrap();
+        let left = |name: &str| out.join(name).exists();
+        assert!(left("Patient-1.ndjson") && !left("Patient-1.ndjson.gz") && !left("Patient-2.ndjson"));
+        assert!(left("Patient-3.ndjson"), "no attempt has written it");
     }
 
     #[test]

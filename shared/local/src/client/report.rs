@@ -1,8 +1,7 @@
 //! The report about a finished export: the result on standard output, and what is worth knowing on standard error.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::client::bulk::{DownloadedFile, Manifest};
 use crate::client::error_files::{OutcomeSeverity, Outcomes};
+use crate::client::exported_lines::open_lines;
 use crate::client::file_names::FileList;
 use crate::terminal::printable;
 
@@ -28,6 +28,8 @@ pub(crate) struct Report<'a> {
     pub(crate) out: &'a Path,
     /// The `_until` of the request, if this process has sent it.
     pub(crate) until: Option<&'a str>,
+    /// The types that the files of resources may have. `None` for any.
+    pub(crate) types: Option<&'a BTreeSet<String>>,
     /// Duration of the export on the server.
     pub(crate) export_time: Duration,
     /// Duration of export and download.
@@ -117,6 +119,7 @@ impl Report<'_> {
         let information = || own().chain(self.texts(OutcomeSeverity::Information, "note"));
         let mut remarks: Vec<String> = if is_quiet { Vec::new() } else { information().collect() };
         remarks.extend(self.texts(OutcomeSeverity::Warning, "warning"));
+        remarks.extend(self.unrequested_types());
         if let Some((file, more)) = self.outcomes.files(OutcomeSeverity::Error) {
             let files =
                 if more == 0 { file.to_owned() } else { format!("{file} and {}", counted(more as u64, "other file", "other files")) };
@@ -151,6 +154,15 @@ impl Report<'_> {
         let counts = self.outcomes.counts().into_iter().filter(|count| count.severity == severity);
         let codes: Vec<String> = counts.map(|count| format!("{} {}", HumanCount(count.count), count.code)).collect();
         codes.join(", ")
+    }
+
+    /// Names the types that the server has exported although the request does not name them. A file of blocks has any type.
+    fn unrequested_types(&self) -> Option<String> {
+        let requested = self.types.filter(|_| self.manifest.organized_by.is_none())?;
+        let others: Vec<&str> = self.types().into_iter().filter(|kind| !requested.contains(*kind)).collect();
+        let text = "attention: the server has exported types that were not requested";
+        (!others.is_empty())
+            .then(|| format!("{text}: {}. Their files are in {}", others.join(", "), printable(&self.out.to_string_lossy())))
     }
 
     /// Says how many types are exported whole although the request has a filter, if it does not list types.
@@ -208,11 +220,8 @@ impl Report<'_> {
 
 /// Returns true if the first line of a file is a resource without a time.
 fn starts_without_time(path: &Path) -> bool {
-    if path.extension().is_none_or(|extension| extension != "ndjson") {
-        return false;
-    }
     let mut line = Vec::new();
-    let read = File::open(path).and_then(|file| BufReader::new(file).take(LINE_LIMIT_BYTES as u64).read_until(b'\n', &mut line));
+    let read = open_lines(path).and_then(|file| file.take(LINE_LIMIT_BYTES as u64).read_until(b'\n', &mut line));
     read.is_ok() && !line.trim_ascii().is_empty() && !has_time(&line)
 }
 
@@ -280,7 +289,8 @@ mod tests {
         outcomes.iter().for_each(|line| read.add(line.as_bytes(), "error/OperationOutcome-1.ndjson"));
         let (export_time, total_time) = (Duration::from_secs(1), Duration::from_secs(2));
         let out = Path::new("out");
-        let report = Report { manifest: &manifest, files, deletions, outcomes: &read, out, until: None, export_time, total_time };
+        let report =
+            Report { manifest: &manifest, files, deletions, outcomes: &read, out, until: None, types: None, export_time, total_time };
         (report.result(), report.remarks(false))
     }
 
@@ -399,16 +409,22 @@ mod tests {
             std::fs::write(&path, format!("{{\"resourceType\":\"Patient\",\"id\":\"p\"{meta}}}\n")).unwrap();
             DownloadedFile { path, ..file(name, Some("Patient"), FileList::Output, 1, 1) }
         };
+        let path = folder.path().join("Patient-4.ndjson.gz");
+        let mut encoder = flate2::write::GzEncoder::new(std::fs::File::create(&path).unwrap(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut encoder, b"{\"resourceType\":\"Patient\",\"id\":\"p\"}\n").unwrap();
+        encoder.finish().unwrap();
+        let packed = DownloadedFile { path, ..file("Patient-4.ndjson.gz", Some("Patient"), FileList::Output, 1, 1) };
         let files = [
             written("Patient-1.ndjson", r#","meta":{"lastUpdated":"2026-01-02T00:00:00Z"}"#),
             written("Patient-2.ndjson", ""),
             written("Patient-3.ndjson", r#","meta":{"versionId":"1"}"#),
+            packed,
         ];
         let remarks = |members: &str| report(members, &files, 0, &[]).1;
         assert_eq!(
             remarks(r#","request":"http://h/$export?_since=2026-01-01""#),
             [
-                "note: resources without a meta.lastUpdated are in every export, whatever --since is: such as the first one in Patient-2.ndjson and 1 other file"
+                "note: resources without a meta.lastUpdated are in every export, whatever --since is: such as the first one in Patient-2.ndjson and 2 other files"
             ]
         );
         for members in [

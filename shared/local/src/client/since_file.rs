@@ -57,6 +57,18 @@ pub enum SinceFileError {
         #[source]
         cause: io::Error,
     },
+    /// The file has an earlier time than the export that is continued, or none.
+    #[error(
+        "the export that is continued has only changes after {since}, and `{}`, the file of --since-file, has an earlier time or does not exist any \
+         more: with the time of this export, the changes between them would be missing. Start the export again, with --overwrite",
+        .path.display()
+    )]
+    Behind {
+        /// Path of the file.
+        path: PathBuf,
+        /// The moment after which the export has changes.
+        since: String,
+    },
     /// The file is one that an export writes.
     #[error("`{}` cannot be the file of --since-file, because exports write a file of this name: choose another name", .0.display())]
     OfExport(PathBuf),
@@ -115,6 +127,11 @@ pub(crate) fn parse_since(text: &str) -> Option<Millis> {
     Instant::parse(text).ok().map(|since| Millis::from_instant(since).unwrap_or(Millis(0)))
 }
 
+/// Returns true if an instant is later than another one. False for other texts.
+pub(crate) fn is_later(one: &str, other: &str) -> bool {
+    parse_since(one).zip(parse_since(other)).is_some_and(|(one, other)| one > other)
+}
+
 /// The content of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SavedTime {
@@ -148,6 +165,16 @@ impl SinceFile {
     pub(crate) fn check(&self, out: &Path) -> Result<(), SinceFileError> {
         check_since_file(&self.path, out)?;
         self.read().map(drop)
+    }
+
+    /// Checks before an export is continued that the file is not behind the moment after which the export has changes: with the time of the
+    /// export, it would claim changes that no export has.
+    pub(crate) fn check_continued(&self, since: Option<&str>) -> Result<(), SinceFileError> {
+        let Some(since) = since else { return Ok(()) };
+        match self.read()? {
+            Some(saved) if !is_later(since, &saved.time) => Ok(()),
+            Some(_) | None => Err(SinceFileError::Behind { path: self.path.clone(), since: since.to_owned() }),
+        }
     }
 
     /// Reads the time after which to export. Returns `None` if the file does not exist, so that everything is exported. Fails if the time
@@ -230,6 +257,19 @@ mod tests {
         fs::write(&path, "2026-01-31\n").unwrap();
         let alone = SavedTime { time: "2026-01-31".to_owned(), has_basis: false };
         assert_eq!(since_file(&path, Some("b")).read().unwrap(), Some(alone));
+    }
+
+    #[test]
+    fn a_continued_export_does_not_move_a_time_that_is_before_its_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = since_file(&folder.path().join("since"), None);
+        assert!(file.check_continued(None).is_ok(), "an export of everything");
+        let check = || file.check_continued(Some("2026-01-31T08:00:00Z"));
+        assert!(matches!(check(), Err(SinceFileError::Behind { .. })), "the file was deleted, to export everything");
+        for (time, is_ok) in [("2026-01-30T08:00:00Z", false), ("2026-01-31T09:00:00+01:00", true), ("2026-02-01T08:00:00Z", true)] {
+            file.write(time).unwrap();
+            assert_eq!(check().is_ok(), is_ok, "{time}");
+        }
     }
 
     #[test]

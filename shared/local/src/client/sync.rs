@@ -2,7 +2,7 @@
 
 pub mod command;
 mod error;
-mod first_request;
+pub(crate) mod first_request;
 pub(crate) mod for_export;
 mod lake_check;
 mod progress;

@@ -114,7 +114,7 @@ impl ResourceSource for ModelLake {
         });
         let next = start + PAGE_OBJECTS;
         let next = (next < self.lake.objects.len()).then(|| next.to_string());
-        Ok(ObjectPage { objects: objects.collect(), archived: Vec::new(), next })
+        Ok(ObjectPage { objects: objects.collect(), next, ..ObjectPage::default() })
     }
 
     fn read(&self, pin: &Pin, range: Range<u64>) -> ByteStream {

@@ -16,21 +16,22 @@ const MAX_OBJECTS: usize = 200_000;
 
 /// Objects of one listing, in its order.
 ///
-/// * An object whose name promises a type is read for that type only. An object whose name begins with `deleted` is read for
-///   deletions.
+/// * An object whose name promises a type is read for that type first. An object whose name begins with `deleted` is read for deletions.
 /// * An object whose name promises no type may hold any type. Such objects are read in the order of the listing, up to a number of
 ///   bytes. Therefore Groups and Patients should lie in objects named for their type.
-/// * An object whose folder alone promises another type, such as `Account/export.ndjson`, may be a mixed one. It is read last, if
-///   something was not found, up to a smaller number of bytes.
+/// * An object whose name promises another type, such as `Account/export.ndjson`, may be a mixed one. All such objects are read last, if
+///   they have at most a smaller number of bytes. Of more, those in folders named for another type are read if something was not found.
 #[derive(Clone, Debug)]
 pub struct Catalogue {
     objects: Vec<CatalogueEntry>,
     untyped_bytes_left: u64,
     skipped_untyped: u32,
-    /// The maximum number of bytes that are read from objects in folders that are named for another type.
-    folder_bytes: u64,
-    /// The number of bytes of those objects in `objects`.
+    /// The maximum number of bytes that are read from objects that are named for another type.
+    other_bytes: u64,
+    /// The number of bytes of those objects in `objects` whose folders are named for it.
     kept_folder_bytes: u64,
+    /// The number of bytes of those objects in `objects` that have its name themselves.
+    kept_file_bytes: u64,
     /// Types of objects that were dropped because the catalogue was full.
     incomplete_types: BTreeSet<ResourceType>,
 }
@@ -44,9 +45,9 @@ struct CatalogueEntry {
     pin: Pin,
 }
 
-/// Divides the limit of bytes for objects without a promised type: the quotient is the limit for objects in folders that are named
-/// for another type. Most of these objects do have that type, so the search in them must take seconds, not minutes.
-const FOLDER_PART: u64 = 16;
+/// Divides the limit of bytes for objects without a promised type: the quotient is the limit for objects that are named for another type.
+/// Most of these objects do have that type, so the search in them must take seconds, not minutes.
+const OTHER_PART: u64 = 16;
 
 impl Catalogue {
     /// Creates an empty catalogue. `untyped_bytes` is the number of stored bytes that are read of objects without a promised type.
@@ -55,8 +56,9 @@ impl Catalogue {
             objects: Vec::new(),
             untyped_bytes_left: untyped_bytes,
             skipped_untyped: 0,
-            folder_bytes: untyped_bytes / FOLDER_PART,
+            other_bytes: untyped_bytes / OTHER_PART,
             kept_folder_bytes: 0,
+            kept_file_bytes: 0,
             incomplete_types: BTreeSet::new(),
         }
     }
@@ -94,8 +96,9 @@ impl Catalogue {
         let is_full = self.objects.len() >= MAX_OBJECTS;
         if promised.is_some_and(|kind| !wanted.contains(kind)) {
             // One more than is read is kept, so that a search knows that there is more.
-            if is_by_folder && !is_full && self.kept_folder_bytes <= self.folder_bytes {
-                self.kept_folder_bytes += pin.size;
+            let kept_bytes = if is_by_folder { &mut self.kept_folder_bytes } else { &mut self.kept_file_bytes };
+            if !is_full && *kept_bytes <= self.other_bytes {
+                *kept_bytes += pin.size;
                 self.objects.push(CatalogueEntry { promised, is_by_folder, pin: pin.clone() });
             }
             return;
@@ -118,23 +121,33 @@ impl Catalogue {
         objects.map(|(index, entry)| (index, entry.pin.clone())).collect()
     }
 
+    /// Returns the objects that are named for a type other than `kinds`, if all of them together are within the limit of bytes. `None` if
+    /// there are more.
+    pub(super) fn objects_of_other_types(&self, kinds: TypeSet) -> Option<Vec<(u32, Pin)>> {
+        let others: Vec<(u32, Pin)> = self.other_entries(kinds).map(|(index, entry)| (index, entry.pin.clone())).collect();
+        (others.iter().map(|(_, pin)| pin.size).sum::<u64>() <= self.other_bytes).then_some(others)
+    }
+
     /// Returns the objects in folders that are named for a type other than `kinds`, up to the limit of bytes.
     pub(super) fn objects_in_other_folders(&self, kinds: TypeSet) -> Vec<(u32, Pin)> {
         let mut bytes = 0;
-        let others = (0..).zip(&self.objects).filter(|(_, entry)| entry.is_in_other_folder(kinds));
-        let read = others.filter(|(_, entry)| {
-            let is_read = bytes + entry.pin.size <= self.folder_bytes;
+        let read = self.other_entries(kinds).filter(|(_, entry)| {
+            let is_read = entry.is_by_folder && bytes + entry.pin.size <= self.other_bytes;
             bytes += if is_read { entry.pin.size } else { 0 };
             is_read
         });
         read.map(|(index, entry)| (index, entry.pin.clone())).collect()
     }
 
-    /// Returns true if the objects in folders that are named for a type other than `kinds` exceed the limit of bytes, so that some
-    /// are not read.
-    pub(super) fn skips_other_folders(&self, kinds: TypeSet) -> bool {
-        let others = self.objects.iter().filter(|entry| entry.is_in_other_folder(kinds));
-        others.map(|entry| entry.pin.size).sum::<u64>() > self.folder_bytes
+    /// Returns true if the objects that are named for a type other than `kinds` exceed the limit of bytes, so that some are not read.
+    pub(super) fn skips_other_types(&self, kinds: TypeSet) -> bool {
+        self.objects_of_other_types(kinds).is_none()
+    }
+
+    /// Iterates over the objects that are named for a type other than `kinds`, with their indexes in the catalogue.
+    fn other_entries(&self, kinds: TypeSet) -> impl Iterator<Item = (u32, &CatalogueEntry)> {
+        let is_other = move |entry: &CatalogueEntry| entry.promised.is_some_and(|kind| !kinds.contains(kind));
+        (0..).zip(&self.objects).filter(move |(_, entry)| is_other(entry))
     }
 
     /// Returns the number of objects without a promised type that are not read.
@@ -145,13 +158,6 @@ impl Catalogue {
     /// Returns true if no object that promises one of these types was dropped.
     pub(super) fn is_complete_for(&self, kinds: TypeSet) -> bool {
         !self.incomplete_types.iter().any(|kind| kinds.contains(*kind))
-    }
-}
-
-impl CatalogueEntry {
-    /// Returns true if only the object's folder promises a type, and that type is not in `kinds`.
-    fn is_in_other_folder(&self, kinds: TypeSet) -> bool {
-        self.is_by_folder && self.promised.is_some_and(|kind| !kinds.contains(kind))
     }
 }
 

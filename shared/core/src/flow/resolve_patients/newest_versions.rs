@@ -46,11 +46,14 @@ pub(in crate::flow) async fn newest_versions<S: ResourceSource, T: ScanTimer, R:
     let mut search = Search { kind, wanted, at: scan.at, newest: BTreeMap::new(), member_index: MemberIndex::default() };
     let kinds = with_deletions([kind]);
     scan.for_each_line(kinds, &mut |position, line| search.visit(position, line, may_concern, read)).await?;
-    if search.misses_some() {
-        let others = scan.catalogue.objects_in_other_folders(kinds);
-        if !others.is_empty() {
-            scan.for_each_line_of(others, &mut |position, line| search.visit(position, line, may_concern, read)).await?;
-        }
+    // A newer version, or a deletion, may be in an object that is named for another type. In a large lake such a search would take minutes.
+    let others = match scan.catalogue.objects_of_other_types(kinds) {
+        Some(others) => others,
+        None if search.misses_some() => scan.catalogue.objects_in_other_folders(kinds),
+        None => Vec::new(),
+    };
+    if !others.is_empty() {
+        scan.for_each_line_of(others, &mut |position, line| search.visit(position, line, may_concern, read)).await?;
     }
     if search.newest.len() > MAX_RESOURCES {
         let text = format!("the lake has more than {MAX_RESOURCES} resources of type {kind}: request one by its id");

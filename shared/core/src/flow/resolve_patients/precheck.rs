@@ -73,7 +73,7 @@ impl ResolvedPatients {
     /// Returns the selected patients, or `None` for all patients. Returns an error for the client if nothing can be exported.
     pub(in crate::flow) fn into_selected(self, catalogue: &Catalogue) -> Result<Option<SelectedPatients>, ExportError> {
         let searched = [ResourceType::GROUP, ResourceType::PATIENT, ResourceType::BUNDLE];
-        let has_read_all = catalogue.skipped_untyped() == 0 && !catalogue.skips_other_folders(searched.into_iter().collect());
+        let has_read_all = catalogue.skipped_untyped() == 0 && !catalogue.skips_other_types(searched.into_iter().collect());
         match self {
             Self::All => Ok(None),
             Self::Selected(selected) => Ok(Some(*selected)),

@@ -54,6 +54,15 @@ fn every_layout_names_its_type() {
 }
 
 #[test]
+fn small_objects_are_compared_in_the_order_of_their_slices() {
+    let mut objects = ["Group/1.ndjson", "Patient.ndjson", "Patient/a.ndjson", "a/Group.ndjson", "x.ndjson", "zz/1.ndjson.gz"];
+    let listed = objects.map(|object| (object, 10));
+    let planned: Vec<String> = plan(&listed, 1 << 20).into_iter().flatten().map(|(object, ..)| object).collect();
+    objects.sort_by(|one, other| comparison_order(one).cmp(&comparison_order(other)));
+    assert_eq!(planned, objects);
+}
+
+#[test]
 fn other_files_are_ignored() {
     for object in
         ["README.md", "Patient.json", "Patient.ndjson.bz2", "_SUCCESS", "_delta_log/0.ndjson", ".tmp/Patient.ndjson", "Patient.ndjson.tmp"]

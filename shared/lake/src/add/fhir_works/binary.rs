@@ -1,6 +1,5 @@
 //! The data of Binary resources, which FHIR Works on AWS keeps in files of a bucket.
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +12,7 @@ use crate::add::AddError;
 use crate::add::index::{IndexReader, Lookup, NameIndex, NamedTarget};
 use crate::add::input::LargeResourcePermit;
 use crate::add::names::NameHasher;
+use crate::regular_file::open_regular_file;
 use crate::sorting::RecordSorter;
 
 /// The largest data of a Binary, in bytes: in base64, with the rest of the resource, it fits into a line of 64 MiB.
@@ -62,7 +62,7 @@ impl BinaryFolder {
         let folder = if item.tenant.is_empty() { String::new() } else { format!("{}/", item.tenant) };
         let name = self.names.file(&format!("{folder}{}_{}", item.id, item.version));
         let Lookup::Found(path) = IndexReader::new(&self.index).look_up(name)? else { return Ok(BinaryData::NotFound) };
-        let Ok(file) = File::open(self.root.join(path)) else { return Ok(BinaryData::NotFound) };
+        let Ok(file) = open_regular_file(&self.root.join(path)) else { return Ok(BinaryData::NotFound) };
         permit.hold(usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX));
         let mut bytes = Vec::new();
         file.take(MAX_DATA_BYTES + 1).read_to_end(&mut bytes)?;

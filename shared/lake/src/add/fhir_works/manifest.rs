@@ -70,6 +70,8 @@ impl ListedFile {
 /// The export of a table.
 #[derive(Debug)]
 pub(super) struct TableExport {
+    /// The folder of the export in the input, empty or ending in `/`.
+    folder: String,
     /// The data files, with the number of items in each.
     pub(super) files: Vec<(InputFile, Option<u64>)>,
     /// The period whose changes the export has, or the reason why it is not known.
@@ -116,7 +118,13 @@ impl TableExport {
         {
             return Err(refused(summary_file, format!("its itemCount is {expected}, and the files of `{list_name}` have {items} items")));
         }
-        Ok(Self { files: listed_files, period: summary.period() })
+        Ok(Self { folder: folder.to_owned(), files: listed_files, period: summary.period() })
+    }
+
+    /// Returns true if a file of the input is one of the export.
+    pub(super) fn has(&self, file: &InputFile) -> bool {
+        let below = file.name.strip_prefix(&self.folder);
+        below.is_some_and(|name| name == TABLE_SUMMARY || name == FILE_LIST || name.starts_with("data/"))
     }
 }
 

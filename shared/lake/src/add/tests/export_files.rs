@@ -158,3 +158,66 @@ fn a_line_that_comes_twice_with_the_same_content_moves_the_watermark() {
     assert_eq!((report.resource_count(), report.left_out[&LeftOutReason::Repeated].count), (1, 2));
     assert_eq!(folder.watermark(), Some(json!({ "completeUpTo": "2026-11-04T00:00:00.000Z" })));
 }
+
+#[test]
+fn a_json_file_beside_an_export_that_is_no_manifest_is_refused_by_name() {
+    let bundle =
+        json!({ "resourceType": "Bundle", "type": "collection", "entry": [{ "resource": { "resourceType": "Patient", "id": "b" } }] });
+    for (name, content) in [
+        ("bundle.json", bundle.clone()),
+        ("bundle.json.gz", bundle.clone()),
+        ("patient.json", json!({ "resourceType": "Patient", "id": "b" })),
+        ("patients.json", json!([{ "resourceType": "Patient", "id": "b" }])),
+        ("settings.json", json!({})),
+    ] {
+        for has_manifest in [false, true] {
+            let folder = Folder::new();
+            folder.write("b.ndjson", patient("a", None, "Ulm").as_bytes());
+            folder.write(name, content.to_string().as_bytes());
+            if has_manifest {
+                let output = json!([{ "type": "Patient", "url": "https://h/b.ndjson", "count": 1 }]);
+                let manifest = json!({ "transactionTime": "2026-11-04T00:00:00Z", "request": "https://h/fhir/$export", "output": output });
+                folder.write("manifest.json", manifest.to_string().as_bytes());
+            }
+            let error = folder.add().unwrap_err().to_string();
+            assert!(error.contains(&format!("`{name}`")) && error.contains("nothing was added"), "{error}");
+            assert_eq!((folder.objects(), folder.watermark()), (Vec::new(), None), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_json_file_with_errors_of_the_export_is_no_other_file() {
+    let folder = Folder::new();
+    folder.write("b.ndjson", patient("a", None, "Ulm").as_bytes());
+    folder.write("error/1.json", br#"{"resourceType":"OperationOutcome","issue":[{"severity":"information","code":"informational"}]}"#);
+    let report = folder.add().unwrap();
+    assert_eq!((report.resource_count(), report.files_without_data), (1, 1));
+}
+
+#[test]
+fn bundles_among_files_of_resources_are_refused_by_name_unless_they_are_data() {
+    let entry = json!({ "request": { "method": "PUT", "url": "Patient/b" }, "resource": { "resourceType": "Patient", "id": "b" } });
+    let deletion = json!({ "request": { "method": "DELETE", "url": "Patient/a" } });
+    let bundle = |kind: &str| json!({ "resourceType": "Bundle", "id": "x", "type": kind, "entry": [entry, deletion] }).to_string();
+    for kind in ["searchset", "transaction", "batch", "history", "collection"] {
+        for lines in [bundle(kind), format!("{}{}", patient("c", None, "Ulm"), bundle(kind))] {
+            let folder = Folder::new();
+            folder.write("a.ndjson", patient("a", None, "Ulm").as_bytes());
+            folder.write("b.ndjson", lines.as_bytes());
+            let error = folder.add().unwrap_err().to_string();
+            assert!(error.contains("`b.ndjson`") && error.contains("--format ndjson"), "{kind}: {error}");
+            assert!(folder.objects().is_empty());
+            let stated = AddSettings { format: Some(InputFormat::Ndjson), ..folder.settings() };
+            assert!(folder.add_with(&stated).unwrap().is_complete(), "{kind}: the operator says that they are resources");
+        }
+    }
+    for (name, kind) in
+        [("Bundle-1.ndjson", "searchset"), ("Bundle/1.ndjson", "searchset"), ("b.ndjson", "document"), ("b.ndjson", "message")]
+    {
+        let folder = Folder::new();
+        folder.write("A.ndjson", patient("a", None, "Ulm").as_bytes());
+        folder.write(name, bundle(kind).as_bytes());
+        assert_eq!(folder.add().unwrap().resource_count(), 2, "{name} {kind}");
+    }
+}

@@ -178,3 +178,33 @@ fn an_input_without_data_and_one_that_is_the_lake_are_refused() {
     }
     assert!(matches!(add(&folder.input().join("none"), &folder.lake(), &folder.settings(), &progress), Err(AddError::Listing { .. })));
 }
+
+/// Makes a named pipe, and the folder that it is in.
+#[cfg(unix)]
+fn make_pipe(path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_named_and_nobody_waits_for_it() {
+    for (place, name) in [
+        ("lake", "_headrace/lock"),
+        ("lake", "_headrace/added/x.ndjson"),
+        ("lake", "_headrace/watermark.lock"),
+        ("input", "x.ndjson"),
+        ("input", "x.json.gz"),
+    ] {
+        let folder = Folder::new();
+        folder.write("b.json", br#"{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"p"}}]}"#);
+        make_pipe(&folder.0.path().join(place).join(name));
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let settings = AddSettings { complete_up_to: Some(Millis(1_790_000_000_000)), ..folder.settings() };
+        std::thread::spawn(move || drop(sender.send(folder.add_with(&settings))));
+        let added = receiver.recv_timeout(std::time::Duration::from_secs(60)).expect(name);
+        let error = added.unwrap_err().to_string();
+        // The lock of a watermark is named by its watermark.
+        assert!(error.contains(name.strip_suffix(".lock").unwrap_or(name)), "{error}");
+    }
+}

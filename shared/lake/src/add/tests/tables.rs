@@ -417,3 +417,34 @@ fn an_increment_that_does_not_say_where_it_begins_gives_no_watermark() {
     assert!(report.watermark_problem.as_ref().is_some_and(|problem| problem.contains("exportFromTime")), "{report:?}");
     assert_eq!(folder.watermark(), None);
 }
+
+#[test]
+fn a_deletion_after_the_year_9999_is_named_and_the_rest_is_added() {
+    let folder = Folder::new();
+    let lock = json!({ "lockEndTs": { "N": "253402300800000" } });
+    let written = json!({ "Metadata": { "WriteTimestampMicros": { "N": "253402300800000000" } }, "Keys": {}, "NewImage": item("c", 1, "DELETED", &json!({})) });
+    let items = vec![full(item("a", 1, "DELETED", &lock)), full(item("b", 1, "AVAILABLE", &lock)), written];
+    write_table(&folder, &[items]);
+    let report = folder.add().unwrap();
+    assert_eq!((report.resource_count(), report.deletions, report.is_complete()), (1, 0, false));
+    let invalid = &report.left_out[&LeftOutReason::InvalidItem];
+    let positions: Vec<_> = invalid.examples.iter().map(|example| example.position).collect();
+    assert_eq!(positions, [InputPosition::Line(1), InputPosition::Line(3)]);
+    assert!(invalid.examples.iter().all(|example| example.detail.contains("9999")), "{invalid:?}");
+    assert_eq!(folder.watermark(), None);
+}
+
+#[test]
+fn a_file_that_is_not_one_of_the_export_is_refused_by_name() {
+    for name in ["bundle.json", "AWSDynamoDB/01-a/patients.ndjson", "AWSDynamoDB/x.json.gz"] {
+        let folder = Folder::new();
+        write_table(&folder, &[vec![item_of("", "a")]]);
+        folder.write(name, br#"{"resourceType":"Patient","id":"p"}"#);
+        let error = folder.add().unwrap_err().to_string();
+        assert!(error.contains(&format!("`{name}`")), "{error}");
+        assert!(folder.objects().is_empty());
+        // The data of Binary resources may be in the same folder.
+        let settings = AddSettings { binaries: Some(folder.input()), ..folder.settings() };
+        assert!(folder.add_with(&settings).unwrap().is_complete(), "{name}");
+    }
+}

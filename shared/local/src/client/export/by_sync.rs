@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use headrace_core::access::Permissions;
 use headrace_core::flow::client::kick_off::check_parameters;
-use headrace_core::ports::{Clock as _, OriginRequest, OriginServer as _};
+use headrace_core::ports::Clock as _;
 use headrace_edge::system::SystemClock;
 
 use crate::cli::{ExportArgs, ExportOptions};
@@ -14,7 +14,8 @@ use crate::client::progress::print_line;
 use crate::client::since_file::parse_since;
 use crate::client::sync::HttpOrigin;
 use crate::client::sync::command::origin_settings;
-use crate::client::sync::for_export::sync_for_export;
+use crate::client::sync::first_request::read_metadata;
+use crate::client::sync::for_export::{sync_for_export, types_for_export};
 use crate::stores::directory::DirectoryOutputStore;
 use crate::terminal::error_chain;
 
@@ -29,7 +30,7 @@ pub(super) async fn lacks_export(args: &ExportArgs, base: &str) -> bool {
     let Ok(credential) = read_credential(&args.login.credential) else { return false };
     let settings = origin_settings(credential, args.login.token_origins.clone(), &args.searches);
     let Ok(origin) = HttpOrigin::new(base, settings) else { return false };
-    origin.get(OriginRequest::Query("metadata")).await.is_ok_and(|page| names_no_export(&page.body))
+    read_metadata(&origin).await.is_ok_and(|page| names_no_export(&page.body))
 }
 
 /// Returns true for a CapabilityStatement that names no export operation, of the system or of a type.
@@ -59,12 +60,13 @@ pub(super) async fn export_by_sync(task: &ExportTask<'_>, base: &str, out: &Path
 /// Checks the request, fetches the resources into a lake, exports that, and removes it.
 async fn fetch_and_export(task: &ExportTask<'_>, base: &str, (lake, out): (&Path, &Path)) -> Result<ExportStatus, ExportCommandError> {
     check_request(task, out).await?;
+    let types = types_for_export(&task.args.options).map_err(Box::new)?;
     if task.configuration.is_some() {
         // Nothing can be said by a process that is killed.
         print_line(&format!("attention: until the export is complete, `{}` has the resources as the server sends them", lake.display()));
     }
     let since = requested_since(task)?.and_then(|since| parse_since(&since));
-    let report = sync_for_export(task.args, base, lake, since).await?;
+    let report = sync_for_export(task.args, base, lake, (types, since)).await?;
     if !report.is_complete {
         let faults: Vec<String> = report.types.iter().flat_map(|one| &one.faults).take(3).cloned().collect();
         return Err(ExportCommandError::NotFetched(faults.join("; ")));

@@ -61,6 +61,7 @@ pub(super) async fn export_directory(task: &ExportTask<'_>, lake: PathBuf, out: 
         source: args.source.as_deref().unwrap_or_default(),
         since_file: task.since_file(),
         until: args.options.until.as_deref(),
+        types: None,
         started: Instant::now(),
         style: args.into(),
         own_server: Some(OwnServer { base: base.clone(), chooses_container: options.container.is_none() }),

@@ -34,6 +34,16 @@ pub enum ExportCommandError {
         .0.display()
     )]
     ForeignFile(PathBuf),
+    /// A folder of the output directory is a link.
+    #[error("`{}` is a link, and exports write only within the output directory: remove the link, or use another directory; nothing was exported", .0.display())]
+    Link(PathBuf),
+    /// The output directory is a lake.
+    #[error(
+        "`{}` is a lake, which has a folder `_headrace`: exports of the lake would read the exported files as data. Use another directory; nothing was \
+         exported",
+        .0.display()
+    )]
+    Lake(PathBuf),
     /// The file of `--since-file` cannot be used.
     #[error(transparent)]
     SinceFile(#[from] SinceFileError),

@@ -1,5 +1,6 @@
 //! An accepted export: its status, its files and its report.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Instant;
 
@@ -19,7 +20,7 @@ use crate::client::local_export::{OwnServer, in_command_words};
 use crate::client::out_manifest::{MANIFEST_FILE, OutManifest};
 use crate::client::progress::{DownloadProgress, Progress, print_line};
 use crate::client::report::Report;
-use crate::client::since_file::{SavedTime, SinceFile, SinceFileError, parse_since};
+use crate::client::since_file::{SavedTime, SinceFile, SinceFileError, is_later};
 use crate::server::signals::stop_signal;
 use crate::terminal::{error_chain, print_result, printable_json};
 
@@ -49,6 +50,8 @@ pub(super) struct Run<'a> {
     pub(super) since_file: Option<SinceFile>,
     /// The `_until` of the request. `None` also if only the manifest can say it.
     pub(super) until: Option<&'a str>,
+    /// The types that the files of resources may have. `None` for any.
+    pub(super) types: Option<BTreeSet<String>>,
     pub(super) started: Instant,
     pub(super) style: OutputStyle,
     /// The server in this process, if it makes the export.
@@ -102,6 +105,7 @@ impl Run<'_> {
         let files = client.download_missing(&manifest, Some(status_url), self.folder, |bytes| downloads.add(bytes)).await;
         downloads.finish();
         let files = files?;
+        self.folder.remove_superseded_files(&files).map_err(|(path, cause)| ClientError::Write { path, cause })?;
         let total_time = self.started.elapsed();
         let unreadable = |cause| ClientError::File {
             file: "error".to_owned(),
@@ -123,6 +127,7 @@ impl Run<'_> {
             outcomes: &outcomes,
             out: self.folder.out(),
             until: self.until,
+            types: self.types.as_ref(),
             export_time,
             total_time,
         };
@@ -151,9 +156,12 @@ impl Run<'_> {
     /// server.
     fn remove_earlier_files(&self) -> Result<(), ExportCommandError> {
         let out = self.folder.out();
-        let earlier = EarlierExport::read(out, self.folder.earlier_files()).map_err(|cause| (out.join(MANIFEST_FILE), cause));
-        let removed = earlier.and_then(|earlier| earlier.remove(out));
-        removed.map_err(|(path, cause)| ClientError::Write { path, cause })?;
+        let earlier = EarlierExport::read(out, self.folder.earlier_files());
+        let earlier = earlier.map_err(|cause| ClientError::Write { path: out.join(MANIFEST_FILE), cause })?;
+        if earlier.names().next().is_some() {
+            self.folder.record_earlier_files(earlier.names())?;
+        }
+        earlier.remove(out).map_err(|(path, cause)| ClientError::Write { path, cause })?;
         Ok(self.folder.forget_earlier_files()?)
     }
 
@@ -188,7 +196,7 @@ fn record_time(file: &SinceFile, time: &str, outcomes: &Outcomes, is_quiet: bool
     let shown = file.path().display();
     if outcomes.has_temporary_error() {
         print_line(&format!(
-            "attention: {shown} keeps its time, because the server reports errors that may pass; the next export starts there again"
+            "attention: {shown} keeps its time, because the server reports errors that may pass, or that cannot be read; the next export starts there again"
         ));
         return Ok(());
     }
@@ -207,9 +215,4 @@ fn record_time(file: &SinceFile, time: &str, outcomes: &Outcomes, is_quiet: bool
         ));
     }
     Ok(())
-}
-
-/// Returns true if an instant is later than another one. False for other texts.
-fn is_later(one: &str, other: &str) -> bool {
-    parse_since(one).zip(parse_since(other)).is_some_and(|(one, other)| one > other)
 }

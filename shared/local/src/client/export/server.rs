@@ -19,7 +19,7 @@ use crate::stores::client_key::{KeyError, read_client_key};
 
 use super::ExportStatus;
 use super::error::ExportCommandError;
-use super::output_dir::prepare_output_dir;
+use super::output_dir::{check_links, prepare_output_dir};
 use super::run::Run;
 use super::task::{ExportTask, options_with_since};
 
@@ -35,6 +35,7 @@ pub(super) async fn export_from_server(task: &ExportTask<'_>, base: &str, out: &
         source: base,
         since_file: task.since_file(),
         until: args.options.until.as_deref(),
+        types: args.options.expected_types(),
         started: Instant::now(),
         style: args.into(),
         own_server: None,
@@ -57,12 +58,13 @@ pub(super) async fn export_from_server(task: &ExportTask<'_>, base: &str, out: &
     if !args.quiet {
         print_line(&format!("status URL: {status_url}"));
     }
-    folder.record_export(&saved_export(task, base, &status_url))?;
+    folder.record_export(&SavedExport { since: options.since.clone(), ..saved_export(task, base, &status_url) })?;
     run.run_to_the_end(&client, &status_url).await
 }
 
 /// Continues an export that stopped on this side.
 pub(super) async fn resume_export(args: &ExportArgs, out: &Path) -> Result<ExportStatus, ExportCommandError> {
+    check_links(out)?;
     let (folder, saved) = ExportFolder::open(out)?;
     let credential = match credential(args)? {
         Credential::None => saved_credential(&saved)?,
@@ -81,9 +83,11 @@ pub(super) async fn resume_export(args: &ExportArgs, out: &Path) -> Result<Expor
     let since_file = since_file.map(|path| SinceFile::new(path, saved.basis.clone()));
     if let Some(file) = &since_file {
         file.check(out)?;
+        file.check_continued(saved.since.as_deref())?;
     }
     let (source, started, style) = (saved.base.as_str(), Instant::now(), args.into());
-    let run = Run { folder: &folder, source, since_file, until: None, started, style, own_server: None };
+    let (until, types) = (saved.until.as_deref(), saved.types.clone());
+    let run = Run { folder: &folder, source, since_file, until, types, started, style, own_server: None };
     run.run_to_the_end(&client, &status_url).await
 }
 
@@ -133,6 +137,8 @@ fn saved_export(ExportTask { args, basis, .. }: &ExportTask<'_>, base: &str, sta
         token_origins: args.login.token_origins.iter().map(Url::to_string).collect(),
         has_token: args.login.credential.has_unstored_secret(),
         since_file: args.since_file.as_ref().map(absolute),
+        until: args.options.until.clone(),
+        types: args.options.expected_types(),
         basis: basis.clone(),
         ..SavedExport::new(base.to_owned(), status_url.to_string())
     }

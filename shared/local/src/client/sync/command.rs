@@ -83,7 +83,12 @@ pub(super) fn print_remarks(report: &SyncReport, is_quiet: bool) {
 /// Parses the names of types.
 pub(super) fn parse_types(text: &str) -> Result<BTreeSet<ResourceType>, SyncCommandError> {
     let parse = |name: &str| ResourceType::parse(name).ok_or_else(|| SyncCommandError::UnknownType(shorten(name, 100)));
-    text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(parse).collect()
+    names(text).map(parse).collect()
+}
+
+/// Returns the names in a list of the command line.
+pub(super) fn names(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|name| !name.is_empty())
 }
 
 /// Returns the settings of the access to the server.

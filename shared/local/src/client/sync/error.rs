@@ -26,6 +26,12 @@ pub enum SyncCommandError {
     /// A type is unknown.
     #[error("`{0}` is not a resource type of FHIR; types are separated by commas, such as Patient,Observation")]
     UnknownType(String),
+    /// Versions before the current ones are requested.
+    #[error(
+        "searches find the current version of a resource only, so an export by searches has no _history: leave it out of --include-associated-data. \
+         A lake that has the versions can be exported with it; nothing was exported"
+    )]
+    NoVersions,
     /// The lake cannot be created.
     #[error("`{}` cannot be used as the lake", .path.display())]
     Lake {

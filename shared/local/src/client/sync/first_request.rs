@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use headrace_core::ports::{Clock as _, OriginError, OriginRequest, OriginServer as _};
+use headrace_core::ports::{Clock as _, OriginError, OriginPage, OriginRequest, OriginServer as _};
 use headrace_edge::system::SystemClock;
 
 use crate::cli::ExportLevel;
@@ -11,27 +11,38 @@ use crate::client::progress::print_line;
 use super::HttpOrigin;
 use super::error::SyncCommandError;
 
-/// Number of attempts at the first request, before anything is written.
+/// Number of attempts at the first request to a server that does not answer, before anything is written.
 const FIRST_ATTEMPTS: u32 = 3;
 
-/// Longest pause that a server may demand before it answers the first request. Later pauses are limited by the deadline of the job.
+/// Longest sum of the pauses that a server may demand before it answers the first request. Later pauses are limited by the deadline of the job.
 const LONGEST_FIRST_PAUSE: Duration = Duration::from_secs(3_600);
+
+/// Shortest pause before the first request is repeated.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Checks that the server answers, before anything is written.
 pub(super) async fn check_origin(origin: &HttpOrigin) -> Result<(), SyncCommandError> {
-    let mut attempts = 0;
+    read_metadata(origin).await.map(drop)
+}
+
+/// Reads the CapabilityStatement. A server that is busy is asked again as long as one that is asked for an export.
+pub(crate) async fn read_metadata(origin: &HttpOrigin) -> Result<OriginPage, SyncCommandError> {
+    let (mut attempts, mut waited) = (0, Duration::ZERO);
     loop {
-        attempts += 1;
         match origin.get(OriginRequest::Query("metadata")).await {
-            Ok(_) => return Ok(()),
-            Err(OriginError::Unavailable(_)) if attempts < FIRST_ATTEMPTS => origin.pause(Duration::from_secs(1)).await,
-            Err(OriginError::Busy { retry_after }) if attempts < FIRST_ATTEMPTS => {
-                let delay = retry_after.unwrap_or(Duration::from_secs(1));
+            Ok(page) => return Ok(page),
+            Err(OriginError::Unavailable(_)) if attempts + 1 < FIRST_ATTEMPTS => {
+                attempts += 1;
+                origin.pause(SHORTEST_PAUSE).await;
+            }
+            Err(OriginError::Busy { retry_after }) => {
+                let delay = retry_after.unwrap_or_default().max(SHORTEST_PAUSE);
                 let until = (SystemClock.now() + delay).instant();
-                if delay > LONGEST_FIRST_PAUSE {
+                waited += delay;
+                if waited > LONGEST_FIRST_PAUSE {
                     return Err(SyncCommandError::BusyUntil(until));
                 }
-                if delay > Duration::from_secs(1) {
+                if delay > SHORTEST_PAUSE {
                     print_line(&format!("the server is busy; next request at {until}"));
                 }
                 origin.pause(delay).await;

@@ -108,6 +108,12 @@ fn format_report(report: &CompactReport) -> String {
             counted(report.kept_objects, "object stays", "objects stay")
         );
     }
+    if report.tied_objects > 0 {
+        text += &format!(
+            "attention: {} as they are, because nothing but their order says that a version in them is newer than one in an object that stays\n",
+            counted(report.tied_objects, "object stays", "objects stay")
+        );
+    }
     if report.linked_objects > 0 {
         text += &format!(
             "attention: {} as they are, because they are reached through a link to a folder: compact the lake to which they belong\n",
@@ -132,6 +138,7 @@ fn report_json(report: &CompactReport) -> Value {
         "waiting": count(report.waiting),
         "removableAt": report.removable_at.map(Millis::instant),
         "keptObjects": report.kept_objects,
+        "tiedObjects": report.tied_objects,
         "linkedObjects": report.linked_objects,
         "versions": { "before": report.versions_before, "after": report.versions_after },
         "deletions": { "before": report.deletions.0, "after": report.deletions.1 },

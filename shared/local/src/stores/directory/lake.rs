@@ -13,7 +13,7 @@ use headrace_core::lake::inner_lake::{OWN_FOLDER, contains_lake};
 use headrace_core::lake::near_misses::NearMisses;
 use headrace_core::lake::slices::{encoding_from_name, is_foreign};
 use headrace_core::metering::count;
-use headrace_core::ports::{ByteStream, ListedObject, METADATA_LIMIT_BYTES, MetadataObject, ObjectPage, ResourceSource};
+use headrace_core::ports::{ByteStream, ListedObject, METADATA_LIMIT_BYTES, MetadataObject, ObjectPage, ResourceSource, SkippedEntry};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::SourceError;
 use walkdir::{DirEntry, FilterEntry, IntoIter, WalkDir};
@@ -26,7 +26,10 @@ use crate::stores::regular_file::{is_not_regular, open_regular_file};
 const CHUNK_BYTES: u64 = 256 << 10;
 
 /// Maximum number of skipped entries that are logged one by one.
-const MAX_SKIPPED_LOGGED: u32 = 20;
+const MAX_SKIPPED_LOGGED: usize = 20;
+
+/// The reason for which a file with a name that no client could be told is not read.
+const NOT_UTF8: &str = "its name is not UTF-8";
 
 /// A lake in a directory.
 #[derive(Clone, Debug)]
@@ -43,10 +46,9 @@ impl DirectoryLake {
     /// Returns true if the lake has an NDJSON file. Looks no further than to the first.
     pub(crate) fn has_objects(&self) -> Result<bool, SourceError> {
         self.check_root()?;
-        let is_object = |entry: DirEntry| {
-            let object = object_name(&self.root, entry.path());
-            entry.file_type().is_file() && object.is_some_and(|object| encoding_from_name(&object).is_some())
-        };
+        // One whose name is not UTF-8 counts, too. The export names it.
+        let is_object =
+            |entry: DirEntry| entry.file_type().is_file() && encoding_from_name(&shown_name(&self.root, entry.path())).is_some();
         // A folder that cannot be read may have objects. The export names it.
         Ok(LakeEntries::walk(&self.root)
             .any(|entry| entry.map_or_else(|error| SkippedLink::from_error(&self.root, &error).is_none(), is_object)))
@@ -61,7 +63,7 @@ impl DirectoryLake {
     pub(crate) fn near_misses(&self) -> NearMisses {
         let mut near_misses = NearMisses::default();
         let files = LakeEntries::walk(&self.root).filter_map(Result::ok).filter(|entry| entry.file_type().is_file());
-        files.filter_map(|entry| object_name(&self.root, entry.path())).for_each(|object| near_misses.add(&object));
+        files.for_each(|entry| near_misses.add(&shown_name(&self.root, entry.path())));
         near_misses
     }
 
@@ -80,51 +82,56 @@ impl DirectoryLake {
         }
     }
 
-    /// Lists all NDJSON files below `root`, and those whose names are nearly right, ordered by path. Logs the links and other entries
-    /// that are skipped. Fails if a folder is a lake of its own.
-    fn list_all(root: &Path) -> Result<Vec<ListedObject>, SourceError> {
-        let (mut objects, mut skipped) = (Vec::new(), 0_u32);
-        let mut skip = |object: &str, reason: &str| {
-            skipped += 1;
-            if skipped <= MAX_SKIPPED_LOGGED {
+    /// Lists all NDJSON files below `root`, and those whose names are nearly right, ordered by path. Lists and logs the links and other
+    /// entries that are skipped. Fails if a folder is a lake of its own, and for an NDJSON file whose name is not UTF-8.
+    fn list_all(root: &Path) -> Result<ObjectPage, SourceError> {
+        let (mut objects, mut skipped) = (Vec::new(), Vec::new());
+        let mut skip = |object: String, reason: &'static str| {
+            if skipped.len() < MAX_SKIPPED_LOGGED {
                 // Debug format escapes control characters, which would otherwise reach the terminal.
-                tracing::warn!(object = ?object, reason, "an entry of the lake was skipped");
+                tracing::warn!(?object, reason, "an entry of the lake was skipped");
             }
+            skipped.push(SkippedEntry { object, reason });
         };
         for entry in LakeEntries::walk(root) {
             match entry {
                 Err(error) => match SkippedLink::from_error(root, &error) {
                     Some(link) if link.object.split('/').any(is_foreign) => {}
-                    Some(link) => skip(&link.object, link.reason),
+                    Some(link) => skip(link.object, link.reason),
                     None => return Err(listing_error(root, error)),
                 },
                 Ok(entry) => {
-                    let Some(object) = object_name(root, entry.path()) else {
-                        skip(&entry.path().to_string_lossy(), "its name is not UTF-8");
-                        continue;
-                    };
+                    let shown = shown_name(root, entry.path());
                     if is_inner_lake(&entry) {
-                        return Err(contains_lake(&object));
+                        return Err(contains_lake(&shown));
                     }
-                    let is_listed = encoding_from_name(&object).is_some() || NearMisses::is_near_miss(&object);
-                    if !is_listed || entry.file_type().is_dir() {
+                    let is_data = encoding_from_name(&shown).is_some();
+                    if !(is_data || NearMisses::is_near_miss(&shown)) || entry.file_type().is_dir() {
                         continue;
                     }
                     if !entry.file_type().is_file() {
-                        skip(&object, "it is not a regular file");
+                        skip(shown, "it is not a regular file");
                         continue;
                     }
+                    let object = match object_name(root, entry.path()) {
+                        Some(object) => object,
+                        None if is_data => return Err(not_utf8(&shown)),
+                        None => {
+                            skip(shown, NOT_UTF8);
+                            continue;
+                        }
+                    };
                     let metadata = entry.metadata().map_err(|error| listing_error(root, error.into()))?;
                     let arrived = Millis(u64::try_from(since_epoch(&metadata).as_millis()).unwrap_or(u64::MAX));
                     objects.push(ListedObject { pin: Pin { object, etag: etag(&metadata), size: metadata.len() }, arrived });
                 }
             }
         }
-        if skipped > MAX_SKIPPED_LOGGED {
-            tracing::warn!(skipped, "more entries of the lake were skipped than are logged by name");
+        if skipped.len() > MAX_SKIPPED_LOGGED {
+            tracing::warn!(skipped = skipped.len(), "more entries of the lake were skipped than are logged by name");
         }
         objects.sort_by(|one, other| one.pin.object.cmp(&other.pin.object));
-        Ok(objects)
+        Ok(ObjectPage { objects, skipped, ..ObjectPage::default() })
     }
 }
 
@@ -168,7 +175,7 @@ impl Iterator for LakeEntries {
 
 /// Returns true for an entry that can belong to a lake.
 fn is_read(entry: &DirEntry) -> bool {
-    entry.depth() == 0 || !entry.file_name().to_str().is_some_and(is_foreign)
+    entry.depth() == 0 || !is_foreign(&entry.file_name().to_string_lossy())
 }
 
 /// Returns true for a folder of a lake that is a lake of its own.
@@ -220,6 +227,22 @@ fn object_name(root: &Path, path: &Path) -> Option<String> {
     Some(segments?.join("/"))
 }
 
+/// Returns the name of an object for messages: bytes that are not UTF-8 are replaced. It begins and ends as the name itself does.
+fn shown_name(root: &Path, path: &Path) -> String {
+    let below = path.strip_prefix(root).unwrap_or(path);
+    let segments: Vec<_> = below.components().map(|component| component.as_os_str().to_string_lossy()).collect();
+    segments.join("/")
+}
+
+/// Returns the error for an NDJSON file whose name is not UTF-8. An export without it would lack its resources.
+fn not_utf8(shown: &str) -> SourceError {
+    let remedy = format!(
+        "the lake has a file {shown:?} whose name is not UTF-8, so no export can name it: rename it, or move it to a folder whose name \
+         begins with `_`"
+    );
+    SourceError::Misconfigured { remedy, cause: NOT_UTF8.into() }
+}
+
 /// A symbolic link that is skipped.
 struct SkippedLink {
     object: String,
@@ -231,7 +254,7 @@ impl SkippedLink {
     fn from_error(root: &Path, error: &EntryError) -> Option<Self> {
         let reason = error.skip_reason()?;
         let path = error.path().filter(|path| *path != root)?;
-        Some(Self { object: object_name(root, path).unwrap_or_else(|| path.to_string_lossy().into_owned()), reason })
+        Some(Self { object: shown_name(root, path), reason })
     }
 }
 
@@ -240,7 +263,7 @@ const ELOOP: i32 = if cfg!(target_os = "linux") { 40 } else { 62 };
 
 /// Converts an error of a listing. It names the file or folder.
 fn listing_error(root: &Path, error: EntryError) -> SourceError {
-    let object = error.path().and_then(|path| object_name(root, path)).unwrap_or_default();
+    let object = error.path().map(|path| shown_name(root, path)).unwrap_or_default();
     let cause = match error {
         EntryError::Walk(error) => error.into_io_error(),
         EntryError::LeadsRound(_) => None,
@@ -299,8 +322,7 @@ impl ResourceSource for DirectoryLake {
         count(|usage| usage.lists += 1);
         let root = self.root.clone();
         let listed = tokio::task::spawn_blocking(move || Self::list_all(&root)).await;
-        let objects = listed.map_err(|error| SourceError::Unavailable(error.into()))??;
-        Ok(ObjectPage { objects, ..ObjectPage::default() })
+        listed.map_err(|error| SourceError::Unavailable(error.into()))?
     }
 
     fn read(&self, pin: &Pin, range: Range<u64>) -> ByteStream {

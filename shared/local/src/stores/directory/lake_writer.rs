@@ -1,6 +1,6 @@
 //! Writes a lake in a directory. Files and folders are accessible by their owner only, because they contain patient data.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,7 @@ use tempfile::NamedTempFile;
 
 use crate::stores::io_fault::{not_applied, store_error};
 use crate::stores::private::{create_private_folder, restrict_file};
+use crate::stores::regular_file::read_regular_file;
 
 use super::output::blocking;
 
@@ -122,7 +123,7 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 /// pipeline that takes no lock can lose only a watermark that it writes in that millisecond.
 fn replace_if_unchanged(path: &Path, expected: Option<&[u8]>, content: &[u8]) -> io::Result<bool> {
     let _lock = lock_watermark(path)?;
-    let current = match fs::read(path) {
+    let current = match read_regular_file(path) {
         Ok(current) => Some(current),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
@@ -136,6 +137,8 @@ fn replace_if_unchanged(path: &Path, expected: Option<&[u8]>, content: &[u8]) ->
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use futures_util::stream;
     use headrace_core::vocab::error::SourceError;
 
