@@ -194,7 +194,7 @@ mod tests {
             (&["--level", "patient", "--unset", "container", "--unset", "level"], "level"),
         ] {
             let error = check_options(&parse(arguments)).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("--{name} is given")), "{error}");
+            assert!(error.starts_with(&format!("--{name} and --unset {name} exclude each other")), "{error}");
         }
         for arguments in [&["--every", "P1D"][..], &["--unset", "keep"], &["--lenient"], &["--elements", "id"]] {
             assert!(check_options(&parse(arguments)).is_ok(), "{arguments:?}");
