@@ -1,6 +1,8 @@
 //! The commands of README.md, docs/walkthrough.md and docs/lake.md, run as they are written there, and what they print compared with
 //! what the page shows.
 
+#[path = "documents/benchmarks_page.rs"]
+mod benchmarks_page;
 #[path = "documents/nightly_page.rs"]
 mod nightly_page;
 

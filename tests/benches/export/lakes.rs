@@ -36,7 +36,9 @@ pub(crate) fn generate(source: &Path, to: &Path, bytes: u64, compression: Compre
     let source_bytes: u64 = lake::count(source)?.values().map(|tally| tally.bytes).sum();
     let copies = (bytes + source_bytes / 2).checked_div(source_bytes).unwrap_or_default().max(1);
     let written = multiply(source, to, u32::try_from(copies)?, compression)?;
-    Ok(GeneratedLake { source: source.display().to_string(), copies, bytes: written.bytes, resources: written.lines })
+    let shown =
+        source.strip_prefix(env!("CARGO_MANIFEST_DIR")).map_or_else(|_| source.to_owned(), |inside| Path::new("tests").join(inside));
+    Ok(GeneratedLake { source: shown.display().to_string(), copies, bytes: written.bytes, resources: written.lines })
 }
 
 /// Returns the total size of all files as stored.
