@@ -22,6 +22,9 @@ const EXPIRATION: &str = "expirationDate";
 /// Elements that say on which days of the week something happens.
 const WEEKDAYS: [&str; 9] = ["dayOfWeek", "daysOfWeek", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 
+/// A function that creates the remark about a list of elements.
+type RemarkOfElements = fn(String) -> DeidRemark;
+
 /// The times of the events in one resource type.
 #[derive(Default)]
 struct EventTimes {
@@ -57,7 +60,7 @@ pub(in crate::deid) fn true_date_remarks(linter: &ConfigLinter<'_>) -> Vec<DeidR
     let beside_shifted: Vec<_> = types.iter().filter(|times| times.are_shifted || (moves_across_types && are_shifted)).collect();
     let paths =
         |of: fn(&EventTimes) -> &[String]| beside_shifted.iter().flat_map(|times| of(times)).map(String::as_str).collect::<Vec<_>>();
-    let with_paths: [(Vec<&str>, fn(String) -> DeidRemark); 3] = [
+    let with_paths: [(Vec<&str>, RemarkOfElements); 3] = [
         (paths(|times| &times.unchanged), true_date_remark),
         (paths(|times| &times.weekdays), weekday_remark),
         (paths(|times| &times.redacted), year_remark),
