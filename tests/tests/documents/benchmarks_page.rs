@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use headrace_tests::flows::Result;
 use headrace_tests::workspace;
+use regex_lite::Regex;
 
 /// Names of the benchmarks whose outputs are committed.
 const BENCHMARKS: [&str; 2] = ["export", "deid"];
@@ -40,15 +41,13 @@ struct Row {
 
 /// Returns the rows of the benchmark of exports that compare two times, by their names.
 fn rows() -> Result<BTreeMap<String, Row>> {
-    let mut rows = BTreeMap::new();
-    for line in output("export")?.lines().filter(|line| line.ends_with('x')) {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let first = words.iter().position(|word| *word == "s").and_then(|unit| unit.checked_sub(1)).ok_or("no time")?;
-        let second = words.len().checked_sub(5).ok_or("no baseline")?;
-        let (name, seconds, baseline) = (words[..first].join(" "), words[first].parse()?, words[second].parse()?);
-        rows.insert(name, Row { seconds, baseline });
-    }
-    Ok(rows)
+    let output = output("export")?;
+    let row = Regex::new(r"(?m)^(.+?) +([0-9.]+) s +[0-9]+ +[0-9.]+ s +.+? +([0-9.]+) s +[0-9.]+ s +[0-9.]+x$")?;
+    let found = row.captures_iter(&output).map(|columns| {
+        let (_, [name, seconds, baseline]) = columns.extract();
+        Ok((name.to_owned(), Row { seconds: seconds.parse()?, baseline: baseline.parse()? }))
+    });
+    found.collect()
 }
 
 #[test]
