@@ -195,15 +195,15 @@ fn a_rule_with_a_condition_hides_no_date_for_certain() {
     assert_eq!(shifted, [(0, "true-date")]);
     let kept = codes(
         &[
+            ["nodesByName('dayOfWeek')", REDACT],
             ["Observation.where(status = 'final').effective", KEEP],
             ["nodesByType('instant')", REDACT],
             ["nodesByType('date')", SHIFT],
             ["nodesByType('dateTime')", SHIFT],
-            ["nodesByName('dayOfWeek')", REDACT],
         ],
         UTC,
     );
-    assert_eq!(kept, [(0, "true-date"), (3, "known-date"), (4, "known-date")]);
+    assert_eq!(kept, [(0, "true-date"), (4, "known-date"), (5, "known-date")]);
 }
 
 #[test]
@@ -599,8 +599,8 @@ fn a_file_that_changes_nothing_is_an_error() {
 #[test]
 fn a_known_date_that_moves_with_others_is_reported() {
     let shifts = [["nodesByType('instant')", SHIFT], ["nodesByType('dateTime')", SHIFT], ["nodesByType('date')", SHIFT]];
-    let found = codes(&[&shifts[..], &[["nodesByName('dayOfWeek')", REDACT]]].concat(), UTC);
-    assert_eq!(found, [(1, "known-date"), (2, "known-date"), (3, "known-date")]);
+    let found = codes(&[&[["nodesByName('dayOfWeek')", REDACT]], &shifts[..]].concat(), UTC);
+    assert_eq!(found, [(2, "known-date"), (3, "known-date"), (4, "known-date")]);
     let redacted = known_date_rules();
     let mut rules: Vec<[&str; 2]> = redacted.iter().map(|path| [path.as_str(), REDACT]).collect();
     rules.extend(shifts);
@@ -638,7 +638,12 @@ fn days_of_the_week_beside_shifted_dates_are_reported() {
     assert!(matches!(&found[..], [found] if found.contains(".repeat.dayOfWeek") && found.contains("by 7")), "{found:?}");
     let found = revealed_shifts(FhirVersion::R5, &[shift, ["nodesByType('Timing')", REDACT]], by_patient);
     assert!(matches!(&found[..], [found] if found.contains("Appointment.recurrenceTemplate.monthlyTemplate.dayOfWeek")), "{found:?}");
-    let rules = [["Appointment.recurrenceTemplate", REDACT], ["nodesByName('dayOfWeek')", REDACT], shift];
+    let rules = [
+        ["Appointment.recurrenceTemplate", REDACT],
+        ["nodesByName('dayOfWeek')", REDACT],
+        ["Task.nodesByName('daysOfWeek')", REDACT],
+        shift,
+    ];
     assert_eq!(revealed_shifts(FhirVersion::R5, &rules, by_patient), Vec::<String>::new());
 }
 

@@ -80,7 +80,7 @@ fn true_date_remark(elements: String) -> DeidRemark {
 /// Creates the remark about days of the week that stay as they are.
 fn weekday_remark(elements: String) -> DeidRemark {
     let reason = elements + " stays as it is beside dates that are shifted; the day of the week reveals the remainder of the shift by 7";
-    let remedy = "redact it; nodesByName('dayOfWeek') selects that of each Timing";
+    let remedy = "redact it; nodesByName('dayOfWeek') selects that of each Timing, nodesByName('daysOfWeek') that of each Availability";
     DeidRemark::in_file(DeidRemarkCode::RevealedShift, DeidRemarkSeverity::Warning, reason, remedy)
 }
 
