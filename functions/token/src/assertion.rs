@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use headrace_core::access::{Client, ClientKeys, InvalidClientId, check_client_id};
+use headrace_core::access::{Client, ClientKeys, has_client_id_form};
 use headrace_core::ports::{AccessStore, Clock};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::error_chain;
@@ -101,9 +101,7 @@ impl<J: AccessStore, C: Clock> AssertionVerifier<'_, J, C> {
 
     /// Checks the claims. Returns the client id, the `jti` and the time of expiry.
     fn check_claims(&self, claims: Claims, client_id: Option<&str>) -> Result<(Caller, String, Millis), TokenError> {
-        // A reserved name gets the answer of every other name that is not registered.
-        let has_form_of_id = |issuer: &String| !matches!(check_client_id(issuer), Err(InvalidClientId::Form));
-        let id = claims.iss.filter(|issuer| claims.sub.as_ref() == Some(issuer) && has_form_of_id(issuer));
+        let id = claims.iss.filter(|issuer| claims.sub.as_ref() == Some(issuer) && has_client_id_form(issuer));
         let id =
             id.ok_or_else(|| TokenError::invalid_client("the assertion's iss and sub are not the same client_id: set both to yours"))?;
         if client_id.is_some_and(|client_id| client_id != id) {

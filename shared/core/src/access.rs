@@ -8,7 +8,7 @@ mod permissions;
 mod principal;
 mod scope;
 
-pub use client::{Client, ClientKeys, ClientPage, InvalidClientId, TokenBinding, check_client_id};
+pub use client::{Client, ClientKeys, ClientPage, InvalidClientId, TokenBinding, check_client_id, has_client_id_form};
 pub use external_name::is_external_name;
 pub use fixed_configurations::{FixedConfiguration, FixedConfigurations};
 pub use key::{PublicKey, SigningAlgorithm, TokenKey};

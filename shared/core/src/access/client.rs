@@ -147,10 +147,15 @@ pub enum InvalidClientId {
     Reserved,
 }
 
-/// Checks that the text is a valid client id: 1 to 256 visible ASCII characters, and not a name that the audit trail shows for somebody else.
+/// Returns true if the text has the form of a client id: 1 to 256 visible ASCII characters.
+pub fn has_client_id_form(text: &str) -> bool {
+    (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Checks that the text can be the id of a new client: it has the form of one, and is not a name that the audit trail shows for somebody
+/// else.
 pub fn check_client_id(text: &str) -> Result<(), InvalidClientId> {
-    let is_plain = (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if !is_plain {
+    if !has_client_id_form(text) {
         return Err(InvalidClientId::Form);
     }
     // Listings differ in upper and lower case, and so may readers.

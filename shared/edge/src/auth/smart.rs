@@ -1,6 +1,6 @@
 //! Access tokens that this service issues.
 
-use headrace_core::access::{Scopes, TokenBinding, check_client_id};
+use headrace_core::access::{Scopes, TokenBinding, has_client_id_form};
 use headrace_core::ports::AccessStore;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
@@ -80,7 +80,7 @@ fn check_claims(
     if now.0 >= claims.exp.saturating_mul(1_000) {
         return Err(InvalidToken::NotValidNow);
     }
-    if claims.sub != claims.client_id || check_client_id(&claims.sub).is_err() {
+    if claims.sub != claims.client_id || !has_client_id_form(&claims.sub) {
         return Err(InvalidToken::NoSubject);
     }
     Ok((Caller(claims.sub), Scopes::parse(&claims.scope, version).0, claims.registration))

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use headrace_core::access::{FixedConfiguration, check_client_id};
+use headrace_core::access::{FixedConfiguration, InvalidClientId, check_client_id, has_client_id_form};
 use headrace_core::vocab::container::Container;
 use headrace_core::vocab::ids::Caller;
 
@@ -99,7 +99,7 @@ pub struct RegistryLocation {
 pub struct AddClientArgs {
     /// The client_id. With --external-identity, the external name of the client: the ARN of a user, the ARN of a role's sessions without
     /// path and session, issuer#subject, or `*` for all callers that have no registration of their own [default: random]
-    #[arg(value_parser = parse_client_id)]
+    #[arg(value_parser = parse_new_client_id)]
     pub id: Option<Caller>,
     /// The scopes that the client may be granted: SMART system scopes, separated by spaces
     #[arg(long = "scope", value_name = "SCOPES", required = true)]
@@ -266,10 +266,15 @@ pub struct KeygenArgs {
     pub out: PathBuf,
 }
 
-/// Parses a client_id from a command-line value.
-pub(super) fn parse_client_id(text: &str) -> Result<Caller, String> {
+/// Parses the client_id of a client that is to be registered from a command-line value.
+fn parse_new_client_id(text: &str) -> Result<Caller, String> {
     check_client_id(text).map_err(|error| error.to_string())?;
     Ok(Caller(text.to_owned()))
+}
+
+/// Parses the client_id of a client that may be registered from a command-line value. Names that are reserved today may be registered.
+pub(super) fn parse_client_id(text: &str) -> Result<Caller, String> {
+    if has_client_id_form(text) { Ok(Caller(text.to_owned())) } else { Err(InvalidClientId::Form.to_string()) }
 }
 
 /// Parses a display name. It is shown on terminals and in tables, so control characters are rejected.
