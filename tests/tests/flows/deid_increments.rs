@@ -134,7 +134,7 @@ fn a_rule_with_a_condition_on_ids_prevents_the_report_of_deletions() -> Result<(
             {"path":"nodesByType('Reference').reference","method":"cryptoHash"}],"parameters":{"cryptoHashKey":"0123456789abcdef0123456789abcdef"}}"#;
         deployment.put_anonymization_config("config.json", config).await?;
         // The ids of active patients are kept on purpose.
-        let accepted_remarks = AcceptedRemarks::parse("revealing-references:1")?;
+        let accepted_remarks = AcceptedRemarks::parse("revealing-references:1@b790e15f")?;
         let settings = DeploymentSettings { accepted_remarks, ..DeploymentSettings::default() };
         let service = ServiceProcess::start(&deployment, &ManualClock::default(), settings);
         let increment = export(&service, INCREMENT).await?;

@@ -1,6 +1,6 @@
 //! The body of a request that adds or changes a schedule.
 
-use headrace_core::access::check_client_id;
+use headrace_core::access::{InvalidClientId, has_client_id_form};
 use headrace_core::request::{RequestError, is_resource_id};
 use headrace_core::schedule::{InvalidTiming, ScheduleDefinition, Timing};
 use headrace_core::vocab::clock::Millis;
@@ -56,9 +56,9 @@ impl ScheduleBody {
         let timing = Timing::parse(&self.every, non_empty(&self.zone).map(str::trim), now).map_err(|error| invalid_timing(&error))?;
         let level: ExportLevel = self.level.parse().map_err(|text: String| invalid("level", text))?;
         check_id(&level)?;
-        let client = non_empty(&self.client).map(|id| check_client_id(id).map(|()| Caller(id.to_owned())));
+        let client = |id: &str| has_client_id_form(id).then(|| Caller(id.to_owned())).ok_or(InvalidClientId::Form);
         Ok(ScheduleDefinition {
-            client: client.transpose().map_err(|error| invalid("client", error.to_string()))?,
+            client: non_empty(&self.client).map(client).transpose().map_err(|error| invalid("client", error.to_string()))?,
             timing,
             level: (&level).into(),
             parameters: self.parameters,
