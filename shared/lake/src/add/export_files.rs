@@ -13,6 +13,7 @@ use bytes::Bytes;
 use headrace_core::lake::line::LakeLine;
 use headrace_core::lake::ndjson::{LineSplitter, Segment, lines};
 use headrace_core::lake::slices::type_from_name;
+use headrace_core::vocab::byte_order_mark::BYTE_ORDER_MARK;
 use headrace_core::vocab::plural::counted;
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::{MemberIndex, Resource, ResourceIdentity};
@@ -219,8 +220,8 @@ fn is_container(line: &[u8]) -> bool {
 fn check_json(file: &InputFile) -> Result<(), AddError> {
     let failed = |cause| file.read_error(cause);
     let mut reader = BufReader::new(file.open(&Arc::new(Progress::default())).map_err(failed)?);
-    if reader.fill_buf().map_err(failed)?.starts_with(b"\xef\xbb\xbf") {
-        reader.consume(3);
+    if reader.fill_buf().map_err(failed)?.starts_with(BYTE_ORDER_MARK) {
+        reader.consume(BYTE_ORDER_MARK.len());
     }
     let parsed = serde_json::from_reader::<_, IgnoredAny>(reader);
     parsed.map(drop).map_err(|error| AddError::Input {

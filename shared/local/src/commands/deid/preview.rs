@@ -1,6 +1,7 @@
 //! `headrace deid preview`: what each rule does to one resource.
 
 use headrace_core::ports::Clock as _;
+use headrace_core::vocab::byte_order_mark::without_byte_order_mark;
 use headrace_edge::system::SystemClock;
 use headrace_fhir::deid::{DeidExplanation, DeidStep, Deidentified};
 use headrace_fhir::head::{MemberIndex, Resource};
@@ -25,7 +26,7 @@ pub(super) fn preview(args: &DeidPreviewArgs, use_colors: bool) -> Result<String
     }
     let bytes = read_file(&args.resource)?;
     // The reader of a lake drops a byte order mark, too.
-    let line = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let line = without_byte_order_mark(&bytes);
     Resource::parse(line, &mut MemberIndex::default())
         .map_err(|reason| DeidCommandError::InvalidResource { path: args.resource.clone(), reason })?;
     let patient = args.patient.clone().or_else(|| rules.patient_of(line));
