@@ -107,7 +107,7 @@ fn resources_that_no_lake_can_have_are_left_out_with_their_position() {
     let offset = bundle.find(&entries[1]).unwrap() as u64;
     assert_eq!(
         unusable.examples,
-        [LeftOutExample { file: "b.json".to_owned(), position: InputPosition::Byte(offset), detail: String::new() }]
+        [EntryExample { file: "b.json".to_owned(), position: InputPosition::Byte(offset), detail: String::new() }]
     );
     assert_eq!(report.left_out[&LeftOutReason::InvalidResource].count, 3);
     for object in folder.objects() {
@@ -140,7 +140,7 @@ fn ids_that_break_the_rules_of_fhir_are_added_and_told_with_their_position() {
         folder.write(name, content.as_bytes());
         let report = folder.add().unwrap();
         assert!(report.left_out.is_empty(), "{report:?}");
-        let example = |(position, kind): &(InputPosition, &str)| LeftOutExample {
+        let example = |(position, kind): &(InputPosition, &str)| EntryExample {
             file: name.to_owned(),
             position: *position,
             detail: (*kind).to_owned(),
