@@ -16,7 +16,7 @@ use crate::body::read_bounded;
 use crate::error::{ClientError, Failure, Persistence, TransportError, shown_url};
 use crate::limits::ClientLimits;
 use crate::origin::{MAX_URL_BYTES, UnsafeUrl};
-use crate::rejection::Rejection;
+use crate::rejection::{Rejection, is_busy};
 use crate::request_gate::RequestGate;
 use crate::retry_after::{parse_date, retry_after};
 use crate::session::{Credential, Session};
@@ -195,11 +195,6 @@ impl Inner {
             status => OriginError::Rejected { status: status.as_u16(), text },
         }
     }
-}
-
-/// Returns true for an answer that only demands a pause.
-fn is_busy(status: StatusCode) -> bool {
-    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }
 
 /// Converts the error of a request without a complete response.

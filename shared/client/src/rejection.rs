@@ -17,7 +17,7 @@ use crate::secrets::SentSecrets;
 use crate::text::{excerpt, shorten};
 
 /// The code `transient` of IssueType and its children, without `exception`, which servers also give to exports that have failed.
-const TRANSIENT_CODES: [&str; 6] = ["transient", "lock-error", "no-store", "timeout", "incomplete", "throttled"];
+pub const TRANSIENT_CODES: [&str; 6] = ["transient", "lock-error", "no-store", "timeout", "incomplete", "throttled"];
 
 /// A response that rejects a request.
 #[derive(Debug)]
@@ -146,6 +146,11 @@ impl Reason {
         });
         text.or(self.message)
     }
+}
+
+/// Returns true for an answer that only demands a pause: the server has done nothing.
+pub fn is_busy(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }
 
 /// Describes a body without a reason in JSON. A page of a proxy is not repeated.
