@@ -179,13 +179,6 @@ fn an_input_without_data_and_one_that_is_the_lake_are_refused() {
     assert!(matches!(add(&folder.input().join("none"), &folder.lake(), &folder.settings(), &progress), Err(AddError::Listing { .. })));
 }
 
-/// Makes a named pipe, and the folder that it is in.
-#[cfg(unix)]
-fn make_pipe(path: &Path) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
-}
-
 #[cfg(unix)]
 #[test]
 fn a_pipe_is_named_and_nobody_waits_for_it() {
@@ -198,7 +191,7 @@ fn a_pipe_is_named_and_nobody_waits_for_it() {
     ] {
         let folder = Folder::new();
         folder.write("b.json", br#"{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"p"}}]}"#);
-        make_pipe(&folder.0.path().join(place).join(name));
+        crate::test_lake::make_pipe(&folder.0.path().join(place).join(name));
         let (sender, receiver) = std::sync::mpsc::channel();
         let settings = AddSettings { complete_up_to: Some(Millis(1_790_000_000_000)), ..folder.settings() };
         std::thread::spawn(move || drop(sender.send(folder.add_with(&settings))));
