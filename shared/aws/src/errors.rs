@@ -85,7 +85,7 @@ impl ErrorClass {
             | "KMS.InvalidKeyUsageException"
             | "KMS.KMSInvalidStateException"
             | "KMS.NotFoundException"
-            // Of Secrets Manager.
+            // Secrets Manager reports errors of KMS with this code.
             | "DecryptionFailure" => Self::KeyUnusable,
             "DisabledException" | "InvalidKeyUsageException" | "KMSInvalidStateException" | "UnsupportedOperationException" => {
                 Self::Unusable

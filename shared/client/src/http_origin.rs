@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use headrace_core::ports::{Clock as _, OriginError, OriginPage, OriginRequest, OriginServer, PAGE_LIMIT_BYTES};
+use headrace_core::vocab::byte_order_mark::BYTE_ORDER_MARK;
 use headrace_core::vocab::clock::Millis;
 use headrace_edge::system::SystemClock;
 use reqwest::header::{ACCEPT, CACHE_CONTROL, DATE};
@@ -15,11 +16,11 @@ use crate::body::read_bounded;
 use crate::error::{ClientError, Failure, Persistence, TransportError, shown_url};
 use crate::limits::ClientLimits;
 use crate::origin::{MAX_URL_BYTES, UnsafeUrl};
-use crate::rejection::Rejection;
+use crate::rejection::{Rejection, is_busy};
 use crate::request_gate::RequestGate;
 use crate::retry_after::{parse_date, retry_after};
 use crate::session::{Credential, Session};
-use crate::text::{BYTE_ORDER_MARK, error_chain, shorten};
+use crate::text::{error_chain, shorten};
 use crate::transport::Call;
 
 /// The longest time from a request to the end of the response's header fields. Searches of large servers take minutes.
@@ -179,7 +180,7 @@ impl Inner {
             | TransportError::UnknownEncoding(_)) => OriginError::Unavailable(error.into()),
         })?;
         self.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
-        Ok(OriginPage { url: final_url, body: without_mark(body.into()), server_time })
+        Ok(OriginPage { url: final_url, body: strip_byte_order_mark(body.into()), server_time })
     }
 
     /// Returns the error for a response that is not a page.
@@ -196,11 +197,6 @@ impl Inner {
     }
 }
 
-/// Returns true for an answer that only demands a pause.
-fn is_busy(status: StatusCode) -> bool {
-    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
-}
-
 /// Converts the error of a request without a complete response.
 fn origin_error(error: ClientError) -> OriginError {
     let login_status = error.login_status();
@@ -215,8 +211,8 @@ fn origin_error(error: ClientError) -> OriginError {
     }
 }
 
-/// Returns a text without a byte order mark, which some servers write before their JSON.
-fn without_mark(body: Bytes) -> Bytes {
+/// Returns a text without its byte order mark. Copies nothing.
+fn strip_byte_order_mark(body: Bytes) -> Bytes {
     if body.starts_with(BYTE_ORDER_MARK) { body.slice(BYTE_ORDER_MARK.len()..) } else { body }
 }
 

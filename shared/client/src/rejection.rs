@@ -1,5 +1,8 @@
 //! Responses that reject a request: their reason, and whether another attempt can succeed.
 
+use std::time::Duration;
+
+use headrace_core::vocab::byte_order_mark::without_byte_order_mark;
 use headrace_core::vocab::clock::Millis;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Response, StatusCode};
@@ -11,10 +14,10 @@ use crate::error::{Persistence, status_persistence};
 use crate::limits::ClientLimits;
 use crate::retry_after::retry_after;
 use crate::secrets::SentSecrets;
-use crate::text::{BYTE_ORDER_MARK, excerpt, shorten};
+use crate::text::{excerpt, shorten};
 
 /// The code `transient` of IssueType and its children, without `exception`, which servers also give to exports that have failed.
-const TRANSIENT_CODES: [&str; 6] = ["transient", "lock-error", "no-store", "timeout", "incomplete", "throttled"];
+pub const TRANSIENT_CODES: [&str; 6] = ["transient", "lock-error", "no-store", "timeout", "incomplete", "throttled"];
 
 /// A response that rejects a request.
 #[derive(Debug)]
@@ -26,7 +29,7 @@ pub struct Rejection {
     /// Issue codes of its OperationOutcome; empty without one.
     codes: Vec<String>,
     /// The pause that the server demands.
-    pub retry_after: Option<std::time::Duration>,
+    pub retry_after: Option<Duration>,
 }
 
 /// The members of an OperationOutcome, an OAuth error and a problem (RFC 9457) that say why a request was rejected. A member that is not a text
@@ -63,14 +66,14 @@ struct Details {
     text: Option<String>,
 }
 
-/// The type of a resource.
+/// A resource, of which only the type is read.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct ResourceKind {
+struct TypedResource {
     resource_type: String,
 }
 
-/// Deserializes a text. Any other value is none.
+/// Deserializes a text. Returns `None` for any other value.
 fn any_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::String(text) => Ok(Some(text)),
@@ -88,21 +91,15 @@ impl Rejection {
     }
 
     /// Returns the rejection in a body of an answer with any status, if it is an OperationOutcome. Some servers answer 200 and one.
-    pub fn from_outcome(status: StatusCode, body: &[u8], retry_after: Option<std::time::Duration>, secrets: &SentSecrets) -> Option<Self> {
-        let kind: ResourceKind = serde_json::from_slice(without_mark(body)).ok()?;
-        let is_outcome = kind.resource_type == "OperationOutcome";
+    pub fn from_outcome(status: StatusCode, body: &[u8], retry_after: Option<Duration>, secrets: &SentSecrets) -> Option<Self> {
+        let resource: TypedResource = serde_json::from_slice(without_byte_order_mark(body)).ok()?;
+        let is_outcome = resource.resource_type == "OperationOutcome";
         is_outcome.then(|| Self::from_body(status, &HeaderMap::new(), body, retry_after, secrets))
     }
 
     /// Builds a rejection from the parts of a response.
-    fn from_body(
-        status: StatusCode,
-        headers: &HeaderMap,
-        body: &[u8],
-        retry_after: Option<std::time::Duration>,
-        secrets: &SentSecrets,
-    ) -> Self {
-        let body = without_mark(body);
+    fn from_body(status: StatusCode, headers: &HeaderMap, body: &[u8], retry_after: Option<Duration>, secrets: &SentSecrets) -> Self {
+        let body = without_byte_order_mark(body);
         let reason: Reason = serde_json::from_slice(body).unwrap_or_default();
         let codes = reason.issue.iter().filter_map(|issue| issue.code.clone()).collect();
         // A text that was cut could end within a secret.
@@ -151,9 +148,9 @@ impl Reason {
     }
 }
 
-/// Returns a text without a byte order mark.
-fn without_mark(body: &[u8]) -> &[u8] {
-    body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body)
+/// Returns true for an answer that only demands a pause: the server has done nothing.
+pub fn is_busy(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }
 
 /// Describes a body without a reason in JSON. A page of a proxy is not repeated.

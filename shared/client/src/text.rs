@@ -3,9 +3,6 @@
 use std::borrow::Cow;
 use std::error::Error;
 
-/// A byte order mark, with which some servers begin their JSON.
-pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
 /// Longest text of a server that one message repeats, in characters.
 const MAX_CHARS: usize = 2_000;
 

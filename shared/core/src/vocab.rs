@@ -3,6 +3,7 @@
 //! Nothing in this folder imports from another folder of the crate.
 
 pub mod back_off;
+pub mod byte_order_mark;
 pub mod clock;
 pub mod config_digest;
 pub mod config_name;

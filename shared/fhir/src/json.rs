@@ -1,12 +1,12 @@
 //! JSON values within a validated line, read in place: no tree, no copy.
 
 mod duplicates;
+mod equivalence;
 pub(crate) mod name_table;
 mod name_token;
 mod open_names;
 mod path;
 mod pretty;
-mod same;
 mod scanner;
 
 use std::borrow::Cow;

@@ -38,7 +38,7 @@ use crate::writing::{
 };
 
 pub use format::InputFormat;
-pub use report::{AddReport, InputPosition, LateChanges, LeftOut, LeftOutExample, LeftOutReason, ReferenceCounts, WatermarkChange};
+pub use report::{AddReport, CountedEntries, EntryExample, InputPosition, LateChanges, LeftOutReason, ReferenceCounts, WatermarkChange};
 
 use completeness::Completeness;
 use input::{ContentHash, InputFile, list_files};

@@ -4,6 +4,7 @@
 //! later run removes them. In between an export finds a resource in both, which is harmless unless it exports each line.
 
 mod links;
+mod selection;
 mod superseded;
 mod versions;
 
@@ -36,8 +37,9 @@ use crate::writing::{LakeBucket, LakeLines, LakeLock, LineSink, LockClock, Rewri
 pub use superseded::{waiting_objects, waiting_objects_in};
 
 use links::FolderLinks;
+use selection::{KeptVersions, StayingObjects, keep_newest};
 use superseded::SupersededObjects;
-use versions::{CompactedVersion, KeptLine, KeptVersions, StayingObjects, VersionReader, keep_newest};
+use versions::{CompactedVersion, KeptLine, VersionReader};
 
 /// The size of a slice of a large object, in bytes.
 const SLICE_BYTES: u64 = 64 << 20;
@@ -73,7 +75,8 @@ pub struct CompactReport {
     pub removable_at: Option<Millis>,
     /// The number of objects that stay because they have lines that are not valid.
     pub kept_objects: u64,
-    /// The number of objects that stay because nothing but its position distinguishes a version in them from one in another object that stays.
+    /// The number of objects that stay because they have a version that differs in nothing but its position from one in another object that
+    /// stays.
     pub tied_objects: u64,
     /// The number of objects that stay because they are reached through a link to a folder.
     pub linked_objects: u64,
@@ -198,7 +201,7 @@ fn compact_locked<S: ResourceSource>(
     Ok(report)
 }
 
-/// Returns the slices of all objects, each with the index of its object, which begins with `first`.
+/// Returns the slices of all objects, each with the index of its object. The indexes begin at `first`.
 fn slices(pins: &[Pin], first: usize) -> Vec<(usize, Slice)> {
     let mut slices = Vec::new();
     for (index, pin) in (first..).zip(pins) {

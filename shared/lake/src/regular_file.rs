@@ -62,7 +62,7 @@ mod tests {
     fn a_pipe_a_device_and_a_folder_are_not_opened() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe.ndjson");
-        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        crate::test_lake::make_pipe(&pipe);
         for path in [&pipe, Path::new("/dev/zero"), folder.path()] {
             assert!(is_not_regular(&open_regular_file(path).unwrap_err()), "{}", path.display());
             let mut options = OpenOptions::new();

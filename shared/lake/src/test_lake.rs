@@ -51,10 +51,15 @@ impl TestLake {
     /// Makes a named pipe.
     #[cfg(unix)]
     pub(crate) fn make_pipe(&self, name: &str) {
-        let path = self.0.join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+        make_pipe(&self.0.join(name));
     }
+}
+
+/// Makes a named pipe, and the folder that it is in.
+#[cfg(unix)]
+pub(crate) fn make_pipe(path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
 fn pin(root: &Path, object: String) -> Pin {

@@ -3,6 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use memchr::{memchr, memrchr};
 
+use crate::vocab::byte_order_mark::without_byte_order_mark;
+
 /// Maximum length of a line, in bytes. It bounds the memory of a worker and permits Binary and DocumentReference resources
 /// of tens of MiB.
 pub const LINE_LIMIT_BYTES: usize = 64 << 20;
@@ -196,7 +198,7 @@ pub fn lines(block: &[u8], offset: u64) -> impl Iterator<Item = Line<'_>> {
         };
         rest = after;
         if start == 0 && offset == 0 {
-            text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+            text = without_byte_order_mark(text);
         }
         text = text.strip_suffix(b"\r").unwrap_or(text);
         Some(Line { start, end: block.len() - rest.len(), text, has_line_feed: line_end.is_some() })

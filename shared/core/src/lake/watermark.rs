@@ -10,6 +10,7 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::ports::{METADATA_LIMIT_BYTES, MetadataObject};
+use crate::vocab::byte_order_mark::without_byte_order_mark;
 use crate::vocab::clock::Millis;
 use crate::vocab::error::SourceError;
 use crate::vocab::setting::Setting;
@@ -68,7 +69,7 @@ pub struct LakeFiller {
 
 /// Returns the JSON text of the watermark object. Some editors and shells write a byte order mark before it.
 fn json_text(object: &MetadataObject) -> &[u8] {
-    object.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&object.bytes)
+    without_byte_order_mark(&object.bytes)
 }
 
 /// Parses the members of a synchronization. They are empty in the watermark object of another pipeline.

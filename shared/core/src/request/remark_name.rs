@@ -6,6 +6,7 @@ use headrace_fhir::deid::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::vocab::byte_order_mark::without_byte_order_mark;
 use crate::vocab::config_digest::ConfigDigest;
 
 /// The number of hexadecimal digits of a digest in a name: few enough to be copied by hand.
@@ -77,8 +78,8 @@ struct WrittenRules<'a> {
 impl RemarkNames {
     /// Creates the names for the text of a configuration. In a file with comments, each rule is bound to the text of the file.
     pub fn new(text: &[u8]) -> Self {
-        let json = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-        let rules = serde_json::from_slice::<WrittenRules<'_>>(json).map(|written| written.rules).unwrap_or_default();
+        let rules =
+            serde_json::from_slice::<WrittenRules<'_>>(without_byte_order_mark(text)).map(|written| written.rules).unwrap_or_default();
         Self { file: short_digest(text), rules: rules.iter().map(|rule| short_digest(rule.get().as_bytes())).collect() }
     }
 

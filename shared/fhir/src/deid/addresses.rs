@@ -9,14 +9,6 @@ use crate::definitions::{FhirVersion, ResourceType, TypeSet};
 /// The types of definitions in any version of FHIR. A URL such as `http://terminology.hl7.org/CodeSystem/v2-0203` is the name of one, and no id.
 static DEFINITIONS: LazyLock<TypeSet> = LazyLock::new(|| ResourceType::all().filter(|kind| is_definition(*kind)).collect());
 
-/// Returns true for a type of definitions.
-fn is_definition(kind: ResourceType) -> bool {
-    let has_context = |version: FhirVersion| version.root_elements(kind).iter().any(|element| element.name == "useContext");
-    let is_about_patients = |version: FhirVersion| version.patient_compartment(kind).is_some();
-    // All definitions say for which context they are. In R5 a Composition does so, too, which is a document about a patient.
-    FhirVersion::ALL.into_iter().any(has_context) && !FhirVersion::ALL.into_iter().any(is_about_patients)
-}
-
 /// The beginning of the address of a resource in a Bundle.
 const URN_UUID: &str = "urn:uuid:";
 
@@ -25,6 +17,14 @@ const SEARCH_PARAMETERS: [&str; 7] = ["_type", "_id", "_has", "_filter", "identi
 
 /// The largest number of percent encodings inside each other, such as those of an address in the query of an address in a query.
 const MAX_ENCODINGS: usize = 3;
+
+/// Returns true for a type of definitions.
+fn is_definition(kind: ResourceType) -> bool {
+    let has_context = |version: FhirVersion| version.root_elements(kind).iter().any(|element| element.name == "useContext");
+    let is_about_patients = |version: FhirVersion| version.patient_compartment(kind).is_some();
+    // All definitions say for which context they are. In R5 a Composition does so, too, which is a document about a patient.
+    FhirVersion::ALL.into_iter().any(has_context) && !FhirVersion::ALL.into_iter().any(is_about_patients)
+}
 
 /// Returns true if a text is the address of a resource, such as `Patient/1`, `https://example.org/r4/Patient/1/_history/2` and
 /// `Patient/1/$everything`, of a resource in a Bundle (`urn:uuid:…`), of a contained one (`#1`), or a search for resources, such as

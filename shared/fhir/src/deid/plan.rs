@@ -101,7 +101,9 @@ impl Plan {
         Self { rule_indexes, automata, id_treatment: OnceLock::new() }
     }
 
-    /// Returns the automaton of the streaming engine for a resource, which `resource` begins with; `None` if it needs the tree engine.
+    /// Returns the automaton of the streaming engine for a resource. Returns `None` if the resource needs the tree engine.
+    ///
+    /// * `resource`: a text that begins with the resource.
     pub(super) fn automaton(&self, resource: JsonValue<'_>) -> Option<&PathAutomaton> {
         self.automata.as_ref()?.of_resource(resource)
     }

@@ -89,7 +89,7 @@ impl PrimitiveContext {
         self.role == PrimitiveRole::Reference || self.can_be_address()
     }
 
-    /// Returns true if each value of an element that can name a resource names one: a reference, or an id. An address is told by its text.
+    /// Returns true if each value of an element that can name a resource names one: a reference, or an id. For an address, its text decides.
     pub(super) fn always_names_resource(self) -> bool {
         self.role == PrimitiveRole::Reference || self.type_name == "id"
     }

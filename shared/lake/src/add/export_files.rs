@@ -3,6 +3,7 @@
 //! The first reading collects the versions of resources. Of several lines with the same resource, time and version id, the last one is
 //! added: nothing else tells which of them is newer.
 
+mod bundle_lines;
 mod errors;
 
 use std::borrow::Cow;
@@ -12,16 +13,14 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use headrace_core::lake::line::LakeLine;
 use headrace_core::lake::ndjson::{LineSplitter, Segment, lines};
-use headrace_core::lake::slices::type_from_name;
+use headrace_core::vocab::byte_order_mark::BYTE_ORDER_MARK;
 use headrace_core::vocab::plural::counted;
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::{MemberIndex, Resource, ResourceIdentity};
-use headrace_fhir::json::JsonValue;
-use memchr::memmem;
 use serde::de::IgnoredAny;
 
 use super::completeness::Completeness;
-use super::format::{is_manifest, may_hold_bundles_as_data};
+use super::format::is_manifest;
 use super::input::{ContentHash, FileContent, InputFile, LargeResourcePermit, read_chunks};
 use super::known_versions::{KnownVersion, RepeatedEntry, VersionDecider, VersionPosition};
 use super::late::LateCollector;
@@ -34,6 +33,7 @@ use crate::progress::Progress;
 use crate::sorting::RecordSorter;
 use crate::writing::{LakeLines, LakeLock, LineSink, Staging};
 
+use bundle_lines::check_bundles;
 use errors::is_error_file;
 
 /// The reason for which a JSON file beside files of lines is refused.
@@ -137,15 +137,6 @@ impl Addition<'_> {
         Ok((in_order(hashes), versions))
     }
 
-    /// Returns true if Bundles in a file are resources of the lake: its name says so, the manifest lists it, or the operator has named the
-    /// format.
-    fn may_hold_bundles(&self, file: &InputFile, manifest: Option<&Manifest>) -> bool {
-        self.settings.format.is_some()
-            || may_hold_bundles_as_data(file)
-            || type_from_name(&file.name) == Some(ResourceType::BUNDLE)
-            || manifest.is_some_and(|manifest| manifest.lists(file.file_name()))
-    }
-
     /// Reads the manifest of the export, if there is one. Fails for any other JSON file, except one with errors of the export.
     fn find_manifest(&self) -> Result<Option<Manifest>, AddError> {
         let (mut found, mut others) = (None, Vec::new());
@@ -184,43 +175,12 @@ impl Addition<'_> {
     }
 }
 
-/// Checks that no line of a segment is a Bundle whose entries belong to the lake: exports would have the Bundle, and not its entries.
-fn check_bundles(file: &InputFile, segment: &Segment) -> Result<(), AddError> {
-    let Segment::Lines { offset, bytes } = segment else { return Ok(()) };
-    match lines(bytes, *offset).find(|line| is_container(line.text)) {
-        Some(line) => {
-            let offset = *offset + line.start as u64;
-            let reason = format!(
-                "the other files have resources, and at byte {offset} it has a Bundle: add Bundles in a run of their own, or, if they are \
-                 resources themselves, use --format ndjson"
-            );
-            Err(AddError::Input { file: file.name.clone(), reason })
-        }
-        None => Ok(()),
-    }
-}
-
-/// Returns true for a Bundle with an id that is neither a document nor a message, which are resources of their own, nor has deletions.
-fn is_container(line: &[u8]) -> bool {
-    // Most lines are decided by a search for the name, which may be written with escapes.
-    let may_be_bundle = memmem::find(line, b"Bundle").is_some() || memchr::memchr(b'\\', line).is_some();
-    if !may_be_bundle {
-        return false;
-    }
-    let LakeLine::Resource(head, _) = LakeLine::parse(line) else { return false };
-    if head.resource_type != ResourceType::BUNDLE {
-        return false;
-    }
-    let kind = std::str::from_utf8(line).ok().and_then(|text| JsonValue::from_valid(text).member("type")).and_then(JsonValue::text);
-    kind.is_none_or(|kind| !matches!(&*kind, "document" | "message"))
-}
-
 /// Checks that a file has one JSON value.
 fn check_json(file: &InputFile) -> Result<(), AddError> {
     let failed = |cause| file.read_error(cause);
     let mut reader = BufReader::new(file.open(&Arc::new(Progress::default())).map_err(failed)?);
-    if reader.fill_buf().map_err(failed)?.starts_with(b"\xef\xbb\xbf") {
-        reader.consume(3);
+    if reader.fill_buf().map_err(failed)?.starts_with(BYTE_ORDER_MARK) {
+        reader.consume(BYTE_ORDER_MARK.len());
     }
     let parsed = serde_json::from_reader::<_, IgnoredAny>(reader);
     parsed.map(drop).map_err(|error| AddError::Input {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::sync::Arc;
 
+use headrace_core::vocab::byte_order_mark::without_byte_order_mark;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::Value;
@@ -76,7 +77,7 @@ impl Manifest {
         let opened = file.open(&Arc::new(Progress::default()));
         let read = opened.and_then(|reader| reader.take(MANIFEST_LIMIT_BYTES).read_to_end(&mut bytes));
         read.map_err(|cause| file.read_error(cause))?;
-        serde_json::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes)).map_err(|error| AddError::Input {
+        serde_json::from_slice(without_byte_order_mark(&bytes)).map_err(|error| AddError::Input {
             file: file.name.clone(),
             reason: format!("it is not the manifest of an export: line {}, column {}", error.line(), error.column()),
         })

@@ -8,6 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 use headrace_core::lake::watermark::{WATERMARK_OBJECT, is_first_publication, parse_watermark};
 use headrace_core::ports::{METADATA_LIMIT_BYTES, MetadataObject};
+use headrace_core::vocab::byte_order_mark::without_byte_order_mark;
 use headrace_core::vocab::clock::Millis;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -167,7 +168,7 @@ pub(super) fn watermark_file(lake: &LakeLock, folder: &str, completeness: Comple
             return WatermarkFile::kept(WatermarkChange::KeptLater(time));
         }
         before = Some(time);
-        members = serde_json::from_slice(object.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&object.bytes)).unwrap_or_default();
+        members = serde_json::from_slice(without_byte_order_mark(&object.bytes)).unwrap_or_default();
     }
     if let Completeness::Period { after, .. } = completeness {
         if members.keys().any(|name| name != COMPLETE_UP_TO) {

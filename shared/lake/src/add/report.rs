@@ -35,9 +35,9 @@ pub struct AddReport {
     /// The number of deletions among them that have no time. Each hides its resource for ever.
     pub deletions_without_time: u64,
     /// Resources and entries that were left out, by reason.
-    pub left_out: BTreeMap<LeftOutReason, LeftOut>,
+    pub left_out: BTreeMap<LeftOutReason, CountedEntries>,
     /// Resources that came in with an id that breaks the rules of FHIR. Exports take them unchanged.
-    pub irregular_ids: LeftOut,
+    pub irregular_ids: CountedEntries,
     /// The references of the resources that came in.
     pub references: ReferenceCounts,
     /// The number of resources of the lake that were written again, because references in them are resolved now.
@@ -127,18 +127,18 @@ pub struct ReferenceCounts {
     pub other_searches: u64,
 }
 
-/// Resources and entries that were left out for one reason, or that the operator must know for another one.
+/// Resources and entries that were left out for one reason, or whose ids break the rules of FHIR.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LeftOut {
+pub struct CountedEntries {
     /// The number of resources and entries.
     pub count: u64,
     /// The first of them.
-    pub examples: Vec<LeftOutExample>,
+    pub examples: Vec<EntryExample>,
 }
 
-/// The position of something that was left out. It has no data of patients.
+/// The position of a resource or an entry. It has no data of patients.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LeftOutExample {
+pub struct EntryExample {
     /// The file, below the input.
     pub file: String,
     /// The position in the file.
@@ -317,7 +317,7 @@ impl AddReport {
     }
 }
 
-impl LeftOut {
+impl CountedEntries {
     /// Adds what a thread has found.
     fn merge(&mut self, (count, examples): FoundExamples) {
         self.count += count;
@@ -328,10 +328,10 @@ impl LeftOut {
 }
 
 /// The number of resources and entries that a thread has found, and the first of them.
-type FoundExamples = (u64, BTreeSet<LeftOutExample>);
+type FoundExamples = (u64, BTreeSet<EntryExample>);
 
 /// Counts a resource or an entry, and keeps it if it is among the first ones.
-fn add_example((count, examples): &mut FoundExamples, example: LeftOutExample) {
+fn add_example((count, examples): &mut FoundExamples, example: EntryExample) {
     *count += 1;
     if examples.len() >= MAX_EXAMPLES && examples.last().is_some_and(|last| *last < example) {
         return;
@@ -364,12 +364,12 @@ impl Counts {
     /// Counts a resource that is added if its id breaks the rules of FHIR.
     pub(super) fn check_id(&mut self, (kind, id): (ResourceType, &str), file: &str, position: InputPosition) {
         if !is_id(id) {
-            add_example(&mut self.irregular_ids, LeftOutExample { file: file.to_owned(), position, detail: kind.to_string() });
+            add_example(&mut self.irregular_ids, EntryExample { file: file.to_owned(), position, detail: kind.to_string() });
         }
     }
 
     /// Counts something that is left out.
     pub(super) fn leave_out(&mut self, reason: LeftOutReason, file: &str, position: InputPosition, detail: String) {
-        add_example(self.left_out.entry(reason).or_default(), LeftOutExample { file: file.to_owned(), position, detail });
+        add_example(self.left_out.entry(reason).or_default(), EntryExample { file: file.to_owned(), position, detail });
     }
 }

@@ -19,7 +19,7 @@ use crate::client::local_files::LocalFiles;
 use crate::client::manifest::ManifestError;
 use crate::client::origin::parse_http_url;
 use crate::client::patience::{Patience, SHORT_OUTAGE, poll_back_off};
-use crate::client::rejection::Rejection;
+use crate::client::rejection::{Rejection, is_busy};
 use crate::client::retry_after::{parse_date, retry_after};
 use crate::client::secrets::SentSecrets;
 use crate::client::session::{Session, SessionCredential};
@@ -159,7 +159,7 @@ impl<T: Timer> BulkClient<T> {
         loop {
             // Only these answers say for certain that no export was started. Anything else is not repeated.
             let failure = match self.session.send(&call, &url).await {
-                Ok(response) if matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) => {
+                Ok(response) if is_busy(response.status()) => {
                     let Failure { error, retry_after, .. } = self.failure(KICK_OFF, response).await;
                     Failure { error, persistence: Persistence::Transient, retry_after: retry_after.or(Some(BUSY_PAUSE)) }
                 }

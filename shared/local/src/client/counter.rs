@@ -1,6 +1,6 @@
 //! Counts the resources of a downloaded file, and notices what is not NDJSON.
 
-use headrace_client::text::BYTE_ORDER_MARK;
+use headrace_core::vocab::byte_order_mark::BYTE_ORDER_MARK;
 use memchr::memchr;
 use serde::Deserialize;
 

@@ -76,8 +76,8 @@ pub(crate) async fn describe_directory_export(
         return Ok(to_json(&asked, Some((&estimate, is_deidentified))));
     }
     let ignored: String = job.request.ignored.iter().map(|ignored| format!("ignored     {}\n", printable(&ignored.text))).collect();
-    let clear = if is_deidentified { CLEAR_SIZES } else { "" };
-    Ok(format!("request     {}\n{}{clear}{ignored}{NOTHING_DONE}\n", printable(&asked), describe_estimate(&estimate, hint)))
+    let deid_note = if is_deidentified { DEID_NOTE } else { "" };
+    Ok(format!("request     {}\n{}{deid_note}{ignored}{NOTHING_DONE}\n", printable(&asked), describe_estimate(&estimate, hint)))
 }
 
 /// Describes the export from a server. The server is not asked, because a kick-off starts an export.
@@ -91,7 +91,7 @@ pub(crate) fn describe_server_export(args: &ExportArgs, options: &ExportOptions,
 }
 
 /// Line about the estimate of a de-identified export.
-const CLEAR_SIZES: &str = "note        de-identification is not part of the estimate: the files are smaller or larger\n";
+const DEID_NOTE: &str = "note        de-identification is not part of the estimate: the files are smaller or larger\n";
 
 /// Last line of the output.
 const NOTHING_DONE: &str = "nothing was exported, because of --dry-run";

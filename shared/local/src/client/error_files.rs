@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::client::bulk::DownloadedFile;
 use crate::client::exported_lines::open_lines;
 use crate::client::file_names::FileList;
+use crate::client::rejection::TRANSIENT_CODES;
 use crate::terminal::shorten;
 
 /// The largest number of texts of one severity that are shown.
@@ -26,8 +27,8 @@ const MAX_CODE_CHARS: usize = 40;
 /// The longest line that is parsed, in bytes. Our own are short. A longer one cannot be read.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
-/// The codes of errors that may pass without a repair: `transient` of IssueType and its children.
-const TEMPORARY_CODES: [&str; 7] = ["transient", "lock-error", "no-store", "exception", "timeout", "incomplete", "throttled"];
+/// The child of `transient` that [`TRANSIENT_CODES`] lacks.
+const EXCEPTION: &str = "exception";
 
 /// The severity of an OperationOutcome: the highest one of its issues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -114,7 +115,8 @@ impl Issue {
 
     /// Returns true for an error that may pass without a repair. An error without a code may be of any kind.
     fn is_temporary_error(&self) -> bool {
-        let may_pass = |code: &str| code.is_empty() || TEMPORARY_CODES.iter().any(|other| other.eq_ignore_ascii_case(code));
+        let may_pass =
+            |code: &str| code.is_empty() || TRANSIENT_CODES.iter().chain([&EXCEPTION]).any(|other| other.eq_ignore_ascii_case(code));
         self.severity() == OutcomeSeverity::Error && may_pass(self.code())
     }
 }

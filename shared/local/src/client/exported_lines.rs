@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Cursor, Read as _};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
-use headrace_client::text::BYTE_ORDER_MARK;
+use headrace_core::vocab::byte_order_mark::BYTE_ORDER_MARK;
 
 /// Opens a downloaded file, by its name plain or gzip, after its byte order mark.
 pub(crate) fn open_lines(path: &Path) -> io::Result<Box<dyn BufRead>> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use headrace_core::output::usage_report::UsageReport;
+use headrace_core::vocab::byte_order_mark::without_byte_order_mark;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::plural::counted;
 use headrace_fhir::instant::Instant;
@@ -126,8 +127,7 @@ impl Manifest {
     ///
     /// * `resolve`: returns the URL that the server names, or the reason why it is not used.
     pub(crate) fn parse(body: &[u8], resolve: &impl Fn(&str) -> Result<Url, String>) -> Result<Self, ManifestError> {
-        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-        let raw: RawManifest = serde_json::from_slice(body).map_err(|error| {
+        let raw: RawManifest = serde_json::from_slice(without_byte_order_mark(body)).map_err(|error| {
             let text = shorten(&error.to_string(), 300);
             // It is JSON, and no other attempt would bring less of it.
             if error.is_data() || text.contains("recursion limit") {

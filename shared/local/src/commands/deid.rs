@@ -141,30 +141,12 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
         ));
     }
     let mut output: String = remarks.iter().map(|remark| format!("{remark}\n")).collect();
-    match configuration.derived_key_names().as_slice() {
-        [] => {}
-        wanted => {
-            output += &format!(
-                "note: {}: empty, so each export generates its own key, and resources of different exports cannot be linked; for increments, give \
-                 keys of `headrace deid keygen` apart from the configuration\n",
-                wanted.join(", ")
-            )
-        }
-    }
+    output += &format_derived_keys(&configuration.derived_key_names());
     if let Some(coverage) = coverage {
         output += &format_coverage(coverage);
     }
     for kind in types.into_iter().filter(|_| coverage.is_none()) {
-        let unmatched = configuration.untouched_elements(kind);
-        let elements = counted(
-            unmatched.len() as u64,
-            "element matches no rule and is exported unchanged",
-            "elements match no rule and are exported unchanged",
-        );
-        output += &format!("{}: {elements}\n", kind.as_str());
-        for element in unmatched {
-            output += &format!("  {} ({})\n", element.path, element.type_name);
-        }
+        output += &format_untouched(&configuration, kind);
     }
     for remark in configuration.increment_remarks() {
         output += &format!("for exports with --since: {remark}\n");
@@ -180,6 +162,30 @@ fn check(args: &DeidCheckArgs) -> Result<(String, CheckStatus), DeidCommandError
         }
     };
     Ok((output, status))
+}
+
+/// Formats a note about keys that each export generates. Empty if there are none.
+fn format_derived_keys(names: &[&'static str]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(
+        "note: {}: empty, so each export generates its own key, and resources of different exports cannot be linked; for increments, give \
+         keys of `headrace deid keygen` apart from the configuration\n",
+        names.join(", ")
+    )
+}
+
+/// Formats the elements of a type that no rule matches.
+fn format_untouched(configuration: &DeidConfig, kind: ResourceType) -> String {
+    let unmatched = configuration.untouched_elements(kind);
+    let elements = counted(
+        unmatched.len() as u64,
+        "element matches no rule and is exported unchanged",
+        "elements match no rule and are exported unchanged",
+    );
+    let lines = unmatched.into_iter().map(|element| format!("  {} ({})\n", element.path, element.type_name));
+    format!("{}: {elements}\n{}", kind.as_str(), lines.collect::<String>())
 }
 
 /// Returns why a client with fixed configurations gets no export, by the rule of a kick-off.

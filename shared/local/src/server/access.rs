@@ -134,7 +134,7 @@ fn identity_provider(args: &ServeArgs) -> Result<IdentityProviderSettings, Acces
 /// Returns true if only programs on this machine are meant to reach the server: it listens on a loopback address, no proxy is said to be in
 /// front, and its base URL, if it is set, is a loopback address.
 fn is_for_this_machine(args: &ServeArgs, address: SocketAddr) -> bool {
-    // A proxy may add no header by which its requests could be told from those of this machine.
+    // A proxy may add no header that distinguishes its requests from those of this machine.
     address.ip().is_loopback() && !args.behind_tls_proxy && non_empty(&args.service.base_url).is_none_or(is_loopback_url)
 }
 

@@ -20,7 +20,7 @@ const MAX_OBJECTS: usize = 200_000;
 /// * An object whose name promises no type may hold any type. Such objects are read in the order of the listing, up to a number of
 ///   bytes. Therefore Groups and Patients should lie in objects named for their type.
 /// * An object whose name promises another type, such as `Account/export.ndjson`, may be a mixed one. All such objects are read last, if
-///   they have at most a smaller number of bytes. Of more, those in folders named for another type are read if something was not found.
+///   they have at most a smaller number of bytes. If they have more, those in folders named for another type are read if something was not found.
 #[derive(Clone, Debug)]
 pub struct Catalogue {
     objects: Vec<CatalogueEntry>,
@@ -28,9 +28,9 @@ pub struct Catalogue {
     skipped_untyped: u32,
     /// The maximum number of bytes that are read from objects that are named for another type.
     other_bytes: u64,
-    /// The number of bytes of those objects in `objects` whose folders are named for it.
+    /// The number of bytes of the objects in `objects` whose folders are named for another type.
     kept_folder_bytes: u64,
-    /// The number of bytes of those objects in `objects` that have its name themselves.
+    /// The number of bytes of the objects in `objects` that are themselves named for another type.
     kept_file_bytes: u64,
     /// Types of objects that were dropped because the catalogue was full.
     incomplete_types: BTreeSet<ResourceType>,

@@ -12,8 +12,8 @@ pub(in crate::deid) struct CodeCondition {
 }
 
 impl CodeCondition {
-    /// Returns the condition of a path `where(…)` that selects all elements behind it if the condition is true, and otherwise none; `None` for any
-    /// other path.
+    /// Returns the condition of a path that begins with `where(…)` and selects all of its elements if the condition is true, and otherwise none.
+    /// Returns `None` for any other path.
     pub(in crate::deid) fn from_path(path: &Expr) -> Option<Self> {
         match path {
             Expr::Call(focus, Function::Where, arguments) if **focus == Expr::This => Self::from_condition(arguments.first()?),
@@ -54,7 +54,9 @@ impl CodeCondition {
         &self.element
     }
 
-    /// Returns true if the condition is true for a resource, which `resource` begins with. Returns `None` if the member is no string.
+    /// Returns true if the condition is true for a resource. Returns `None` if the member is not a string.
+    ///
+    /// * `resource`: a text that begins with the resource.
     pub(in crate::deid) fn is_true(&self, resource: JsonValue<'_>) -> Option<bool> {
         let Some(value) = resource.member(&self.element) else { return Some(false) };
         let text = value.text()?;

@@ -12,9 +12,9 @@ const DAYS_OF_YEAR: i64 = 366;
 
 /// The decision about dates that reveal an age over 89.
 ///
-/// A date that is there in one night and gone in the next would tell the true birthday to a reader who can join exports, by pseudonyms or by the
-/// order of their lines. A date that is still there would tell that the birthday is to come, and with that a bound of its shift. Therefore the
-/// decision follows from what the reader sees anyway: the shifted date, or the year.
+/// A true date must not decide. A date that is in the export of one night and not in that of the next would reveal the birthday to a reader who can
+/// join exports, by pseudonyms or by the order of their lines. A date that remains would show that the birthday is still to come, which limits the
+/// possible shifts. Therefore what the reader sees anyway decides: the shifted date, or the year.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::deid) struct AgeLimit {
     today: Date,

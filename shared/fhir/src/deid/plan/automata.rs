@@ -64,7 +64,9 @@ impl PathAutomata {
         Some(Self { conditions, automata })
     }
 
-    /// Returns the automaton for a resource, which `resource` begins with; `None` if the resource needs the tree engine.
+    /// Returns the automaton for a resource. Returns `None` if the resource needs the tree engine.
+    ///
+    /// * `resource`: a text that begins with the resource.
     pub(super) fn of_resource(&self, resource: JsonValue<'_>) -> Option<&PathAutomaton> {
         let mut combination = 0;
         for (number, condition) in self.conditions.iter().enumerate() {

@@ -19,7 +19,7 @@ fn paths_to_a_further_item_of_a_single_element_are_reported() {
         ("Patient.name.where(given.exclude(given).exists())", "`exclude()` of the same elements selects nothing"),
     ] {
         let found = remarks(path);
-        let is_expected = |remark: &DeidRemark| remark.name() == "condition:1" && remark.reason.contains(part);
+        let is_expected = |remark: &DeidRemark| remark.code_and_rule() == "condition:1" && remark.reason.contains(part);
         assert!(matches!(&found[..], [remark] if is_expected(remark)), "{path}: {found:?}");
     }
     for path in [
@@ -48,7 +48,7 @@ fn conditions_that_no_resource_fulfils_are_reported() {
         ("Patient.name.where(family = {})", "never true"),
     ] {
         let found = remarks(path);
-        let is_expected = |remark: &DeidRemark| remark.name() == "condition:1" && remark.reason.contains(reason);
+        let is_expected = |remark: &DeidRemark| remark.code_and_rule() == "condition:1" && remark.reason.contains(reason);
         assert!(matches!(&found[..], [remark] if is_expected(remark)), "{path}: {found:?}");
     }
     for path in [
@@ -66,7 +66,7 @@ fn conditions_that_no_resource_fulfils_are_reported() {
 #[test]
 fn single_of_several_items_may_fail() {
     let found = remarks("Patient.name.single()");
-    assert!(matches!(&found[..], [remark] if remark.name() == "may-fail" || remark.name() == "may-fail:1"), "{found:?}");
+    assert!(matches!(&found[..], [remark] if remark.code_and_rule() == "may-fail" || remark.code_and_rule() == "may-fail:1"), "{found:?}");
     assert!(found[0].reason.contains("a single value of `name`"), "{found:?}");
     assert_eq!(remarks("Patient.maritalStatus.single()"), []);
 }

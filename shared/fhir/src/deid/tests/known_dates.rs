@@ -15,7 +15,7 @@ const SHIFT: &str = r#""method":"dateShift""#;
 fn known_dates(rules: &[[&str; 2]], parameters: &str) -> Vec<String> {
     let remarks = parse(rules, parameters).lint();
     let known = remarks.iter().filter(|remark| remark.code == DeidRemarkCode::KnownDate);
-    known.map(|remark| format!("{} {}", remark.name(), remark.reason)).collect()
+    known.map(|remark| format!("{} {}", remark.code_and_rule(), remark.reason)).collect()
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn each_known_date_that_moves_with_others_is_named() {
 #[test]
 fn short_keys_and_shifted_increments_are_remarked() {
     let hash = [["Resource.id", r#""method":"cryptoHash""#]];
-    let names = |remarks: Vec<DeidRemark>| remarks.iter().map(DeidRemark::name).collect::<Vec<_>>();
+    let names = |remarks: Vec<DeidRemark>| remarks.iter().map(DeidRemark::code_and_rule).collect::<Vec<_>>();
     assert_eq!(names(parse(&hash, r#""cryptoHashKey":"secret""#).key_remarks()), ["weak-key"]);
     for parameters in ["", r#""cryptoHashKey":"0123456789abcdef0123456789abcdef""#] {
         assert_eq!(names(parse(&hash, parameters).key_remarks()), Vec::<String>::new());
@@ -90,7 +90,7 @@ fn short_keys_and_shifted_increments_are_remarked() {
 fn full_exports_with_lasting_keys_and_shifted_dates_are_remarked_because_they_can_be_compared() {
     let rules = [["Resource.id", r#""method":"cryptoHash""#], ["Patient.birthDate", SHIFT]];
     let names = |rules: &[[&str; 2]], parameters: &str| {
-        parse(rules, parameters).lasting_key_remarks().iter().map(DeidRemark::name).collect::<Vec<_>>()
+        parse(rules, parameters).lasting_key_remarks().iter().map(DeidRemark::code_and_rule).collect::<Vec<_>>()
     };
     let hash_key = r#""cryptoHashKey":"0123456789abcdef0123456789abcdef""#;
     let patient = r#""dateShiftScope":"patient""#;

@@ -22,18 +22,18 @@ pub struct DeidExplanation {
 impl DeidExplanation {
     /// Creates the explanation of an output of an export by the steps that the tree engine has recorded.
     ///
-    /// * `by_tree`: the output of these steps. The steps belong to `output` only if both say the same, which they must. Their formatting may
+    /// * `by_tree`: the output of these steps. The steps belong to `output` only if both have the same content, which they must. Their formatting may
     ///   differ: the tree engine writes no white space, and `resourceType` first.
     pub(in crate::deid) fn new(recorder: StepRecorder, output: Vec<u8>, by_tree: &[u8]) -> Self {
-        let is_exact = say_same(&output, by_tree);
+        let is_exact = are_equivalent(&output, by_tree);
         Self { steps: recorder.steps, untouched: recorder.untouched, output, is_exact }
     }
 }
 
-/// Returns true if two resources say the same.
-fn say_same(left: &[u8], right: &[u8]) -> bool {
+/// Returns true if two resources have the same content.
+fn are_equivalent(left: &[u8], right: &[u8]) -> bool {
     let (Ok(left), Ok(right)) = (std::str::from_utf8(left), std::str::from_utf8(right)) else { return false };
-    JsonValue::from_valid(left).says_same_as(JsonValue::from_valid(right))
+    JsonValue::from_valid(left).is_equivalent_to(JsonValue::from_valid(right))
 }
 
 /// The effect of a rule on one element.

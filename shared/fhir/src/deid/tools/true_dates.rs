@@ -1,5 +1,5 @@
-//! Finds what stays of true times beside times that are shifted. The events of a visit are close to each other, so that the difference
-//! between two of their times reveals by how many days one of them was shifted. So do years of true times, and days of the week.
+//! Finds what remains of true times beside times that are shifted. The events of a visit are close to each other, so that the difference
+//! between two of their times reveals by how many days one of them was shifted. Years of true times, and days of the week, limit the shift.
 
 use std::collections::{HashSet, VecDeque};
 

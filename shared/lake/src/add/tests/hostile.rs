@@ -107,7 +107,7 @@ fn resources_that_no_lake_can_have_are_left_out_with_their_position() {
     let offset = bundle.find(&entries[1]).unwrap() as u64;
     assert_eq!(
         unusable.examples,
-        [LeftOutExample { file: "b.json".to_owned(), position: InputPosition::Byte(offset), detail: String::new() }]
+        [EntryExample { file: "b.json".to_owned(), position: InputPosition::Byte(offset), detail: String::new() }]
     );
     assert_eq!(report.left_out[&LeftOutReason::InvalidResource].count, 3);
     for object in folder.objects() {
@@ -140,7 +140,7 @@ fn ids_that_break_the_rules_of_fhir_are_added_and_told_with_their_position() {
         folder.write(name, content.as_bytes());
         let report = folder.add().unwrap();
         assert!(report.left_out.is_empty(), "{report:?}");
-        let example = |(position, kind): &(InputPosition, &str)| LeftOutExample {
+        let example = |(position, kind): &(InputPosition, &str)| EntryExample {
             file: name.to_owned(),
             position: *position,
             detail: (*kind).to_owned(),
@@ -179,13 +179,6 @@ fn an_input_without_data_and_one_that_is_the_lake_are_refused() {
     assert!(matches!(add(&folder.input().join("none"), &folder.lake(), &folder.settings(), &progress), Err(AddError::Listing { .. })));
 }
 
-/// Makes a named pipe, and the folder that it is in.
-#[cfg(unix)]
-fn make_pipe(path: &Path) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
-}
-
 #[cfg(unix)]
 #[test]
 fn a_pipe_is_named_and_nobody_waits_for_it() {
@@ -198,7 +191,7 @@ fn a_pipe_is_named_and_nobody_waits_for_it() {
     ] {
         let folder = Folder::new();
         folder.write("b.json", br#"{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"p"}}]}"#);
-        make_pipe(&folder.0.path().join(place).join(name));
+        crate::test_lake::make_pipe(&folder.0.path().join(place).join(name));
         let (sender, receiver) = std::sync::mpsc::channel();
         let settings = AddSettings { complete_up_to: Some(Millis(1_790_000_000_000)), ..folder.settings() };
         std::thread::spawn(move || drop(sender.send(folder.add_with(&settings))));

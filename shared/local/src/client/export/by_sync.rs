@@ -62,7 +62,7 @@ async fn fetch_and_export(task: &ExportTask<'_>, base: &str, (lake, out): (&Path
     check_request(task, out).await?;
     let types = types_for_export(&task.args.options).map_err(Box::new)?;
     if task.configuration.is_some() {
-        // Nothing can be said by a process that is killed.
+        // A process that is killed later cannot report it.
         print_line(&format!("attention: until the export is complete, `{}` has the resources as the server sends them", lake.display()));
     }
     let since = requested_since(task)?.and_then(|since| parse_since(&since));
@@ -96,7 +96,7 @@ fn left_lake(task: &ExportTask<'_>, error: &ExportCommandError, lake: PathBuf) -
     ExportCommandError::LeftLake { cause: error_chain(error), lake, state }
 }
 
-/// Says by name if an earlier export by searches has left its lake in the output directory, where a later export by another way leaves it.
+/// Prints the path of a lake that an earlier export by searches has left in the output directory. Other exports do not remove it.
 pub(super) fn print_left_lake(out: &Path) {
     let lake = out.join(LAKE_FOLDER);
     if lake.exists() {

@@ -1,4 +1,4 @@
-//! The inputs of a de-identified export. Commands that show what an export does read and combine them as an export does.
+//! The inputs of a de-identified export. The commands that show what an export does read and combine them in the same way.
 
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -69,15 +69,15 @@ impl KeyedConfiguration {
     /// Returns the rules of an export with this `transactionTime` from a lake with these base URLs. Keys that are not given are made for it.
     pub(super) fn for_export(&self, transaction_time: Millis, base_urls: BaseUrls) -> Result<ExportRules, DeidCommandError> {
         let job = JobDeidentifier::new(&self.config, random_job_secret()?, transaction_time);
-        let rules = job.rules.with_base_urls(base_urls.clone());
-        let compartment = rules.needs_patient_id().then(|| PatientCompartment::new(self.version, base_urls));
-        Ok(ExportRules { rules, compartment })
+        let deidentifier = job.rules.with_base_urls(base_urls.clone());
+        let compartment = deidentifier.needs_patient_id().then(|| PatientCompartment::new(self.version, base_urls));
+        Ok(ExportRules { deidentifier, compartment })
     }
 }
 
 /// The rules of an export, ready to de-identify resources.
 pub(super) struct ExportRules {
-    pub(super) rules: Deidentifier,
+    pub(super) deidentifier: Deidentifier,
     /// Compartment to find the patient of a resource, if the rules need it.
     compartment: Option<PatientCompartment>,
 }

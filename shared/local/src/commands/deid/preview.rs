@@ -1,6 +1,7 @@
 //! `headrace deid preview`: what each rule does to one resource.
 
 use headrace_core::ports::Clock as _;
+use headrace_core::vocab::byte_order_mark::without_byte_order_mark;
 use headrace_edge::system::SystemClock;
 use headrace_fhir::deid::{DeidExplanation, DeidStep, Deidentified};
 use headrace_fhir::head::{MemberIndex, Resource};
@@ -20,17 +21,17 @@ pub(super) fn preview(args: &DeidPreviewArgs, use_colors: bool) -> Result<String
     let configuration = KeyedConfiguration::read(&args.config, &args.keys, &args.version)?;
     let time = args.time.transaction_time.unwrap_or_else(|| SystemClock.now());
     let rules = configuration.for_export(time, args.base_urls.bases()?)?;
-    if args.patient.is_some() && !rules.rules.needs_patient_id() {
+    if args.patient.is_some() && !rules.deidentifier.needs_patient_id() {
         return Err(DeidCommandError::UnusedPatient);
     }
     let bytes = read_file(&args.resource)?;
     // The reader of a lake drops a byte order mark, too.
-    let line = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let line = without_byte_order_mark(&bytes);
     Resource::parse(line, &mut MemberIndex::default())
         .map_err(|reason| DeidCommandError::InvalidResource { path: args.resource.clone(), reason })?;
     let patient = args.patient.clone().or_else(|| rules.patient_of(line));
     let mut exported = Vec::new();
-    let result = rules.rules.deidentify(line, patient.as_deref(), &mut exported).map_err(DeidCommandError::Failed)?;
+    let result = rules.deidentifier.deidentify(line, patient.as_deref(), &mut exported).map_err(DeidCommandError::Failed)?;
     let mut output = match result {
         Deidentified::Complete => format_steps(&explain(&rules, line, patient.as_deref())?, use_colors),
         Deidentified::TypeOnly(failure) => printable_lines(&format!("only the type is exported: {failure}\n")).into_owned(),
@@ -42,7 +43,7 @@ pub(super) fn preview(args: &DeidPreviewArgs, use_colors: bool) -> Result<String
 
 /// Returns the steps of a de-identification.
 fn explain(rules: &ExportRules, line: &[u8], patient: Option<&str>) -> Result<DeidExplanation, DeidCommandError> {
-    rules.rules.explain(line, patient).map_err(DeidCommandError::Failed)
+    rules.deidentifier.explain(line, patient).map_err(DeidCommandError::Failed)
 }
 
 /// Formats all steps.

@@ -123,7 +123,7 @@ impl DeidReport {
     fn add_deletions(&mut self, deletions: &Deletions<'_>, rules: &ExportRules, is_reported: impl Fn(ResourceType) -> bool) {
         for deletion in deletions.iter().filter(|deletion| is_reported(deletion.resource_type)) {
             self.deletions += 1;
-            self.hashed_deletions += u64::from(rules.rules.hashed_id(deletion.resource_type, &deletion.id).is_some());
+            self.hashed_deletions += u64::from(rules.deidentifier.hashed_id(deletion.resource_type, &deletion.id).is_some());
         }
     }
 
@@ -131,7 +131,7 @@ impl DeidReport {
     fn add_resource(&mut self, kind: ResourceType, line: &[u8], rules: &ExportRules) {
         *self.resources.entry(kind.as_str()).or_default() += 1;
         let patient = rules.patient_of(line);
-        match rules.rules.explain(line, patient.as_deref()) {
+        match rules.deidentifier.explain(line, patient.as_deref()) {
             Ok(explanation) => self.add_explanation(&explanation),
             // The failure names the rule, the element and the reason, and no value.
             Err(failure) => {
@@ -249,7 +249,7 @@ impl ReportInputs<'_> {
 
 /// Returns what an export does to a resource that cannot be de-identified.
 fn effect_on_export(rules: &ExportRules, line: &[u8], patient: Option<&str>) -> &'static str {
-    match rules.rules.deidentify(line, patient, &mut Vec::new()).map_err(|failure| failure.scope) {
+    match rules.deidentifier.deidentify(line, patient, &mut Vec::new()).map_err(|failure| failure.scope) {
         Ok(_) => "an export keeps its type only, or leaves it out with --organize-by patient",
         Err(DeidFailureScope::Resource) => "an export leaves it out",
         Err(DeidFailureScope::Job) => "it ends the export",

@@ -6,8 +6,8 @@ use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::plural::counted;
 #[cfg(feature = "deployment")]
 use headrace_lake::add::add_to_bucket;
-use headrace_lake::add::{AddReport, AddSettings, InputFormat, LeftOutExample, LeftOutReason, TableVersions, WatermarkChange, add};
-use headrace_lake::add::{InputPosition, LeftOut};
+use headrace_lake::add::{AddReport, AddSettings, InputFormat, LeftOutReason, TableVersions, WatermarkChange, add};
+use headrace_lake::add::{CountedEntries, EntryExample, InputPosition};
 use headrace_lake::progress::Progress;
 use indicatif::HumanCount;
 use serde_json::{Value, json};
@@ -195,7 +195,7 @@ fn format_watermark(folder: &str, change: WatermarkChange) -> String {
 }
 
 /// Formats what was left out for one reason.
-fn format_left_out(reason: LeftOutReason, left_out: &LeftOut) -> String {
+fn format_left_out(reason: LeftOutReason, left_out: &CountedEntries) -> String {
     let label = if reason.is_loss() { "attention: " } else { "" };
     let mut text = format!("{label}left out: {} ({})\n", HumanCount(left_out.count), reason.describe());
     if reason.is_loss() {
@@ -205,7 +205,7 @@ fn format_left_out(reason: LeftOutReason, left_out: &LeftOut) -> String {
 }
 
 /// Formats the resources that were added with an id that breaks the rules of FHIR.
-fn format_irregular_ids(irregular: &LeftOut) -> String {
+fn format_irregular_ids(irregular: &CountedEntries) -> String {
     if irregular.count == 0 {
         return String::new();
     }
@@ -217,7 +217,7 @@ fn format_irregular_ids(irregular: &LeftOut) -> String {
 }
 
 /// Formats the first positions, and the number of the others.
-fn format_examples(found: &LeftOut) -> String {
+fn format_examples(found: &CountedEntries) -> String {
     let mut text: String = found.examples.iter().take(MAX_SHOWN).map(format_example).collect();
     let more = found.count.saturating_sub(MAX_SHOWN as u64);
     if more > 0 {
@@ -227,7 +227,7 @@ fn format_examples(found: &LeftOut) -> String {
 }
 
 /// Formats the position of something that was left out.
-fn format_example(example: &LeftOutExample) -> String {
+fn format_example(example: &EntryExample) -> String {
     let position = match example.position {
         InputPosition::Byte(offset) => format!("byte {offset}"),
         InputPosition::Line(number) => format!("line {number}"),
@@ -237,8 +237,8 @@ fn format_example(example: &LeftOutExample) -> String {
 }
 
 /// Returns the first positions as JSON.
-fn examples_json(found: &LeftOut) -> Vec<Value> {
-    let example = |example: &LeftOutExample| match example.position {
+fn examples_json(found: &CountedEntries) -> Vec<Value> {
+    let example = |example: &EntryExample| match example.position {
         InputPosition::Byte(offset) => json!({ "file": example.file, "byte": offset, "detail": example.detail }),
         InputPosition::Line(number) => json!({ "file": example.file, "line": number, "detail": example.detail }),
     };

@@ -28,7 +28,7 @@ const CHUNK_BYTES: u64 = 256 << 10;
 /// Maximum number of skipped entries that are logged one by one.
 const MAX_SKIPPED_LOGGED: usize = 20;
 
-/// The reason for which a file with a name that no client could be told is not read.
+/// The reason why a file whose name is not UTF-8 is not read: no message and no record could name it.
 const NOT_UTF8: &str = "its name is not UTF-8";
 
 /// A lake in a directory.

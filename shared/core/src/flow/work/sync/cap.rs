@@ -101,7 +101,7 @@ async fn goes_beyond<W: AllPorts>(
 fn or_false(shown: Result<bool, PageError>) -> Result<bool, PageError> {
     match shown {
         Err(PageError::Rejected(..) | PageError::TooLong | PageError::Incomplete(_) | PageError::Final(_)) => Ok(false),
-        shown => shown,
+        shown @ (Ok(_) | Err(PageError::TimeUp | PageError::Attempt(_))) => shown,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Verifies a window by the counts of its two parts. A server that caps its totals and its results at the same number shows a part of a large
 //! window, and a total that agrees with it. Each part of the window has fewer resources, so that its total is higher than what was read of it.
 //! If everything that was read changed within one second, the time before and after that second is counted.
-
+//!
 //! What a server does not count is verified by a second reading of the ids of both parts.
 
 use std::time::Duration;

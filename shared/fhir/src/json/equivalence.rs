@@ -1,20 +1,20 @@
-//! Comparison of JSON values by what they say, whatever their formatting.
+//! Comparison of JSON values by their content, whatever their formatting.
 
 use std::borrow::Cow;
 
 use super::{JsonType, JsonValue};
 
 impl JsonValue<'_> {
-    /// Returns true if both values say the same. White space, the order of members and escapes do not count. The digits of numbers do, because
+    /// Returns true if both values have the same content. White space, the order of members and escapes do not count. The digits of numbers do, because
     /// `1.0` and `1.00` differ in precision.
-    pub(crate) fn says_same_as(self, other: JsonValue<'_>) -> bool {
+    pub(crate) fn is_equivalent_to(self, other: JsonValue<'_>) -> bool {
         if self.json_type() != other.json_type() {
             return false;
         }
         match self.json_type() {
             JsonType::Object => have_same_members(self, other),
             JsonType::Array => have_same_items(self, other),
-            JsonType::String => self.0 == other.0 || is_same_text(self, other),
+            JsonType::String => self.0 == other.0 || have_same_text(self, other),
             JsonType::Number | JsonType::Boolean | JsonType::Null => self.0 == other.0,
         }
     }
@@ -24,7 +24,7 @@ impl JsonValue<'_> {
 fn have_same_members(left: JsonValue<'_>, right: JsonValue<'_>) -> bool {
     let (left, right) = (sorted_members(left), sorted_members(right));
     let is_same =
-        |((left_name, left), (right_name, right)): (&Member<'_>, &Member<'_>)| left_name == right_name && left.says_same_as(*right);
+        |((left_name, left), (right_name, right)): (&Member<'_>, &Member<'_>)| left_name == right_name && left.is_equivalent_to(*right);
     left.len() == right.len() && left.iter().zip(&right).all(is_same)
 }
 
@@ -41,11 +41,11 @@ fn sorted_members(object: JsonValue<'_>) -> Vec<Member<'_>> {
 /// Returns true if two arrays have the same items in the same order.
 fn have_same_items(left: JsonValue<'_>, right: JsonValue<'_>) -> bool {
     let (left, right): (Vec<_>, Vec<_>) = (left.items().collect(), right.items().collect());
-    left.len() == right.len() && left.iter().zip(&right).all(|(left, right)| left.says_same_as(*right))
+    left.len() == right.len() && left.iter().zip(&right).all(|(left, right)| left.is_equivalent_to(*right))
 }
 
-/// Returns true if two strings are the same without their escapes. A string with half of a surrogate pair is none.
-fn is_same_text(left: JsonValue<'_>, right: JsonValue<'_>) -> bool {
+/// Returns true if two strings are the same without their escapes. A string with half of a surrogate pair has no text.
+fn have_same_text(left: JsonValue<'_>, right: JsonValue<'_>) -> bool {
     left.text().zip(right.text()).is_some_and(|(left, right)| left == right)
 }
 
@@ -56,8 +56,8 @@ mod tests {
     /// Compares two texts in both directions.
     fn is_same(left: &str, right: &str) -> bool {
         let [left, right] = [left, right].map(JsonValue::from_valid);
-        let is_same = left.says_same_as(right);
-        assert_eq!(right.says_same_as(left), is_same);
+        let is_same = left.is_equivalent_to(right);
+        assert_eq!(right.is_equivalent_to(left), is_same);
         is_same
     }
 
