@@ -87,7 +87,7 @@ async fn sync_one_second(
     let scenario = patients(behavior, patients_of_second, |number| number % 1_000).await?;
     let start = scenario.clock.now().0 / 1_000 * 1_000 - 7_200_000;
     scenario.server.with_store(|store| {
-        (0..observations).for_each(|number| store.put(OBSERVATION, &format!("o-{number}"), Millis(start + number)));
+        (0..observations).for_each(|number| store.put(OBSERVATION, &format!("o-{number}"), Millis(start + number * 100)));
     });
     let report = scenario.sync(SyncRequest { ignores_totals, ..large_windows() }).await?;
     let faults: Vec<_> = report.types.iter().flat_map(|one| one.faults.clone()).collect();
