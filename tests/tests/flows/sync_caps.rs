@@ -77,7 +77,7 @@ fn a_second_that_fills_what_the_server_shows_does_not_hide_what_changed_before_o
     Ok(())
 }
 
-/// Synchronizes this number of Patients of one second, and Observations of another one. Checks that the lake is complete, or that nothing is in
+/// Synchronizes this number of Patients of one second, and Observations of several others. Checks that the lake is complete, or that nothing is in
 /// it. Returns the reasons why something is missing, and the remarks.
 async fn sync_one_second(
     behavior: ServerBehavior,
