@@ -20,7 +20,7 @@ const ENVIRONMENT_BYTES: usize = 4_096;
 /// The most characters of the description of a function.
 const DESCRIPTION_CHARS: usize = 256;
 
-/// What names of AWS, which contain the name of the stack, are longer than those of this test, all together.
+/// The number of characters by which names on AWS, which contain the name of the stack, are longer than those of this test, all together.
 const LONGER_NAMES: usize = 600;
 
 /// The number of clients' buckets, of the longest names, that fit into the quotas.

@@ -112,7 +112,7 @@ pub enum DeidRemarkCode {
     KnownDate,
     /// A date stays unchanged beside dates that are shifted.
     TrueDate,
-    /// Something beside shifted dates depends on the true dates, and reveals the shift.
+    /// A value beside shifted dates depends on the true dates, and reveals the shift.
     RevealedShift,
     /// A key can be guessed.
     WeakKey,

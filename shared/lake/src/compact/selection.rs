@@ -23,7 +23,7 @@ pub(super) struct KeptVersions {
 
 /// The objects of a lake that a compaction does not replace.
 pub(super) struct StayingObjects<'a> {
-    /// Those with lines that are not valid, by their indexes.
+    /// Objects with lines that are not valid, by their indexes.
     pub(super) invalid: &'a BTreeSet<usize>,
     /// The index from which on objects are reached through a link. They replace nothing, and nothing replaces them.
     pub(super) first_linked: usize,
