@@ -11,6 +11,7 @@ use headrace_tests::flows::{
 };
 use serde_json::Value;
 
+use crate::deid_remarks::remark_name;
 use crate::process::{Server, command_result, headrace};
 
 /// Configuration that hashes all ids and keeps everything else, except the time of the last change.
@@ -134,7 +135,9 @@ fn a_rule_with_a_condition_on_ids_prevents_the_report_of_deletions() -> Result<(
             {"path":"nodesByType('Reference').reference","method":"cryptoHash"}],"parameters":{"cryptoHashKey":"0123456789abcdef0123456789abcdef"}}"#;
         deployment.put_anonymization_config("config.json", config).await?;
         // The ids of active patients are kept on purpose.
-        let accepted_remarks = AcceptedRemarks::parse("revealing-references:1@b790e15f")?;
+        let service = ServiceProcess::start(&deployment, &ManualClock::default(), DeploymentSettings::default());
+        let (_, _, refusal) = service.request("GET", INCREMENT).await?.outcome()?;
+        let accepted_remarks = AcceptedRemarks::parse(&remark_name(&refusal, "revealing-references:1")?)?;
         let settings = DeploymentSettings { accepted_remarks, ..DeploymentSettings::default() };
         let service = ServiceProcess::start(&deployment, &ManualClock::default(), settings);
         let increment = export(&service, INCREMENT).await?;

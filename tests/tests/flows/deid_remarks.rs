@@ -23,39 +23,50 @@ fn accepting(names: &str) -> Result<DeploymentSettings> {
     Ok(DeploymentSettings { accepted_remarks: AcceptedRemarks::parse(names)?, ..DeploymentSettings::default() })
 }
 
+/// Returns the name of a remark from a message about it: its code and rule, such as `selects-nothing:1`, and its digest.
+pub(crate) fn remark_name(message: &str, code_and_rule: &str) -> Result<String> {
+    let start = message.find(&format!("{code_and_rule}@")).ok_or_else(|| format!("no {code_and_rule} in {message}"))?;
+    let name = message.get(start..).unwrap_or_default();
+    Ok(name.split(|character: char| !character.is_ascii_alphanumeric() && !"-:@".contains(character)).next().unwrap_or_default().to_owned())
+}
+
 #[test]
 fn a_typo_in_a_configuration_stops_kick_offs_and_is_in_the_audit_record() -> Result<()> {
     run(async || {
         let deployment = AwsDeployment::new().await?;
         deployment.set_lake_object("Patient.ndjson", Some(PATIENT.as_bytes().to_vec().into())).await?;
         deployment.put_anonymization_config("typo.json", TYPO).await?;
+        let service = ServiceProcess::start(&deployment, &ManualClock::default(), accepting("")?);
+        let (_, _, refusal) = service.request("GET", EXPORT).await?.outcome()?;
+        let name = remark_name(&refusal, "selects-nothing:1")?;
         // The acceptance of another rule, of another text, of another configuration or of the kind of an error does not count.
-        for accepted in
-            ["", "selects-nothing:2@73bbe56e", "selects-nothing:1@00000000", "other.json=selects-nothing:1@73bbe56e", "selects-nothing"]
-        {
+        let of_other_rule = name.replace(":1@", ":2@");
+        let of_other_file = format!("other.json={name}");
+        for accepted in ["", of_other_rule.as_str(), "selects-nothing:1@00000000", of_other_file.as_str(), "selects-nothing"] {
             let service = ServiceProcess::start(&deployment, &ManualClock::default(), accepting(accepted)?);
             let response = service.request("GET", EXPORT).await?;
             let (_, code, text) = response.outcome()?;
             assert_eq!((response.status, code.as_str()), (400, "invalid"), "{accepted}: {text}");
-            for words in
-                ["`typo.json`", "there is no element `nam`", "did you mean `name`?", "accepted by name: selects-nothing:1@73bbe56e"]
-            {
+            let by_name = format!("accepted by name: {name}");
+            for words in ["`typo.json`", "there is no element `nam`", "did you mean `name`?", by_name.as_str()] {
                 assert!(text.contains(words), "{words} in {text}");
             }
         }
         let records = unsealed_audit_records(&deployment).await?;
         let rejected = records.iter().find(|record| record["action"] == "kick-off").ok_or("no record")?;
-        assert_eq!(rejected.pointer("/export/configuration/rejected_remarks/0"), Some(&"selects-nothing:1@73bbe56e".into()));
+        assert_eq!(rejected.pointer("/export/configuration/rejected_remarks/0"), Some(&name.as_str().into()));
         assert_eq!(rejected.pointer("/export/configuration/digest").and_then(Value::as_str).map(str::len), Some(64));
-        let service = ServiceProcess::start(&deployment, &ManualClock::default(), accepting("typo.json=selects-nothing:1@73bbe56e")?);
+        let service = ServiceProcess::start(&deployment, &ManualClock::default(), accepting(&format!("typo.json={name}"))?);
         let response = service.request("GET", EXPORT).await?;
         assert_eq!(response.status, 202);
         let records = unsealed_audit_records(&deployment).await?;
         let accepted = records.iter().find(|record| record["outcome"] == "succeeded").ok_or("no record")?;
-        assert_eq!(accepted.pointer("/export/configuration/accepted_remarks/0"), Some(&"selects-nothing:1@73bbe56e".into()));
-        // The next mistake in the same rule is not accepted.
-        deployment.put_anonymization_config("typo.json", &TYPO.replace("nam", "naem")).await?;
-        assert_eq!(service.request("GET", EXPORT).await?.status, 400);
+        assert_eq!(accepted.pointer("/export/configuration/accepted_remarks/0"), Some(&name.as_str().into()));
+        // Neither the next mistake in the same rule is accepted, nor the same mistake beside another rule.
+        for edited in [TYPO.replace("nam", "naem"), TYPO.replace("]", r#",{"path":"Patient.birthDate","method":"redact"}]"#)] {
+            deployment.put_anonymization_config("typo.json", &edited).await?;
+            assert_eq!(service.request("GET", EXPORT).await?.status, 400, "{edited}");
+        }
         Ok(())
     })
 }
@@ -74,12 +85,13 @@ fn a_typo_in_a_configuration_stops_the_cli_until_the_remark_is_accepted_by_name(
     let stopped = export("out", &[])?;
     let complaint = String::from_utf8(stopped.stderr)?;
     assert_eq!(stopped.status.code(), Some(1), "{complaint}");
-    assert!(complaint.contains("--accept-remarks selects-nothing:1@73bbe56e") && complaint.contains("did you mean `name`?"), "{complaint}");
+    let name = remark_name(&complaint, "selects-nothing:1")?;
+    assert!(complaint.contains(&format!("--accept-remarks {name}")) && complaint.contains("did you mean `name`?"), "{complaint}");
     assert!(complaint.contains("the configuration `typo.json` is not used, because of remarks about it:\n  error ["), "{complaint}");
     assert_eq!(complaint.matches("selects-nothing:1").count(), 1, "each remark is printed once: {complaint}");
     assert!(!complaint.contains("400") && !complaint.contains("kick-off"), "{complaint}");
     assert!(!path("out").exists(), "nothing is written");
-    let accepted = export("accepted", &["--accept-remarks", "selects-nothing:1@73bbe56e"])?;
+    let accepted = export("accepted", &["--accept-remarks", &name])?;
     let warned = String::from_utf8(accepted.stderr.clone())?;
     command_result(accepted)?;
     assert!(warned.contains("selects-nothing:1"), "{warned}");

@@ -10,6 +10,7 @@ use headrace_tests::lake;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::deid_remarks::remark_name;
 use super::process::{Server, command_result, headrace};
 
 /// The longest wait for a run.
@@ -134,7 +135,6 @@ fn a_schedule_is_rejected_for_an_anonymization_configuration_that_no_run_would_u
         let arguments = anonymized(name, more);
         cli.run(&[command, "study"].into_iter().chain(arguments.iter().map(String::as_str)).collect::<Vec<_>>())
     };
-    let accepted = ["--accept-remarks", "selects-nothing:1@b4699027"];
     for (name, more, words) in [
         ("missing.json", &[][..], "there is no configuration `missing.json` in the folder `anonymization`"),
         ("broken.json", &[], "the configuration `broken.json` cannot be used"),
@@ -145,7 +145,8 @@ fn a_schedule_is_rejected_for_an_anonymization_configuration_that_no_run_would_u
         assert!(error.contains("the export would be rejected") && error.contains(words), "{name}: {error}");
     }
     assert!(cli.run(&["list"])??.contains("there are no schedules"), "nothing was added");
-    run("add", "typo.json", &accepted)??;
+    let refusal = run("add", "typo.json", &[])?.unwrap_err();
+    run("add", "typo.json", &["--accept-remarks", &remark_name(&refusal, "selects-nothing:1")?])??;
     run("change", "good.json", &[])??;
     let error = run("change", "typo.json", &[])?.unwrap_err();
     assert!(error.contains("selects-nothing:1"), "{error}");

@@ -74,50 +74,83 @@ mod tests {
     const TYPO: &str = r#"{"fhirPathRules":[{"path":"Patient.nmae","method":"redact"},
             {"path":"Patient.meta.lastUpdated","method":"dateShift"},{"path":"Patient.birthDate","method":"dateShift"}]}"#;
 
+    /// A configuration whose second rule keeps searches, with the ids in them. Its first rule hashes references.
+    const HASHED: &str = r#"{"fhirPathRules":[{"path":"nodesByType('Reference').reference","method":"cryptoHash"},
+            {"path":"nodesByType('string')","method":"keep"},{"path":"Resource.id","method":"cryptoHash"}]}"#;
+
     /// Returns the names of the remarks about a configuration that the list does not accept.
     fn not_accepted(list: &str, name: &str, config: &str) -> Vec<String> {
         let remarks = DeidConfig::parse(config.as_bytes(), FhirVersion::R4).unwrap().lint();
         let accepted = AcceptedRemarks::parse(list).unwrap();
-        let (name, names) = (ConfigName::parse(name).unwrap(), RemarkNames::new(config.as_bytes()));
+        let (name, names) = (ConfigName::parse(name).unwrap(), RemarkNames::new(config.as_bytes(), FhirVersion::R4));
         // The configuration also leaves true dates beside the shifted ones, and keeps time zones.
         let others = remarks.iter().filter(|remark| !matches!(remark.code, DeidRemarkCode::TrueDate | DeidRemarkCode::RevealedShift));
         let open = others.filter(|remark| !accepted.accepts(&name, &names, remark));
         open.map(|remark| names.name(remark)).collect()
     }
 
+    /// Returns the names of the remarks about the typo and about the known date.
+    fn names_of_typo() -> (String, String) {
+        let [typo, date]: [String; 2] = not_accepted("", "study.json", TYPO).try_into().unwrap();
+        assert!(typo.starts_with("selects-nothing:1@") && date.starts_with("known-date:2@"), "{typo} {date}");
+        (typo, date)
+    }
+
     #[test]
     fn errors_are_accepted_one_by_one_and_warnings_also_by_kind() {
-        let (typo, date) = ("selects-nothing:1@b4699027", "known-date:2@50eb9396");
+        let (typo, date) = names_of_typo();
+        let (typo, date) = (typo.as_str(), date.as_str());
+        let of_other_rule = typo.replace(":1@", ":2@");
         for (list, open) in [
-            ("", &[typo, date][..]),
-            ("known-date", &[typo]),
-            ("known-date,selects-nothing", &[typo]),
-            ("known-date,selects-nothing:2@b4699027", &[typo]),
-            ("known-date,selects-nothing:1@50eb9396", &[typo]),
-            ("known-date, selects-nothing:1@b4699027", &[]),
-            ("known-date:2@50eb9396,selects-nothing:1@b4699027", &[]),
-            ("study.json=known-date,selects-nothing:1@b4699027", &[]),
-            ("other.json=known-date; selects-nothing:1@b4699027", &[date]),
+            (String::new(), &[typo, date][..]),
+            ("known-date".to_owned(), &[typo]),
+            ("known-date,selects-nothing".to_owned(), &[typo]),
+            (format!("known-date,{of_other_rule}"), &[typo]),
+            ("known-date,selects-nothing:1@00000000".to_owned(), &[typo]),
+            (format!("known-date, {typo}"), &[]),
+            (format!("{date},{typo}"), &[]),
+            (format!("study.json=known-date,{typo}"), &[]),
+            (format!("other.json=known-date; {typo}"), &[date]),
         ] {
-            assert_eq!(not_accepted(list, "study.json", TYPO), open, "{list}");
+            assert_eq!(not_accepted(&list, "study.json", TYPO), open, "{list}");
         }
     }
 
     #[test]
     fn an_accepted_error_does_not_cover_the_next_one_in_the_same_rule() {
-        let accepted = "known-date,selects-nothing:1@b4699027";
-        let edited = TYPO.replace("nmae", "nam");
-        assert_eq!(not_accepted(accepted, "study.json", &edited), ["selects-nothing:1@73bbe56e"]);
-        // Changes of the rest of the file do not matter.
-        let longer = TYPO.replace("]}", r#",{"path":"Patient.photo","method":"redact"}]}"#);
-        assert_eq!(not_accepted(accepted, "study.json", &longer), Vec::<String>::new());
-        // The rules of a file with comments are bound to its whole text.
+        let accepted = format!("known-date,{}", names_of_typo().0);
         let commented = format!("// Names.\n{TYPO}");
-        let open = not_accepted(accepted, "study.json", &commented);
-        assert_eq!(open.len(), 1, "{open:?}");
-        let accepted = format!("known-date,{}", open.concat());
-        assert_eq!(not_accepted(&accepted, "study.json", &commented), Vec::<String>::new());
-        assert_eq!(not_accepted(&accepted, "study.json", &commented.replace("nmae", "nam")).len(), 1);
+        for edited in [TYPO.replace("nmae", "nam"), TYPO.replace("]}", r#",{"path":"Patient.photo","method":"redact"}]}"#), commented] {
+            let open = not_accepted(&accepted, "study.json", &edited);
+            assert!(open.len() == 1 && open.concat().starts_with("selects-nothing:1@"), "{open:?}");
+            assert_eq!(not_accepted(&format!("known-date,{}", open.concat()), "study.json", &edited), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn an_accepted_remark_does_not_cover_what_a_change_of_another_rule_lets_through() {
+        let accepted = not_accepted("", "study.json", HASHED).join(",");
+        assert_eq!(not_accepted(&accepted, "study.json", HASHED), Vec::<String>::new());
+        let edited = HASHED.replace("nodesByType('Reference').reference", "nodesByType('Reference').display");
+        let open = not_accepted(&accepted, "study.json", &edited);
+        assert!(open.iter().any(|name| name.starts_with("revealing-references:")), "{open:?}");
+    }
+
+    #[test]
+    fn two_remarks_about_one_rule_with_the_same_code_have_two_names() {
+        let remark = |reason: &str| DeidRemark {
+            severity: DeidRemarkSeverity::Error,
+            code: DeidRemarkCode::RevealingReferences,
+            rule_number: Some(2),
+            path: Some("nodesByType('string')".to_owned()),
+            reason: reason.to_owned(),
+            remedy: String::new(),
+        };
+        let names = |version| RemarkNames::new(HASHED.as_bytes(), version);
+        let (one, other) = (remark("it keeps references"), remark("it keeps identifiers"));
+        assert_ne!(names(FhirVersion::R4).name(&one), names(FhirVersion::R4).name(&other));
+        assert_ne!(names(FhirVersion::R4).name(&one), names(FhirVersion::R5).name(&one));
+        assert_eq!(names(FhirVersion::R4).name(&one), names(FhirVersion::R4).name(&one));
     }
 
     #[test]

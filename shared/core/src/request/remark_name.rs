@@ -2,18 +2,16 @@
 
 use std::fmt;
 
+use headrace_fhir::definitions::FhirVersion;
 use headrace_fhir::deid::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
-use crate::vocab::byte_order_mark::without_byte_order_mark;
 use crate::vocab::config_digest::ConfigDigest;
 
 /// The number of hexadecimal digits of a digest in a name: few enough to be copied by hand.
 const DIGEST_DIGITS: usize = 8;
 
-/// The name of a remark: its code, the number of its rule if it is about a rule, and the beginning of the digest of the text that it is about. The
-/// code alone stands for all warnings with the code.
+/// The name of a remark: its code, the number of its rule if it is about a rule, and the beginning of a digest of what is accepted. The code alone
+/// stands for all warnings with the code.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RemarkName {
     code: DeidRemarkCode,
@@ -60,27 +58,18 @@ impl fmt::Display for RemarkName {
 
 /// The names of the remarks about one configuration.
 ///
-/// A remark about a rule is bound to the text of the rule, and an error about the rest of the file to the text of the file. So the acceptance of a
-/// mistake does not cover another one that is made in the same place later.
+/// The meaning of a remark depends on the whole file: the same rule with the same words lets other elements through after a change of another rule. So
+/// a name is bound to the text of the file, to the FHIR version, and to what the remark says. The acceptance of a mistake covers no later one.
 #[derive(Clone, Debug)]
 pub struct RemarkNames {
-    file: String,
-    rules: Vec<String>,
-}
-
-/// The rules of a configuration as they are written in its file.
-#[derive(Deserialize)]
-struct WrittenRules<'a> {
-    #[serde(rename = "fhirPathRules", borrow)]
-    rules: Vec<&'a RawValue>,
+    file: ConfigDigest,
+    version: FhirVersion,
 }
 
 impl RemarkNames {
-    /// Creates the names for the text of a configuration. In a file with comments, each rule is bound to the text of the file.
-    pub fn new(text: &[u8]) -> Self {
-        let rules =
-            serde_json::from_slice::<WrittenRules<'_>>(without_byte_order_mark(text)).map(|written| written.rules).unwrap_or_default();
-        Self { file: short_digest(text), rules: rules.iter().map(|rule| short_digest(rule.get().as_bytes())).collect() }
+    /// Creates the names for the text of a configuration that is read for a FHIR version.
+    pub fn new(text: &[u8], version: FhirVersion) -> Self {
+        Self { file: ConfigDigest::from_bytes(text), version }
     }
 
     /// Returns the name of a remark about the configuration.
@@ -91,22 +80,20 @@ impl RemarkNames {
     /// Returns the name of a remark about the configuration, for comparisons.
     pub(super) fn name_of(&self, remark: &DeidRemark) -> RemarkName {
         let digest = match (remark.rule_number, remark.severity) {
-            (Some(number), DeidRemarkSeverity::Error | DeidRemarkSeverity::Warning) => Some(self.digest_of_rule(number)),
-            (None, DeidRemarkSeverity::Error) => Some(self.file.clone()),
+            (Some(_), DeidRemarkSeverity::Error | DeidRemarkSeverity::Warning) | (None, DeidRemarkSeverity::Error) => {
+                Some(self.digest_of(remark))
+            }
             (None, DeidRemarkSeverity::Warning) => None,
         };
         RemarkName { code: remark.code, rule: remark.rule_number, digest }
     }
 
-    /// Returns the digest of a rule, by its number counted from 1.
-    fn digest_of_rule(&self, number: usize) -> String {
-        number.checked_sub(1).and_then(|index| self.rules.get(index)).unwrap_or(&self.file).clone()
+    /// Returns the beginning of the digest of the file, its version, and what the remark says. A reason may list only a few of many elements: the
+    /// file and the version determine the others.
+    fn digest_of(&self, remark: &DeidRemark) -> String {
+        let accepted = format!("{} {} {}", self.file, self.version.as_str(), remark.reason);
+        ConfigDigest::from_bytes(accepted.as_bytes()).as_str().chars().take(DIGEST_DIGITS).collect()
     }
-}
-
-/// Returns the beginning of the digest of a text.
-fn short_digest(text: &[u8]) -> String {
-    ConfigDigest::from_bytes(text).as_str().chars().take(DIGEST_DIGITS).collect()
 }
 
 /// Parses the digest of a name. Returns `None` for any other text.

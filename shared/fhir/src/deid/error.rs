@@ -177,7 +177,7 @@ impl DeidRemarkCode {
 
 impl DeidRemark {
     /// Returns the code of the remark, followed by the number of its rule, as in `selects-nothing:7`. The name that an operator accepts also has a
-    /// digest of the text of the rule.
+    /// digest.
     pub fn code_and_rule(&self) -> String {
         match self.rule_number {
             Some(number) => format!("{}:{number}", self.code.as_str()),

@@ -27,7 +27,7 @@ pub(super) fn check_remarks(
     let mut remarks = lint_cached(text, request.version, config);
     remarks.extend(config.key_remarks());
     remarks.extend(if request.since.is_some() { config.increment_remarks() } else { config.lasting_key_remarks() });
-    let remark_names = RemarkNames::new(text);
+    let remark_names = RemarkNames::new(text, request.version);
     let (accepted, open): (Vec<&DeidRemark>, Vec<&DeidRemark>) =
         remarks.iter().partition(|remark| accepted.accepts(&requested.name, &remark_names, remark));
     let names = |remarks: &[&DeidRemark]| remarks.iter().map(|remark| remark_names.name(remark)).collect::<BTreeSet<String>>();

@@ -63,7 +63,7 @@ impl KeyedConfiguration {
             Some(keys) => config.with_keys(&keys).map_err(invalid)?,
             None => config,
         };
-        Ok(Self { digest: ConfigDigest::from_bytes(&text), config, remark_names: RemarkNames::new(&text), version })
+        Ok(Self { digest: ConfigDigest::from_bytes(&text), config, remark_names: RemarkNames::new(&text, version), version })
     }
 
     /// Returns the rules of an export with this `transactionTime` from a lake with these base URLs. Keys that are not given are made for it.
