@@ -4,14 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use headrace_core::request::AcceptedRemarks;
 use headrace_tests::flows::{
     AwsDeployment, CompletedExport, Deployment, DeploymentSettings, LocalDeployment, ManualClock, Result, ServiceProcess, run,
     unsealed_audit_records,
 };
 use serde_json::Value;
 
-use crate::deid_remarks::remark_name;
 use crate::process::{Server, command_result, headrace};
 
 /// Configuration that hashes all ids and keeps everything else, except the time of the last change.
@@ -136,10 +134,6 @@ fn a_rule_with_a_condition_on_ids_prevents_the_report_of_deletions() -> Result<(
         deployment.put_anonymization_config("config.json", config).await?;
         // The ids of active patients are kept on purpose.
         let service = ServiceProcess::start(&deployment, &ManualClock::default(), DeploymentSettings::default());
-        let (_, _, refusal) = service.request("GET", INCREMENT).await?.outcome()?;
-        let accepted_remarks = AcceptedRemarks::parse(&remark_name(&refusal, "revealing-references:1")?)?;
-        let settings = DeploymentSettings { accepted_remarks, ..DeploymentSettings::default() };
-        let service = ServiceProcess::start(&deployment, &ManualClock::default(), settings);
         let increment = export(&service, INCREMENT).await?;
         let deleted = text_of(&increment, "deleted");
         assert!(deleted.lines().count() == 1 && deleted.contains("DELETE\",\"url\":\"Observation/"), "{deleted}");
