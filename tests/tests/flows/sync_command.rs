@@ -351,6 +351,21 @@ fn an_export_by_searches_that_would_be_rejected_fetches_and_leaves_nothing() -> 
 }
 
 #[test]
+fn an_export_by_searches_says_which_types_to_leave_out() -> Result<()> {
+    run(async || {
+        let (_server, http, folder) = start(ServerBehavior::default()).await?;
+        let export = |types: &'static str| ["export", http.base.as_str(), "out", "--by-sync", "--lag-seconds=0", "--type", types];
+        let (code, _, stderr) = headrace(folder.path(), &export("Patient,Substance")).await?;
+        assert!(code == Some(1) && stderr.contains("leave Substance out of --type"), "{stderr}");
+        assert!(!stderr.contains("the same command") && !stderr.contains("watermark"), "{stderr}");
+        let (code, _, stderr) = headrace(folder.path(), &export("Patient")).await?;
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(!folder.path().join("out/.headrace-lake").exists(), "{stderr}");
+        Ok(())
+    })
+}
+
+#[test]
 fn what_an_interrupted_export_by_searches_leaves_is_named_with_its_form() -> Result<()> {
     run(async || {
         let retry_after = std::time::Duration::from_secs(7_200);

@@ -175,7 +175,9 @@ pub struct TransactionTimeArgs {
 /// Parses the time of an export.
 fn parse_transaction_time(text: &str) -> Result<Millis, String> {
     let time = Instant::parse(text).ok().and_then(Millis::from_instant);
-    time.ok_or_else(|| "write an instant with a time zone, such as 2026-11-29T10:00:00Z".to_owned())
+    time.ok_or_else(|| {
+        "write an instant or a date from 1970 on, such as 2026-11-29T10:00:00Z; without a time zone, it is in UTC".to_owned()
+    })
 }
 
 /// The FHIR version option.
@@ -184,4 +186,20 @@ pub struct FhirVersionArgs {
     /// The FHIR version of the resources: 4.0.1, 4.3.0 or 5.0.0 [default: 4.0.1]
     #[arg(long, env = "HEADRACE_FHIR_VERSION", value_name = "VERSION")]
     pub fhir_version: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_an_export_is_an_instant_or_a_date_from_1970_on() {
+        for (text, millis) in [("1970-01-01", 0), ("1970-01-01T00:00:01", 1_000), ("1970-01-01T01:00:00+01:00", 0), ("1970-01", 0)] {
+            assert_eq!(parse_transaction_time(text), Ok(Millis(millis)), "{text}");
+        }
+        for text in ["1960-01-01T00:00:00Z", "1969-12-31", "yesterday", ""] {
+            let error = parse_transaction_time(text).unwrap_err();
+            assert!(error.contains("from 1970 on") && error.contains("in UTC"), "{text}: {error}");
+        }
+    }
 }

@@ -1,11 +1,14 @@
 //! Exports from servers without an export operation: the resources are fetched by searches.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use headrace_core::access::Permissions;
 use headrace_core::flow::client::kick_off::check_parameters;
+use headrace_core::lake::sync_report::{SyncReport, TypeReport};
 use headrace_core::ports::Clock as _;
 use headrace_edge::system::SystemClock;
+use headrace_fhir::definitions::ResourceType;
 
 use crate::cli::{ExportArgs, ExportOptions};
 use crate::client::credential::read_credential;
@@ -54,7 +57,7 @@ pub(super) async fn export_by_sync(task: &ExportTask<'_>, base: &str, out: &Path
     prepare_output_dir(out, task.args.overwrite)?;
     let lake = out.join(LAKE_FOLDER);
     let result = Box::pin(fetch_and_export(task, base, (&lake, out))).await;
-    result.map_err(|error| if lake.exists() { left_lake(task, &error, lake) } else { error })
+    result.map_err(|error| if lake.exists() { left_lake(task.configuration.is_some(), &error, lake) } else { error })
 }
 
 /// Checks the request, fetches the resources into a lake, exports that, and removes it.
@@ -66,10 +69,9 @@ async fn fetch_and_export(task: &ExportTask<'_>, base: &str, (lake, out): (&Path
         print_line(&format!("attention: until the export is complete, `{}` has the resources as the server sends them", lake.display()));
     }
     let since = requested_since(task)?.and_then(|since| parse_since(&since));
-    let report = sync_for_export(task.args, base, lake, (types, since)).await?;
+    let report = sync_for_export(task.args, base, lake, (types.clone(), since)).await?;
     if !report.is_complete {
-        let faults: Vec<String> = report.types.iter().flat_map(|one| &one.faults).take(3).cloned().collect();
-        return Err(ExportCommandError::NotFetched(faults.join("; ")));
+        return Err(not_fetched(&report, types.as_ref()));
     }
     let status = export_directory(task, lake.to_owned(), out).await?;
     std::fs::remove_dir_all(lake).map_err(|cause| ExportCommandError::Out { path: lake.to_owned(), cause })?;
@@ -90,10 +92,33 @@ async fn check_request(task: &ExportTask<'_>, out: &Path) -> Result<(), ExportCo
     checked.map_err(|error| ExportCommandError::Local(in_command_words(&error.to_string())))
 }
 
+/// Returns the error for resources that could not be fetched. The same command would fail again for types that the server cannot search.
+fn not_fetched(report: &SyncReport, requested: Option<&BTreeSet<ResourceType>>) -> ExportCommandError {
+    let is_requested = |kind: &ResourceType| requested.is_some_and(|types| types.contains(kind));
+    let is_out_of_reach = |one: &&TypeReport| !one.is_covered && !one.faults.is_empty() && is_requested(&one.resource_type);
+    let types: Vec<&str> = report.types.iter().filter(is_out_of_reach).map(|one| one.resource_type.as_str()).collect();
+    if !types.is_empty() {
+        return ExportCommandError::NotSearchable(types.join(","));
+    }
+    let faults: Vec<String> = report.types.iter().flat_map(|one| &one.faults).take(3).cloned().collect();
+    ExportCommandError::NotFetched(faults.join("; "))
+}
+
 /// Returns the error of an export that has left its lake.
-fn left_lake(task: &ExportTask<'_>, error: &ExportCommandError, lake: PathBuf) -> ExportCommandError {
-    let state = if task.configuration.is_some() { "as the server has sent them, not de-identified" } else { "that were fetched" };
-    ExportCommandError::LeftLake { cause: error_chain(error), lake, state }
+fn left_lake(is_deidentified: bool, error: &ExportCommandError, lake: PathBuf) -> ExportCommandError {
+    let state = if is_deidentified { "as the server has sent them, not de-identified" } else { "that were fetched" };
+    let continuation = if matches!(error, ExportCommandError::NotSearchable(_)) {
+        "the command without these types uses or removes them"
+    } else {
+        "the same command continues with them"
+    };
+    // The export of a directory begins anew, and says so.
+    let cause = if matches!(error, ExportCommandError::Interrupted) {
+        "interrupted: the export was stopped before it was complete".to_owned()
+    } else {
+        error_chain(error)
+    };
+    ExportCommandError::LeftLake { cause, lake, state, continuation }
 }
 
 /// Prints the path of a lake that an earlier export by searches has left in the output directory. Other exports do not remove it.
@@ -104,5 +129,17 @@ pub(super) fn print_left_lake(out: &Path) {
             "attention: an earlier export has left `{}` with resources as their server has sent them, not de-identified: remove the folder",
             lake.display()
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_export_that_is_interrupted_after_its_resources_were_fetched_gives_one_instruction() {
+        let text = left_lake(true, &ExportCommandError::Interrupted, PathBuf::from("out/.headrace-lake")).to_string();
+        assert!(text.starts_with("interrupted: ") && text.contains("the same command continues with them"), "{text}");
+        assert!(!text.contains("--overwrite") && text.contains("not de-identified"), "{text}");
     }
 }

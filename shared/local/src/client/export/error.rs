@@ -74,8 +74,11 @@ pub enum ExportCommandError {
     /// The fetched resources are not complete.
     #[error("not all resources could be fetched, and nothing was exported: {0}")]
     NotFetched(String),
+    /// The server cannot search resources of types that are requested.
+    #[error("the server cannot search resources of all types that are requested, and nothing was exported: leave {0} out of --type")]
+    NotSearchable(String),
     /// The export by searches has failed, and its lake stays in the output directory.
-    #[error("{cause}\n`{}` has resources {state}: the same command continues with them; otherwise remove the folder", .lake.display())]
+    #[error("{cause}\n`{}` has resources {state}: {continuation}; otherwise remove the folder", .lake.display())]
     LeftLake {
         /// Reason.
         cause: String,
@@ -83,6 +86,8 @@ pub enum ExportCommandError {
         lake: PathBuf,
         /// The form of the resources.
         state: &'static str,
+        /// What becomes of the resources.
+        continuation: &'static str,
     },
     /// The user interrupted the export.
     #[error(

@@ -68,6 +68,9 @@ fn print_report(report: &SyncReport, args: &SyncArgs) {
         print_result(&report::result(report, &args.lake.to_string_lossy()));
     }
     print_remarks(report, args.quiet);
+    if !report.is_complete && !args.quiet {
+        print_line("note: the watermark of the lake was not moved; the next synchronization starts where this one did");
+    }
     if !args.quiet
         && let Some(types) = report::types_of_unknown_deletions(report, false)
     {

@@ -66,8 +66,6 @@ pub(super) fn remarks(report: &SyncReport) -> Vec<String> {
     }
     if report.is_complete {
         remarks.extend(late_changes(report));
-    } else {
-        remarks.push("note: the watermark of the lake was not moved; the next synchronization starts where this one did".to_owned());
     }
     remarks
 }
