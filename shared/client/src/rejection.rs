@@ -90,6 +90,14 @@ impl Rejection {
         Self::from_body(status, &headers, &body, retry_after, &secrets)
     }
 
+    /// Reads the reason of an answer with any status, without the secrets of the request. `None` if the body is not an OperationOutcome.
+    pub async fn read_outcome(response: Response, limits: &ClientLimits, now: Millis) -> Option<Self> {
+        let status = response.status();
+        let (retry_after, secrets) = (retry_after(response.headers(), now), SentSecrets::from_response(&response));
+        let body = read_bounded(response, limits.idle, limits.message_bytes).await.unwrap_or_default();
+        Self::from_outcome(status, &body, retry_after, &secrets)
+    }
+
     /// Returns the rejection in a body of an answer with any status, if it is an OperationOutcome. Some servers answer 200 and one.
     pub fn from_outcome(status: StatusCode, body: &[u8], retry_after: Option<Duration>, secrets: &SentSecrets) -> Option<Self> {
         let resource: TypedResource = serde_json::from_slice(without_byte_order_mark(body)).ok()?;

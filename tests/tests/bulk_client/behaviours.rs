@@ -297,6 +297,16 @@ pub(crate) fn files() -> Vec<Behaviour> {
         row("sends an OperationOutcome with 200", &[(STATUS, &[file_1(r#""count":1"#)]), (FILE, &[outcome(200, "exception")])], Fails(&["first line is OperationOutcome, not Patient"])),
         row("sends a JSON array", &[(FILE, &[answer(200, "[{}]")])], Fails(&["JSON array"])),
         row("cuts the file, and continues it", &[(FILE, &[cut(file_with_ranges()), file_with_ranges()])], Complete).requests(FILE, 2),
+        row("has links that expire, and another order of files with one path then", &[
+            (STATUS, &[
+                manifest_of(r#"{"type":"Patient","url":"/dl?file=1&s=old"},{"type":"Patient","url":"/dl?file=2&s=old"}"#),
+                manifest_of(r#"{"type":"Patient","url":"/dl?file=2&s=new"},{"type":"Patient","url":"/dl?file=1&s=new"}"#),
+            ]),
+            ("GET /dl?file=1&s=old", &[file()]),
+            ("GET /dl?file=2&s=old", &[answer(403, "<Error/>")]),
+            ("GET /dl?file=1&s=new", &[file()]),
+            ("GET /dl?file=2&s=new", &[answer(200, PATIENTS.replace('1', "7"))]),
+        ], Files(vec![("Patient-1.ndjson", PATIENTS.replace('1', "7").into()), patients_in("Patient-2.ndjson")])),
         row("cuts the file three times", &[(FILE, &[file_with_ranges().cut_after(10), file_with_ranges().cut_after(10), file_with_ranges().cut_after(10), file_with_ranges()])], Complete).requests(FILE, 4),
         row("cuts the file at its first byte", &[(FILE, &[file_with_ranges().cut_after(0), file_with_ranges()])], Complete),
         row("cuts the compressed file, and continues it", &[(FILE, &[answer(200, &compressed).with("Content-Encoding", "gzip").with("ETag", "\"z\"").with_ranges().cut_after(25), answer(200, &compressed).with("Content-Encoding", "gzip").with("ETag", "\"z\"").with_ranges()])], Complete).requests(FILE, 2),

@@ -302,6 +302,40 @@ fn an_error_that_may_pass_keeps_the_time_in_whatever_form_it_is_sent() -> Result
 }
 
 #[test]
+fn the_body_of_an_answer_that_starts_no_export_is_not_shown() -> Result<()> {
+    run(async || {
+        let body = answer(200, "Patient Mill").with("Content-Type", "text/plain");
+        let server = start(Routes::from([("GET /fhir/$export".to_owned(), vec![body])])).await?;
+        let folder = tempfile::tempdir()?;
+        let export = ["export", &format!("{}/fhir", server.origin), text(folder.path())?];
+        let (code, output, error) = finish(headrace(&export)).await?;
+        assert!(code == Some(1) && error.contains("has no Content-Location and is not an OperationOutcome"), "{error}");
+        assert!(!error.contains("Mill") && !output.contains("Mill"), "{error}");
+        Ok(())
+    })
+}
+
+#[test]
+fn bundles_of_a_history_that_was_requested_are_not_remarked() -> Result<()> {
+    run(async || {
+        let kick_off = "GET /fhir/$export?_type=Patient&includeAssociatedData=_history".to_owned();
+        let server = start(Routes::from([
+            (kick_off, vec![answer(202, "").with("Content-Location", "{BASE}/status")]),
+            ("GET /status".to_owned(), vec![answer(200, crate::exchange::MANIFEST.replace("Patient", "Bundle"))]),
+            ("GET /files/1".to_owned(), vec![answer(200, PATIENTS.replace("Patient", "Bundle"))]),
+        ]))
+        .await?;
+        let folder = tempfile::tempdir()?;
+        let base = format!("{}/fhir", server.origin);
+        let export = ["export", &base, text(folder.path())?, "--type=Patient", "--include-associated-data=_history", "--quiet"];
+        let (code, _, error) = finish(headrace(&export)).await?;
+        assert_eq!(code, Some(0), "{error}");
+        assert!(!error.contains("not requested"), "{error}");
+        Ok(())
+    })
+}
+
+#[test]
 fn types_that_were_not_requested_are_named() -> Result<()> {
     run(async || {
         let manifest = crate::exchange::MANIFEST.replace("Patient", "Observation");

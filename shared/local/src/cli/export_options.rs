@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use clap::Args;
+use headrace_core::request::AssociatedData;
 use headrace_core::vocab::level::Level;
 
 /// The level of an export.
@@ -97,9 +98,15 @@ impl ExportOptions {
     /// Returns the types that the exported resources may have. `None` for any.
     pub(crate) fn expected_types(&self) -> Option<BTreeSet<String>> {
         let mut types: BTreeSet<String> = self.types.as_ref()?.split(',').map(|name| name.trim().to_owned()).collect();
-        // It adds the Provenance of the resources.
+        // It adds the Provenance of the resources, and their versions in Bundles.
         types.extend(self.include_associated_data.as_ref().map(|_| "Provenance".to_owned()));
+        types.extend(self.includes(AssociatedData::History).then(|| "Bundle".to_owned()));
         Some(types)
+    }
+
+    /// Returns true if the export has this value of `--include-associated-data`.
+    pub(crate) fn includes(&self, value: AssociatedData) -> bool {
+        self.include_associated_data.as_deref().is_some_and(|list| list.split(',').any(|name| name.trim() == value.as_str()))
     }
 
     /// Returns the path of the export operation, relative to the base URL, with ids percent-encoded.

@@ -188,8 +188,10 @@ impl<T: Timer> BulkClient<T> {
                 Ok(status_url)
             }
             (status @ (StatusCode::ACCEPTED | StatusCode::OK), None) => {
-                let text = Rejection::read(response, &self.session.limits, self.timer.now()).await.text;
-                Err(ClientError::NotConformant(format!("the answer to the kick-off ({status}) has no Content-Location: {text}")))
+                // Any other body may be the data itself.
+                let outcome = Rejection::read_outcome(response, &self.session.limits, self.timer.now()).await;
+                let reason = outcome.map_or_else(|| " and is not an OperationOutcome".to_owned(), |outcome| format!(": {}", outcome.text));
+                Err(ClientError::NotConformant(format!("the answer to the kick-off ({status}) has no Content-Location{reason}")))
             }
             _ => Err(self.failure(KICK_OFF, response).await.error),
         }
@@ -387,7 +389,13 @@ impl<T: Timer> BulkClient<T> {
                 Some(_) | None => None,
             };
             match (renewed, expired.into_iter().next()) {
-                (Some(renewed), _) => named = renewed,
+                (Some(renewed), _) => {
+                    // The complete files may be others of the list now: all are downloaded by the same manifest.
+                    if !are_known_files(&named, &renewed) {
+                        done.fill(None);
+                    }
+                    named = renewed;
+                }
                 (None, Some((_, error))) => return Err(error),
                 (None, None) => break,
             }
@@ -538,6 +546,16 @@ fn is_same_list(before: &[NamedFile], again: &[NamedFile]) -> bool {
         old.name == new.name && one.count == other.count && one.size == other.size && one.checksum == other.checksum && has_own_url
     };
     before.len() == again.len() && before.iter().zip(again).all(is_same)
+}
+
+/// Returns true if each file of a list that was read again is certainly the one that it was: by its URL, or by its checksum. Files that differ only
+/// in the query of their URLs may be in another order, because a query is a name or a signature.
+fn are_known_files(before: &[NamedFile], again: &[NamedFile]) -> bool {
+    let is_known = |(old, new): (&NamedFile, &NamedFile)| {
+        let is_same_content = old.file.checksum.is_some() && old.file.checksum == new.file.checksum;
+        is_same_content || old.lasting_url() == new.lasting_url()
+    };
+    before.iter().zip(again).all(is_known)
 }
 
 /// Returns the error for a file that could not be downloaded. It names the file.

@@ -67,7 +67,7 @@ pub(crate) async fn sync_for_export(
 ) -> Result<SyncReport, Box<SyncCommandError>> {
     let run = async {
         let base = normalize_base_url(base);
-        let deletions_since = since.or_else(|| requests(&args.options, AssociatedData::Deleted).then_some(Millis(0)));
+        let deletions_since = since.or_else(|| args.options.includes(AssociatedData::Deleted).then_some(Millis(0)));
         let settings = origin_settings(read_credential(&args.login.credential)?, args.login.token_origins.clone(), &args.searches);
         let origin = HttpOrigin::new(&base, settings)?;
         check_origin(&origin).await?;
@@ -99,7 +99,7 @@ pub(crate) async fn sync_for_export(
 
 /// Returns the types that an export needs. `None` means all: groups and patients can refer to any type. Fails for what searches cannot find.
 pub(crate) fn types_for_export(options: &ExportOptions) -> Result<Option<BTreeSet<ResourceType>>, SyncCommandError> {
-    if requests(options, AssociatedData::History) {
+    if options.includes(AssociatedData::History) {
         return Err(SyncCommandError::NoVersions);
     }
     let types = options.types.as_deref().map(|list| requested_types(list, options.lenient)).transpose()?;
@@ -112,9 +112,4 @@ pub(crate) fn types_for_export(options: &ExportOptions) -> Result<Option<BTreeSe
 fn requested_types(list: &str, is_lenient: bool) -> Result<BTreeSet<ResourceType>, SyncCommandError> {
     let known: BTreeSet<ResourceType> = names(list).filter_map(ResourceType::parse).collect();
     if is_lenient && !known.is_empty() { Ok(known) } else { parse_types(list) }
-}
-
-/// Returns true if an export has this value of `--include-associated-data`.
-fn requests(options: &ExportOptions, value: AssociatedData) -> bool {
-    options.include_associated_data.as_deref().is_some_and(|list| names(list).any(|name| name == value.as_str()))
 }
