@@ -143,12 +143,13 @@ impl Addition<'_> {
     fn find_manifest(&self) -> Result<(Option<Manifest>, Vec<String>), AddError> {
         let (mut found, mut others) = (None, Vec::new());
         for file in self.files.iter().filter(|file| file.content == FileContent::Json) {
-            if !is_manifest(file)? {
+            let manifest = if is_manifest(file)? { Some(Manifest::read(file)?) } else { None };
+            let Some(manifest) = manifest.filter(Manifest::has_time) else {
                 // What is left of a manifest must not be taken for a file without data.
                 others.push((file, JsonContent::read(file)?));
                 continue;
-            }
-            if found.replace(Manifest::read(file)?).is_some() {
+            };
+            if found.replace(manifest).is_some() {
                 return Err(AddError::Refused("there are several manifests: add one export at a time".to_owned()));
             }
         }

@@ -237,6 +237,10 @@ fn json_files_beside_an_export_that_have_no_resources_are_named_and_nothing_is_l
         ("3-manifest.json", json!({ "resourceType": null, "output": [{ "type": "Patient", "url": "https://h/b.ndjson" }], "error": [] })),
         ("4-log.json", json!({ "run": 7, "seed": { "value": 1.5, "isFixed": true } })),
         ("5.json", json!({})),
+        (
+            "6.json",
+            json!({ "request": "https://h/fhir/$export", "requiresAccessToken": true, "output": [{ "url": "https://h/b.ndjson" }] }),
+        ),
     ];
     for (name, content) in &files {
         folder.write(name, content.to_string().as_bytes());
@@ -244,7 +248,7 @@ fn json_files_beside_an_export_that_have_no_resources_are_named_and_nothing_is_l
     let report = folder.add().unwrap();
     assert!(report.is_complete(), "{report:?}");
     let names: Vec<_> = files.iter().map(|(name, _)| (*name).to_owned()).collect();
-    assert_eq!((report.resource_count(), report.files_without_data, report.ignored_json), (1, 5, names));
+    assert_eq!((report.resource_count(), report.files_without_data, report.ignored_json), (1, 6, names));
     assert_eq!(folder.watermark(), None, "a manifest without a time says nothing");
 }
 
