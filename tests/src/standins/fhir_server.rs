@@ -160,6 +160,8 @@ pub struct ServerBehavior {
     pub has_byte_order_mark: bool,
     /// The severity and the words of an OperationOutcome that each page of a search has.
     pub message: Option<(&'static str, &'static str)>,
+    /// A type whose searches are answered with this status.
+    pub refused_type: Option<(&'static str, u16)>,
 }
 
 impl Default for ServerBehavior {
@@ -188,6 +190,7 @@ impl Default for ServerBehavior {
             is_pretty: false,
             has_byte_order_mark: false,
             message: None,
+            refused_type: None,
         }
     }
 }

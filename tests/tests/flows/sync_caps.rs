@@ -5,6 +5,7 @@ use std::time::Duration;
 use headrace_core::job::sync::SyncRequest;
 use headrace_core::ports::Clock as _;
 use headrace_core::vocab::clock::Millis;
+use headrace_fhir::definitions::ResourceType;
 use headrace_tests::flows::sync::{lake_objects, small_request, watermark};
 use headrace_tests::flows::{Fault, FaultInjector, Result, run};
 use headrace_tests::standins::fhir_server::{Paging, ServerBehavior, Totals};
@@ -104,11 +105,11 @@ async fn sync_one_second(
 #[test]
 fn a_number_of_resources_of_one_second_that_may_be_a_limit_of_the_server_is_refused_unless_the_operator_accepts_it() -> Result<()> {
     for totals in [Totals::Exact, Totals::Rejected] {
-        for (count, is_refused) in [(99, false), (100, true), (128, true), (101, false), (150, true)] {
+        for (count, is_refused) in [(99, false), (100, true), (128, true), (101, false), (150, false), (200, true)] {
             run(async || {
                 let behavior = || ServerBehavior { totals, ..ServerBehavior::default() };
                 let (faults, _) = sync_one_second(behavior(), (count, 0), false).await?;
-                let words = format!("perhaps incomplete: {count} resources changed within one second");
+                let words = format!("perhaps incomplete: {count} resources of type Patient changed within one second");
                 assert_eq!(faults.len(), usize::from(is_refused), "{count}, {totals:?}: {faults:?}");
                 assert!(faults.iter().all(|fault| fault.contains(&words) && fault.contains("--ignore-totals")), "{faults:?}");
                 let (faults, remarks) = sync_one_second(behavior(), (count, 0), true).await?;
@@ -126,9 +127,12 @@ fn a_number_of_resources_of_one_second_that_may_be_a_limit_of_the_server_is_refu
 #[test]
 fn a_search_with_more_resources_shows_that_the_number_of_one_second_is_no_limit() -> Result<()> {
     run(async || {
-        // The server counts more of another type.
-        let (faults, remarks) = sync_one_second(ServerBehavior::default(), (100, 101), false).await?;
-        assert!(faults.is_empty() && !remarks.contains("within one second"), "{faults:?}: {remarks}");
+        // The server counts or shows more of another type.
+        for totals in [Totals::Exact, Totals::Rejected] {
+            let behavior = ServerBehavior { totals, ..ServerBehavior::default() };
+            let (faults, remarks) = sync_one_second(behavior, (100, 101), false).await?;
+            assert!(faults.is_empty() && !remarks.contains("within one second"), "{totals:?}: {faults:?}: {remarks}");
+        }
         // The type has more, which changed earlier.
         for totals in [Totals::Exact, Totals::Rejected] {
             let scenario = patients(ServerBehavior { totals, ..ServerBehavior::default() }, 101, |number| number * 500).await?;
@@ -146,6 +150,55 @@ fn a_search_with_more_resources_shows_that_the_number_of_one_second_is_no_limit(
         }
         Ok(())
     })
+}
+
+#[test]
+fn a_type_that_nobody_has_requested_need_not_be_shown_and_is_not_waited_for() -> Result<()> {
+    for (totals, status) in
+        [(Totals::Exact, 401), (Totals::Exact, 403), (Totals::Exact, 500), (Totals::Exact, 503), (Totals::Rejected, 401)]
+    {
+        for (count, is_refused) in [(100, true), (101, false)] {
+            run(async || {
+                let refused_type = Some((OBSERVATION, status));
+                let retry_after = Duration::from_secs(30);
+                let behavior = ServerBehavior { totals, refused_type, retry_after, ..ServerBehavior::default() };
+                let scenario = patients(behavior, count, |number| number % 1_000).await?;
+                let started_at = scenario.clock.now();
+                let types = Some([ResourceType::PATIENT].into());
+                let report = scenario.sync(SyncRequest { types, ..large_windows() }).await?;
+                let faults: Vec<_> = report.types.iter().flat_map(|one| one.faults.clone()).collect();
+                assert_eq!((report.is_complete, faults.len()), (!is_refused, usize::from(is_refused)), "{status}: {report:?}");
+                assert!(faults.iter().all(|fault| fault.contains("of type Patient") && fault.contains("in this run")), "{faults:?}");
+                let is_asked = scenario.server.queries().iter().any(|query| query.starts_with("Observation?"));
+                assert_eq!(is_asked, is_refused, "{status}: 101 is no usual limit");
+                assert!(scenario.clock.now().since(started_at) < Duration::from_secs(900), "{status}");
+                Ok(())
+            })?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn resources_without_times_are_not_called_resources_of_one_second() -> Result<()> {
+    for (count, is_refused) in [(150, false), (200, true)] {
+        run(async || {
+            let scenario = patients(ServerBehavior::default(), count, |number| number * 500).await?;
+            scenario.server.with_store(|store| {
+                for version in &mut store.versions {
+                    version.text = Some(format!(r#"{{"resourceType":"Patient","id":"{}"}}"#, version.id));
+                }
+            });
+            let report = scenario.sync(large_windows()).await?;
+            let faults: Vec<_> = report.types.iter().flat_map(|one| one.faults.clone()).collect();
+            let remarks: Vec<_> = report.types.iter().filter_map(|one| one.remark.clone()).collect();
+            let words = [faults.join("; "), remarks.join("; ")].concat();
+            assert_eq!(faults.len(), usize::from(is_refused), "{report:?}");
+            assert!(words.contains("have no times") && !words.contains("within one second"), "{words}");
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -207,7 +260,7 @@ fn windows_follow_a_second_that_has_as_many_resources_as_the_server_counts() -> 
         let report = scenario.sync(SyncRequest { window_resources: 50, ..large_windows() }).await?;
         // Whether the second has more cannot be seen. All other windows are read.
         let faults: Vec<_> = report.types.iter().flat_map(|one| one.faults.clone()).collect();
-        assert!(faults.len() == 1 && faults[0].contains("100 resources changed within one second"), "{report:?}");
+        assert!(faults.len() == 1 && faults[0].contains("100 resources of type Patient changed within one second"), "{report:?}");
         assert_eq!(report.types.iter().map(|one| one.resources).sum::<u64>(), 50, "{report:?}");
         Ok(())
     })

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use headrace_core::lake::ndjson::LINE_LIMIT_BYTES;
-use headrace_fhir::bundle::{BundleEntry, BundleHeader, BundlePart, BundleSplitter};
+use headrace_fhir::bundle::{BundleEntry, BundleError, BundleHeader, BundlePart, BundleSplitter};
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::ResourceHead;
 use headrace_fhir::instant::Instant;
@@ -169,6 +169,17 @@ enum ReadPart<'a> {
     End(BundleHeader),
 }
 
+/// Returns the reason why a file is not added as Bundles.
+fn refusal_reason(file: &InputFile, error: BundleError) -> String {
+    if matches!(error, BundleError::NotABundle { .. }) && file.content == FileContent::Lines {
+        return format!(
+            "{error}, and the input has lines that are Bundles: add resources in a run of their own, or, if the Bundles are resources \
+             themselves, use --format ndjson"
+        );
+    }
+    error.to_string()
+}
+
 /// Reads the Bundles of a file. Passes each part, with the number of its Bundle in the file, to `visit`.
 fn read_bundles(
     file: &InputFile,
@@ -176,7 +187,7 @@ fn read_bundles(
     large_resources: &Mutex<()>,
     mut visit: impl FnMut(u64, ReadPart<'_>) -> Result<(), AddError>,
 ) -> Result<InputReader, AddError> {
-    let refused = |error: headrace_fhir::bundle::BundleError| AddError::Input { file: file.name.clone(), reason: error.to_string() };
+    let refused = |error| AddError::Input { file: file.name.clone(), reason: refusal_reason(file, error) };
     let mut splitter = BundleSplitter::new(LINE_LIMIT_BYTES);
     let mut number = 0;
     let mut permit = LargeResourcePermit::new(large_resources);

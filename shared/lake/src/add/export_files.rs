@@ -3,21 +3,20 @@
 //! The first reading collects the versions of resources. Of several lines with the same resource, time and version id, the last one is
 //! added: nothing else tells which of them is newer.
 
-mod bundle_lines;
+pub(super) mod bundle_lines;
 mod errors;
+mod json_content;
 
 use std::borrow::Cow;
-use std::io::{self, BufRead as _, BufReader};
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use headrace_core::lake::line::LakeLine;
 use headrace_core::lake::ndjson::{LineSplitter, Segment, lines};
-use headrace_core::vocab::byte_order_mark::BYTE_ORDER_MARK;
 use headrace_core::vocab::plural::counted;
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::{MemberIndex, Resource, ResourceIdentity};
-use serde::de::IgnoredAny;
 
 use super::completeness::Completeness;
 use super::format::is_manifest;
@@ -35,15 +34,16 @@ use crate::writing::{LakeLines, LakeLock, LineSink, Staging};
 
 use bundle_lines::check_bundles;
 use errors::is_error_file;
+use json_content::JsonContent;
 
 /// The reason for which a JSON file beside files of lines is refused.
-const NEITHER_LINES_NOR_MANIFEST: &str = "it is neither the manifest of an export nor NDJSON as the other files are: add Bundles in a run \
-     of their own, and move files without resources out of the input";
+const NEITHER_LINES_NOR_MANIFEST: &str = "it is neither the manifest of an export nor NDJSON, and it may have resources: add Bundles in a run \
+     of their own, and move other files out of the input";
 
 impl Addition<'_> {
     /// Adds NDJSON files of resources.
     pub(super) fn add_export_files(self, lake: &LakeLock) -> Result<AddReport, AddError> {
-        let manifest = self.find_manifest()?;
+        let (manifest, ignored_json) = self.find_manifest()?;
         let is_data = |file: &&InputFile| file.content == FileContent::Lines && !is_error_file(manifest.as_ref(), file);
         let files: Vec<InputFile> = self.files.iter().filter(is_data).cloned().collect();
         if files.is_empty() {
@@ -53,6 +53,7 @@ impl Addition<'_> {
         let (hashes, versions) = self.read_line_versions(&files, manifest.as_ref())?;
         let (receipt, mut report) = self.identify_run(&hashes, "ndjson");
         report.files_without_data = (self.files.len() - files.len()) as u64;
+        report.ignored_json = ignored_json;
         // A manifest is compared with all files, also with those that were added before.
         let needs_counts = manifest.is_some() && self.settings.complete_up_to.is_none();
         if report.is_repeat && !needs_counts {
@@ -137,25 +138,27 @@ impl Addition<'_> {
         Ok((in_order(hashes), versions))
     }
 
-    /// Reads the manifest of the export, if there is one. Fails for any other JSON file, except one with errors of the export.
-    fn find_manifest(&self) -> Result<Option<Manifest>, AddError> {
+    /// Reads the manifest of the export, if there is one. Returns it with the names of other JSON files, which have no data. Fails for one that
+    /// may have some, except one with errors of the export.
+    fn find_manifest(&self) -> Result<(Option<Manifest>, Vec<String>), AddError> {
         let (mut found, mut others) = (None, Vec::new());
         for file in self.files.iter().filter(|file| file.content == FileContent::Json) {
-            if !is_manifest(file)? {
+            let manifest = if is_manifest(file)? { Some(Manifest::read(file)?) } else { None };
+            let Some(manifest) = manifest.filter(Manifest::has_time) else {
                 // What is left of a manifest must not be taken for a file without data.
-                check_json(file)?;
-                others.push(file);
+                others.push((file, JsonContent::read(file)?));
                 continue;
-            }
-            if found.replace(Manifest::read(file)?).is_some() {
+            };
+            if found.replace(manifest).is_some() {
                 return Err(AddError::Refused("there are several manifests: add one export at a time".to_owned()));
             }
         }
+        others.retain(|(file, _)| !is_error_file(found.as_ref(), file));
         // Its resources would be missing in the lake.
-        match others.into_iter().find(|file| !is_error_file(found.as_ref(), file)) {
-            Some(file) => Err(AddError::Input { file: file.name.clone(), reason: NEITHER_LINES_NOR_MANIFEST.to_owned() }),
-            None => Ok(found),
+        if let Some((file, _)) = others.iter().find(|(_, content)| !content.is_without_data()) {
+            return Err(AddError::Input { file: file.name.clone(), reason: NEITHER_LINES_NOR_MANIFEST.to_owned() });
         }
+        Ok((found, others.into_iter().map(|(file, _)| file.name.clone()).collect()))
     }
 
     /// Returns the statement up to when the lake is complete: that of the operator, else that of the manifest, if the files are all that it
@@ -173,20 +176,6 @@ impl Addition<'_> {
         let lost = files.iter().map(|file| file.lost).sum::<u64>();
         period.check_losses(Some(lost.max(lost_before))).map(Some)
     }
-}
-
-/// Checks that a file has one JSON value.
-fn check_json(file: &InputFile) -> Result<(), AddError> {
-    let failed = |cause| file.read_error(cause);
-    let mut reader = BufReader::new(file.open(&Arc::new(Progress::default())).map_err(failed)?);
-    if reader.fill_buf().map_err(failed)?.starts_with(BYTE_ORDER_MARK) {
-        reader.consume(BYTE_ORDER_MARK.len());
-    }
-    let parsed = serde_json::from_reader::<_, IgnoredAny>(reader);
-    parsed.map(drop).map_err(|error| AddError::Input {
-        file: file.name.clone(),
-        reason: format!("it is not JSON, or it was cut off: line {}, column {}", error.line(), error.column()),
-    })
 }
 
 /// Passes the lines of a file to `visit`. Returns the hash of its content.

@@ -1,9 +1,11 @@
 //! The formats of input, and how they are distinguished.
 
+mod first_lines;
+
 use std::io::Read as _;
 use std::sync::Arc;
 
-use headrace_core::lake::slices::type_from_file_name;
+use headrace_core::lake::slices::{type_from_file_name, type_from_name};
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::json::JsonValue;
 
@@ -11,6 +13,8 @@ use super::AddError;
 use super::input::{FileContent, InputFile};
 use super::manifest::Manifest;
 use crate::progress::Progress;
+
+use first_lines::{LineContent, line_content};
 
 /// The part of a file in which its first `resourceType` must be, in bytes.
 const START_BYTES: u64 = 64 << 10;
@@ -39,7 +43,8 @@ impl InputFormat {
         }
     }
 
-    /// Finds out what the files are: by the description of a table, by the manifest of an export, else by the first line of a file of lines.
+    /// Finds out what the files are: by the description of a table, by the manifest of an export, else by the first line that is a resource, or
+    /// a Bundle whose entries belong to the lake.
     pub(super) fn detect(files: &[InputFile]) -> Result<Self, AddError> {
         if files.iter().any(|file| file.file_name() == TABLE_SUMMARY) {
             return Ok(Self::FhirWorks);
@@ -47,14 +52,20 @@ impl InputFormat {
         if has_listed_lines(files)? {
             return Ok(Self::Ndjson);
         }
-        for file in files.iter().filter(|file| file.content == FileContent::Lines && !may_hold_bundles_as_data(file)) {
-            // An empty file says nothing.
-            let Some(is_bundle) = starts_with_bundle(file)? else { continue };
-            return Ok(if is_bundle { Self::Bundles } else { Self::Ndjson });
+        let lines = files.iter().filter(|file| file.content == FileContent::Lines);
+        let (named, others): (Vec<_>, Vec<_>) = lines.partition(|file| may_hold_bundles_as_data(file));
+        let (has_lines, mut has_bundles) = (!named.is_empty() || !others.is_empty(), false);
+        // Beside files of resources, Bundles in a file that is named for them are resources.
+        for file in others.into_iter().chain(named.into_iter().filter(|file| !is_exported_name(file))) {
+            match line_content(file)? {
+                LineContent::Nothing => {}
+                LineContent::Either => has_bundles = true,
+                LineContent::Bundles => return Ok(Self::Bundles),
+                LineContent::Resources => return Ok(Self::Ndjson),
+            }
         }
-        let has_lines = files.iter().any(|file| file.content == FileContent::Lines);
         let has_json = files.iter().any(|file| file.content == FileContent::Json);
-        Ok(if has_lines && !has_json { Self::Ndjson } else { Self::Bundles })
+        Ok(if has_lines && !has_bundles && !has_json { Self::Ndjson } else { Self::Bundles })
     }
 }
 
@@ -73,8 +84,16 @@ fn has_listed_lines(files: &[InputFile]) -> Result<bool, AddError> {
     Ok(false)
 }
 
-/// Returns true if Bundles in a file of lines are deletions or resources of the type Bundle.
+/// Returns true if Bundles in a file of lines may be deletions, or resources of the type Bundle: the name has the word.
 pub(super) fn may_hold_bundles_as_data(file: &InputFile) -> bool {
+    let mut words = file.file_name().split(|c: char| !c.is_ascii_alphanumeric());
+    words.any(|word| word.eq_ignore_ascii_case("Bundle"))
+        || type_from_name(&file.name) == Some(ResourceType::BUNDLE)
+        || is_exported_name(file)
+}
+
+/// Returns true if a file is named as exports name files with deletions or with resources of the type Bundle.
+fn is_exported_name(file: &InputFile) -> bool {
     type_from_file_name(&file.name) == Some(ResourceType::BUNDLE) || file.name.split('/').any(|segment| segment == "deleted")
 }
 

@@ -28,7 +28,7 @@ const ADDED_DATA: [&str; 2] = ["_deleted", "_history"];
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Manifest {
-    transaction_time: String,
+    transaction_time: Option<String>,
     request: Option<Value>,
     /// The program that has written the manifest, if it is not a server.
     format: Option<Value>,
@@ -83,6 +83,11 @@ impl Manifest {
         })
     }
 
+    /// Returns true if the manifest has the time of the export. Without it, it says nothing about a lake.
+    pub(super) fn has_time(&self) -> bool {
+        self.transaction_time.is_some()
+    }
+
     /// Returns true if a file with this name has errors of the export, and no resources.
     pub(super) fn lists_error(&self, name: &str) -> bool {
         self.error.iter().flatten().any(|listed| stem(&listed.decoded_name()) == stem(name)) && !self.lists(name)
@@ -107,8 +112,11 @@ impl Manifest {
 
     /// Returns the period whose changes the export has. Fails if the manifest does not show that the export has all of them.
     pub(super) fn period(&self) -> Result<Completeness, String> {
-        let mut up_to =
-            period_end(&self.transaction_time).ok_or("the transactionTime of the manifest is not an instant with a time zone")?;
+        let mut up_to = self
+            .transaction_time
+            .as_deref()
+            .and_then(period_end)
+            .ok_or("the transactionTime of the manifest is not an instant with a time zone")?;
         let is_next = |link: &Value| link.get("relation").and_then(Value::as_str) == Some("next");
         if self.link.iter().flatten().any(is_next) {
             return Err("the manifest has a link to its next page, so other files of the export are missing".to_owned());

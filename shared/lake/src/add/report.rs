@@ -26,6 +26,8 @@ pub struct AddReport {
     pub files_added_before: u64,
     /// The number of files that have nothing to add, such as manifests.
     pub files_without_data: u64,
+    /// The names of JSON files among them that are no manifests, such as logs of the program that has downloaded an export.
+    pub ignored_json: Vec<String>,
     /// The number of objects that were written.
     pub objects: u64,
     /// The resources that came in, by folder of the lake (empty, or ending in `/`) and type.

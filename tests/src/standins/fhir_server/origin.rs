@@ -34,7 +34,8 @@ impl OriginServer for FakeOrigin {
         let retry_after = self.server.lock().behavior.retry_after;
         match response.status {
             200 => Ok(OriginPage { url: format!("{base}/{target}"), body: response.body.into(), server_time: Some(self.clock.now()) }),
-            429 => Err(OriginError::Busy { retry_after: Some(retry_after) }),
+            401 => Err(OriginError::Misconfigured(response.body)),
+            429 | 503 => Err(OriginError::Busy { retry_after: Some(retry_after) }),
             status => Err(OriginError::Rejected { status, text: response.body }),
         }
     }

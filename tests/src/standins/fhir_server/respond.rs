@@ -105,6 +105,9 @@ impl State {
         let Some(kind) = ["Observation", "Patient"].into_iter().find(|known| *known == kind) else {
             return rejection(404, "not-supported", "unknown resource type");
         };
+        if let Some((_, status)) = self.behavior.refused_type.filter(|(refused, _)| *refused == kind) {
+            return rejection(status, "security", "the type is not for this client");
+        }
         if self.behavior.rejects_total && query.get("_total").is_some() {
             return rejection(400, "invalid", "the parameter _total is not supported");
         }

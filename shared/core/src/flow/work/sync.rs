@@ -7,6 +7,7 @@ mod cap;
 mod capabilities;
 mod confirm;
 mod deletions;
+mod evidence;
 mod fetch;
 mod fetch_scope;
 mod finalize;

@@ -2,7 +2,6 @@
 
 use headrace_core::lake::line::LakeLine;
 use headrace_core::lake::ndjson::{Segment, lines};
-use headrace_core::lake::slices::type_from_name;
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::json::JsonValue;
 use memchr::memmem;
@@ -18,7 +17,6 @@ impl Addition<'_> {
     pub(super) fn may_hold_bundles(&self, file: &InputFile, manifest: Option<&Manifest>) -> bool {
         self.settings.format.is_some()
             || may_hold_bundles_as_data(file)
-            || type_from_name(&file.name) == Some(ResourceType::BUNDLE)
             || manifest.is_some_and(|manifest| manifest.lists(file.file_name()))
     }
 }
@@ -30,8 +28,8 @@ pub(super) fn check_bundles(file: &InputFile, segment: &Segment) -> Result<(), A
         Some(line) => {
             let offset = *offset + line.start as u64;
             let reason = format!(
-                "the other files have resources, and at byte {offset} it has a Bundle: add Bundles in a run of their own, or, if they are \
-                 resources themselves, use --format ndjson"
+                "the input has lines that are resources, and at byte {offset} the file has a Bundle: add Bundles in a run of their own, or, \
+                 if they are resources themselves, use --format ndjson"
             );
             Err(AddError::Input { file: file.name.clone(), reason })
         }
@@ -41,7 +39,7 @@ pub(super) fn check_bundles(file: &InputFile, segment: &Segment) -> Result<(), A
 
 /// Returns true for a Bundle that only collects resources. Documents and messages are resources of their own, and Bundles of deletions belong to
 /// the lake as they are.
-fn collects_resources(line: &[u8]) -> bool {
+pub(in crate::add) fn collects_resources(line: &[u8]) -> bool {
     // Most lines are decided by a search for the name, which may be written with escapes.
     let may_be_bundle = memmem::find(line, b"Bundle").is_some() || memchr::memchr(b'\\', line).is_some();
     if !may_be_bundle {

@@ -1,3 +1,4 @@
+use headrace_fhir::definitions::ResourceType;
 use serde_json::json;
 
 use super::*;
@@ -168,7 +169,8 @@ fn a_json_file_beside_an_export_that_is_no_manifest_is_refused_by_name() {
         ("bundle.json.gz", bundle.clone()),
         ("patient.json", json!({ "resourceType": "Patient", "id": "b" })),
         ("patients.json", json!([{ "resourceType": "Patient", "id": "b" }])),
-        ("settings.json", json!({})),
+        ("wrapped.json", json!({ "data": { "patients": [{ "resourceType": "Patient", "id": "b" }] } })),
+        ("table.json", json!({ "Item": { "resourceType": { "S": "Patient" } } })),
     ] {
         for has_manifest in [false, true] {
             let folder = Folder::new();
@@ -219,5 +221,95 @@ fn bundles_among_files_of_resources_are_refused_by_name_unless_they_are_data() {
         folder.write("A.ndjson", patient("a", None, "Ulm").as_bytes());
         folder.write(name, bundle(kind).as_bytes());
         assert_eq!(folder.add().unwrap().resource_count(), 2, "{name} {kind}");
+    }
+}
+
+#[test]
+fn json_files_beside_an_export_that_have_no_resources_are_named_and_nothing_is_lost() {
+    let folder = Folder::new();
+    folder.write("b.ndjson", patient("a", None, "Ulm").as_bytes());
+    let files = [
+        (
+            "1-outcome.json",
+            json!({ "resourceType": "OperationOutcome", "issue": [{ "severity": "information", "code": "informational" }] }),
+        ),
+        ("2-metadata.json", json!({ "resourceType": "CapabilityStatement", "status": "active" })),
+        ("3-manifest.json", json!({ "resourceType": null, "output": [{ "type": "Patient", "url": "https://h/b.ndjson" }], "error": [] })),
+        ("4-log.json", json!({ "run": 7, "seed": { "value": 1.5, "isFixed": true } })),
+        ("5.json", json!({})),
+        (
+            "6.json",
+            json!({ "request": "https://h/fhir/$export", "requiresAccessToken": true, "output": [{ "url": "https://h/b.ndjson" }] }),
+        ),
+    ];
+    for (name, content) in &files {
+        folder.write(name, content.to_string().as_bytes());
+    }
+    let report = folder.add().unwrap();
+    assert!(report.is_complete(), "{report:?}");
+    let names: Vec<_> = files.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!((report.resource_count(), report.files_without_data, report.ignored_json), (1, 6, names));
+    assert_eq!(folder.watermark(), None, "a manifest without a time says nothing");
+}
+
+#[test]
+fn deletions_documents_and_messages_are_accepted_before_and_after_resources() {
+    let entry = json!({ "resource": { "resourceType": "Patient", "id": "in" } });
+    let document = |kind: &str| format!("{}\n", json!({ "resourceType": "Bundle", "id": kind, "type": kind, "entry": [entry] }));
+    let deletion =
+        json!({ "resourceType": "Bundle", "type": "transaction", "entry": [{ "request": { "method": "DELETE", "url": "Patient/z" } }] });
+    let (deletion, resource) = (format!("{deletion}\n"), patient("p", None, "Ulm"));
+    for bundle in [deletion, document("document"), document("message")] {
+        for files in [[bundle.clone(), resource.clone()], [resource.clone(), bundle.clone()], [bundle.clone() + &resource, String::new()]] {
+            let folder = Folder::new();
+            folder.write("a.ndjson", files[0].as_bytes());
+            folder.write("b.ndjson", files[1].as_bytes());
+            let report = folder.add().unwrap();
+            assert_eq!((report.format, report.is_complete()), (Some(InputFormat::Ndjson), true), "{files:?}");
+            assert_eq!(folder.lines().len(), 2, "{files:?}: the Bundle is a line of the lake");
+        }
+    }
+}
+
+#[test]
+fn the_word_bundle_in_a_name_says_that_bundles_beside_resources_are_resources() {
+    let entry = json!({ "resource": { "resourceType": "Patient", "id": "in" } });
+    let bundle = format!("{}\n", json!({ "resourceType": "Bundle", "id": "x", "type": "collection", "entry": [entry] }));
+    for name in [
+        "1.Bundle.ndjson",
+        "0001_Bundle.ndjson",
+        "20260101-Bundle-1.ndjson",
+        "export.Bundle.ndjson",
+        "bundle.ndjson",
+        "fhir_BUNDLE.ndjson.gz",
+        "Bundle/part-0.ndjson",
+    ] {
+        let folder = Folder::new();
+        folder.write("Patient.ndjson", patient("p", None, "Ulm").as_bytes());
+        folder.write(name, bundle.as_bytes());
+        let report = folder.add().unwrap();
+        assert_eq!((report.format, report.resource_count()), (Some(InputFormat::Ndjson), 2), "{name}");
+    }
+    // Without files of resources, the Bundles are what there is to add.
+    let folder = Folder::new();
+    folder.write("bundle.ndjson", bundle.as_bytes());
+    let report = folder.add().unwrap();
+    assert_eq!(
+        (report.format, report.resources.keys().next().map(|(_, kind)| *kind)),
+        (Some(InputFormat::Bundles), Some(ResourceType::PATIENT))
+    );
+}
+
+#[test]
+fn resources_among_bundles_are_refused_with_a_remedy_and_no_other_file_is_blamed() {
+    let entry = json!({ "resource": { "resourceType": "Patient", "id": "in" } });
+    let bundle = format!("{}\n", json!({ "resourceType": "Bundle", "id": "x", "type": "collection", "entry": [entry] }));
+    for lines in [bundle.clone() + &patient("p", None, "Ulm"), patient("p", None, "Ulm") + &bundle] {
+        let folder = Folder::new();
+        folder.write("all.ndjson", lines.as_bytes());
+        let error = folder.add().unwrap_err().to_string();
+        assert!(error.contains("`all.ndjson`") && error.contains("--format ndjson") && !error.contains("other file"), "{error}");
+        let stated = AddSettings { format: Some(InputFormat::Ndjson), ..folder.settings() };
+        assert_eq!(folder.add_with(&stated).unwrap().resource_count(), 2);
     }
 }

@@ -119,6 +119,8 @@ fn format_report(report: &AddReport) -> String {
             text += &format!("{}\n", counted(count, one, many));
         }
     }
+    let ignored = report.ignored_json.iter().take(MAX_SHOWN);
+    text.extend(ignored.map(|name| format!("  {}: JSON without resources\n", printable(name))));
     text.extend(report.late.iter().map(format_late));
     text.extend(report.watermarks.iter().map(|(folder, change)| format_watermark(folder, *change)));
     for (count, one, many) in [
@@ -268,6 +270,7 @@ fn report_json(report: &AddReport) -> Value {
         "files": report.files,
         "filesAddedBefore": report.files_added_before,
         "filesWithoutData": report.files_without_data,
+        "ignoredJson": report.ignored_json,
         "objects": report.objects,
         "resources": resources.collect::<serde_json::Map<_, _>>(),
         "deletions": report.deletions,

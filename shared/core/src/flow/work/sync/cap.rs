@@ -9,17 +9,15 @@ use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::searchset::SearchPage;
 
 use crate::ports::{AllPorts, OriginRequest};
+use crate::vocab::clock::Millis;
 
 use super::capabilities::OriginCapabilities;
+use super::evidence::Evidence;
 use super::pages::{PageError, PageReader};
 use super::parts::ReadWindow;
 use super::queries::ordered_query;
-use super::split::count_window;
-use super::verify::{matched_id, shows_more_than};
+use super::verify::matched_id;
 use super::window_end::WindowError;
-
-/// A divisor of the usual caps, such as 100, 500, 1,000 and 10,000. The others are powers of two.
-const CAP_DIVISOR: u64 = 50;
 
 /// The largest number of resources beyond which a search is read, if the server does not count.
 const LARGEST_READ_CAP: u64 = 100_000;
@@ -28,8 +26,12 @@ const LARGEST_READ_CAP: u64 = 100_000;
 const OTHER_ORDERS: [&str; 3] = ["-_lastUpdated", "_id", "-_id"];
 
 /// The remark about as many resources of one second as a server may show, if nothing tells whether it caps searches.
-const MAY_BE_CAPPED: &str =
+const SECOND_MAY_BE_CAPPED: &str =
     "the resources that changed within one second are as many as a limit of the server may be: whether it has more cannot be seen";
+
+/// The remark about as many resources without times as a server may show, if nothing tells whether it caps searches.
+const UNTIMED_MAY_BE_CAPPED: &str = "the resources have no times (meta.lastUpdated) that divide them, and are as many as a limit of the server \
+     may be: whether it has more cannot be seen";
 
 /// Decides whether the server may have more resources of a window that cannot be divided by time. Returns a remark if that cannot be seen,
 /// and is unlikely or accepted by the operator.
@@ -39,105 +41,105 @@ pub(super) async fn check_undivided<W: AllPorts>(
 ) -> Result<Option<&'static str>, WindowError> {
     let resources = window.lines.resources();
     if let Some(cap) = window.cap {
-        return if resources < cap { Ok(None) } else { Err(WindowError::Final(known_cap(cap))) };
+        return if resources < cap { Ok(None) } else { Err(WindowError::Final(known_cap(window, cap))) };
     }
-    if or_false(goes_beyond(pages, window, window.fetch.resource_type).await)? {
+    let to = pages.lease.job.planned.map_or(window.range.1, |planned| planned.time.transaction_time);
+    let mut evidence = Evidence::new(pages);
+    if goes_beyond(&mut evidence, window, (window.fetch.resource_type, to)).await? {
         return Ok(None);
     }
-    if shows_others(pages, window).await? {
-        return Err(WindowError::Repeat(format!(
-            "incomplete: the server shows no more than {resources} resources of a search, and other ones in another order; they changed \
-             within one second"
-        )));
+    if shows_others(&mut evidence, window).await? {
+        return Err(WindowError::Repeat(hidden_resources(window)));
     }
-    for kind in other_types(pages, window).await? {
-        if or_false(goes_beyond(pages, window, kind).await)? {
+    if window.fetch.ignores_totals || !is_usual_cap(resources) {
+        return Ok(Some(if window.lines.are_all_timed() { SECOND_MAY_BE_CAPPED } else { UNTIMED_MAY_BE_CAPPED }));
+    }
+    // Other types cost requests, and the client may not be allowed to search them.
+    for kind in other_types(&mut evidence, window.fetch.resource_type).await? {
+        if goes_beyond(&mut evidence, window, (kind, to)).await? {
             return Ok(None);
         }
     }
-    if window.fetch.ignores_totals || !is_usual_cap(resources) {
-        return Ok(Some(MAY_BE_CAPPED));
-    }
-    Err(WindowError::Final(suspected_cap(resources)))
+    Err(WindowError::Final(suspected_cap(window)))
+}
+
+/// Returns the reason why the resources of a window cannot be divided by time, as the end of a sentence about them.
+fn undivided_reason(window: &ReadWindow<'_>) -> &'static str {
+    if window.lines.are_all_timed() { "changed within one second" } else { "have no times (meta.lastUpdated) that divide them" }
 }
 
 /// Returns the text about a window with as many resources as the server is known to show.
-fn known_cap(cap: u64) -> String {
-    format!("incomplete: the server shows and counts no more than {cap} resources of a search, and as many changed within one second")
+fn known_cap(window: &ReadWindow<'_>, cap: u64) -> String {
+    let (kind, reason) = (window.fetch.resource_type, undivided_reason(window));
+    format!("incomplete: the server shows and counts no more than {cap} resources of a search, and as many of type {kind} {reason}")
 }
 
-/// Returns the text about a window with as many resources as a server may show.
-fn suspected_cap(resources: u64) -> String {
+/// Returns the text about a window of which another order shows other resources.
+fn hidden_resources(window: &ReadWindow<'_>) -> String {
+    let (resources, kind, reason) = (window.lines.resources(), window.fetch.resource_type, undivided_reason(window));
     format!(
-        "perhaps incomplete: {resources} resources changed within one second, and no search of the server has more, so that may be its \
-         limit; if you know that it has no such limit, accept them with --ignore-totals (on AWS \
-         SyncIgnoreTotals)"
+        "incomplete: the server shows no more than {resources} resources of type {kind} in a search, and other ones in another order; they \
+         {reason}"
     )
 }
 
-/// Returns true for numbers at which servers usually cap searches.
+/// Returns the text about a window with as many resources as a server may show.
+fn suspected_cap(window: &ReadWindow<'_>) -> String {
+    let (resources, kind, reason) = (window.lines.resources(), window.fetch.resource_type, undivided_reason(window));
+    format!(
+        "perhaps incomplete: {resources} resources of type {kind} {reason}, servers often limit a search to such a number, and no search of \
+         this server has shown more; if you know that it has no such limit, accept them with --ignore-totals (on AWS SyncIgnoreTotals) in \
+         this run: if it has one, the resources beyond it will be missing without an error, and no total of the run is compared"
+    )
+}
+
+/// Returns true for numbers at which servers usually cap searches: 1, 2, 2.5 and 5 times a power of ten, and powers of two. Windows that may be
+/// capped have 100 resources or more.
 fn is_usual_cap(resources: u64) -> bool {
-    resources.is_multiple_of(CAP_DIVISOR) || resources.is_power_of_two()
+    let mut leading = resources;
+    while leading >= 100 && leading.is_multiple_of(10) {
+        leading /= 10;
+    }
+    matches!(leading, 10 | 20 | 25 | 50) || resources.is_power_of_two()
 }
 
 /// Returns true if the server counts or shows more resources of a type than were read of the window, up to the end of the synchronization.
 async fn goes_beyond<W: AllPorts>(
-    pages: &mut PageReader<'_, '_, W>,
+    evidence: &mut Evidence<'_, '_, '_, W>,
     window: &ReadWindow<'_>,
-    kind: ResourceType,
+    (kind, to): (ResourceType, Millis),
 ) -> Result<bool, PageError> {
-    let to = pages.lease.job.planned.map_or(window.range.1, |planned| planned.time.transaction_time);
     let (range, resources) = ((None, to), window.lines.resources());
     if window.fetch.is_counted() {
-        return Ok(count_window(pages, kind, range).await?.is_some_and(|count| count > resources));
+        return evidence.counts_more_than((kind, range), resources).await;
     }
     if resources > LARGEST_READ_CAP {
         return Ok(false);
     }
-    shows_more_than(pages, (kind, range, window.page_size), resources).await
-}
-
-/// Returns false for a search that the server rejects: it shows nothing.
-fn or_false(shown: Result<bool, PageError>) -> Result<bool, PageError> {
-    match shown {
-        Err(PageError::Rejected(..) | PageError::TooLong | PageError::Incomplete(_) | PageError::Final(_)) => Ok(false),
-        shown @ (Ok(_) | Err(PageError::TimeUp | PageError::Attempt(_))) => shown,
-    }
+    evidence.shows_more_than((kind, range, window.page_size), resources).await
 }
 
 /// Returns true if the first page of the window in another order has a resource that was not read.
-async fn shows_others<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, window: &ReadWindow<'_>) -> Result<bool, PageError> {
+async fn shows_others<W: AllPorts>(evidence: &mut Evidence<'_, '_, '_, W>, window: &ReadWindow<'_>) -> Result<bool, PageError> {
     for order in OTHER_ORDERS {
-        if or_false(shows_others_by(pages, window, order).await)? {
+        let query = ordered_query(window.fetch.resource_type, window.range, window.page_size, order);
+        let Some(page) = evidence.read(OriginRequest::Query(&query)).await? else { continue };
+        let parsed = SearchPage::parse(&page.body).unwrap_or_default();
+        if parsed.entries.iter().filter_map(matched_id).any(|id| !window.lines.contains(&id)) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// Returns true if the first page of the window in this order has a resource that was not read.
-async fn shows_others_by<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, window: &ReadWindow<'_>, order: &str) -> Result<bool, PageError> {
-    let query = ordered_query(window.fetch.resource_type, window.range, window.page_size, order);
-    let page = pages.read(OriginRequest::Query(&query)).await?;
-    let Ok(parsed) = SearchPage::parse(&page.body) else { return Ok(false) };
-    Ok(parsed.entries.iter().filter_map(matched_id).any(|id| !window.lines.contains(&id)))
-}
-
-/// Returns the other types whose counts may go beyond that of the window. None if the server does not count: their pages would have to be
-/// read.
-async fn other_types<W: AllPorts>(pages: &mut PageReader<'_, '_, W>, window: &ReadWindow<'_>) -> Result<Vec<ResourceType>, PageError> {
-    if !window.fetch.is_counted() {
-        return Ok(Vec::new());
-    }
-    let page = match pages.read(OriginRequest::Query("metadata")).await {
-        Ok(page) => page,
-        Err(error @ (PageError::TimeUp | PageError::Attempt(_))) => return Err(error),
-        Err(PageError::Rejected(..) | PageError::TooLong | PageError::Incomplete(_) | PageError::Final(_)) => return Ok(Vec::new()),
-    };
+/// Returns the other types that the server can search, first the one of which most servers have the most resources.
+async fn other_types<W: AllPorts>(evidence: &mut Evidence<'_, '_, '_, W>, kind: ResourceType) -> Result<Vec<ResourceType>, PageError> {
+    let Some(page) = evidence.read(OriginRequest::Query("metadata")).await? else { return Ok(Vec::new()) };
     let capabilities = OriginCapabilities::parse(&page.body).unwrap_or_default();
-    let is_other = |kind: &ResourceType| *kind != window.fetch.resource_type;
-    let types = capabilities.0.into_iter().filter(|(_, capability)| capability.can_search).map(|(kind, _)| kind);
-    Ok(types.filter(is_other).collect())
+    let searched = capabilities.0.into_iter().filter(|(other, capability)| *other != kind && capability.can_search);
+    let mut types: Vec<_> = searched.map(|(other, _)| other).collect();
+    types.sort_by_key(|other| *other != ResourceType::OBSERVATION);
+    Ok(types)
 }
 
 #[cfg(test)]
@@ -145,9 +147,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn usual_caps_are_round_numbers_and_powers_of_two() {
-        for (resources, expected) in [(100, true), (128, true), (150, true), (1_024, true), (10_000, true), (101, false), (1_023, false)] {
-            assert_eq!(is_usual_cap(resources), expected, "{resources}");
+    fn usual_caps_are_few_round_numbers_and_powers_of_two() {
+        for resources in [100, 128, 200, 250, 256, 500, 1_000, 1_024, 2_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000] {
+            assert!(is_usual_cap(resources), "{resources}");
+        }
+        for resources in [101, 110, 120, 150, 300, 400, 750, 1_023, 1_250, 1_500, 2_050, 2_550, 9_999, 30_000] {
+            assert!(!is_usual_cap(resources), "{resources}");
         }
     }
 }

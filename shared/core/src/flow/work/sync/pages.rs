@@ -77,7 +77,7 @@ impl<W: AllPorts> PageReader<'_, '_, W> {
     pub(super) async fn read(&mut self, request: OriginRequest<'_>) -> Result<OriginPage, PageError> {
         let (mut failures, mut rejections, mut waited) = (0, 0, Duration::ZERO);
         loop {
-            let delay = match self.get(request).await? {
+            let delay = match self.get_until(request, Millis(u64::MAX)).await? {
                 Ok(page) => return Ok(page),
                 Err(OriginError::Busy { retry_after }) => {
                     let delay = retry_after.unwrap_or_else(|| back_off(rejections));
@@ -104,17 +104,25 @@ impl<W: AllPorts> PageReader<'_, '_, W> {
         }
     }
 
-    /// Sends a request once. Sends heartbeats while the server takes its time.
-    async fn get(&mut self, request: OriginRequest<'_>) -> Result<Result<OriginPage, OriginError>, ExportError> {
+    /// Sends a request once. Sends heartbeats while the server takes its time. Without a response by `until`, the server is unavailable.
+    pub(super) async fn get_until(
+        &mut self,
+        request: OriginRequest<'_>,
+        until: Millis,
+    ) -> Result<Result<OriginPage, OriginError>, ExportError> {
         let origin = self.ports.feed().origin();
         let mut response = pin!(origin.get(request));
         loop {
-            let pause = pin!(origin.pause(self.settings.lease.duration / 4));
+            let step = until.since(self.ports.now()).min(self.settings.lease.duration / 4);
+            let pause = pin!(origin.pause(step));
             match select(response, pause).await {
                 Either::Left((response, _)) => return Ok(response),
                 Either::Right(((), waiting)) => response = waiting,
             }
             send_heartbeat_if_due(self.ports, self.lease, self.settings.lease.duration).await?;
+            if self.ports.now() >= until {
+                return Ok(Err(OriginError::Unavailable("the server takes too long".into())));
+            }
         }
     }
 
@@ -133,7 +141,7 @@ impl<W: AllPorts> PageReader<'_, '_, W> {
     }
 
     /// Waits before the next request.
-    async fn pause(&mut self, delay: Duration) -> Result<(), PageError> {
+    pub(super) async fn pause(&mut self, delay: Duration) -> Result<(), PageError> {
         let mut left = delay;
         while !left.is_zero() {
             if self.is_time_up() {

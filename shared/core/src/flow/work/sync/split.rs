@@ -4,7 +4,7 @@ use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::head::{MemberIndex, Resource};
 use headrace_fhir::searchset::{SearchEntry, SearchPage};
 
-use crate::ports::{AllPorts, OriginRequest};
+use crate::ports::{AllPorts, OriginPage, OriginRequest};
 use crate::vocab::clock::Millis;
 
 use super::pages::{PageError, PageReader};
@@ -24,6 +24,11 @@ pub(super) fn whole_second(time: Millis) -> Millis {
     Millis(time.0 - time.0 % SECOND)
 }
 
+/// Returns the total of a page, if the server does not report an error with it.
+pub(super) fn total_of(page: &OriginPage) -> Option<u64> {
+    SearchPage::parse(&page.body).ok().filter(|page| page.error().is_none()).and_then(|page| page.total)
+}
+
 /// Returns the number of resources of a type in a window by the server's count. `None` if the server does not count.
 pub(super) async fn count_window<W: AllPorts>(
     pages: &mut PageReader<'_, '_, W>,
@@ -33,7 +38,7 @@ pub(super) async fn count_window<W: AllPorts>(
     for is_accurate in [true, false] {
         match pages.read(OriginRequest::Query(&count_query(kind, range, is_accurate))).await {
             Ok(page) => {
-                if let Some(total) = SearchPage::parse(&page.body).ok().filter(|page| page.error().is_none()).and_then(|page| page.total) {
+                if let Some(total) = total_of(&page) {
                     return Ok(Some(total));
                 }
             }
