@@ -39,9 +39,9 @@ fn is_definition(kind: ResourceType) -> bool {
 /// Returns true for a type of definitions, products, catalogues or studies.
 fn is_published(kind: ResourceType) -> bool {
     let name = kind.as_str();
-    let is_product = name.starts_with("MedicinalProduct") || name.starts_with("Substance") || name.ends_with("Definition");
-    let is_other = is_product || OTHER_PUBLISHED.contains(&name);
-    is_definition(kind) || (is_other && !is_about_patients(kind))
+    let has_name_of_product = name.starts_with("MedicinalProduct") || name.starts_with("Substance") || name.ends_with("Definition");
+    let has_name = has_name_of_product || OTHER_PUBLISHED.contains(&name);
+    is_definition(kind) || (has_name && !is_about_patients(kind))
 }
 
 #[cfg(test)]
@@ -50,8 +50,8 @@ mod tests {
 
     #[test]
     fn each_type_outside_of_the_patient_compartment_is_published_or_about_people_and_places() {
-        let others: Vec<_> = ResourceType::all().filter(|kind| !is_about_patients(*kind) && !PUBLISHED.contains(*kind)).collect();
-        let names: Vec<_> = others.iter().map(|kind| kind.as_str()).collect();
+        let others = ResourceType::all().filter(|kind| !is_about_patients(*kind) && !PUBLISHED.contains(*kind));
+        let names: Vec<_> = others.map(ResourceType::as_str).collect();
         let expected = [
             "Binary",
             "BiologicallyDerivedProduct",

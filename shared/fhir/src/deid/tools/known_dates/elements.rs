@@ -2,8 +2,8 @@
 //! conventional.
 //!
 //! The dates of events, such as `effective`, `performed` and `AdverseEvent.date`, are not among them, although some events are recorded
-//! at once: a shift protects these dates. All dates of definitions, products and catalogues are public, see `published_types`. They are not in
-//! the list, unless they are in a type of elements that other resources have, too.
+//! at once: a shift protects these dates. All dates of definitions, products and catalogues are public, see `published_types`. Only those in
+//! data types, which other resources have, too, are in the list.
 
 /// Elements with dates that readers know, as `Owner.element`. The owner is a resource type, the path of an element in a resource type, or
 /// a data type. The element is a date, a Period of two dates, or a choice of them. Those that only R5 defines are among them.
