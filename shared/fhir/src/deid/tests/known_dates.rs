@@ -75,7 +75,7 @@ fn each_known_date_that_moves_with_others_is_named() {
     }
 }
 
-// Who knows two of them computes the shifts of all known ids, also if each resource moves by its own.
+// Two of them reveal the shifts of all known ids, also if each resource moves by itself.
 #[test]
 fn each_date_of_a_definition_or_a_product_that_moves_is_named_by_its_type() {
     for (path, named) in [
