@@ -16,6 +16,7 @@ mod keys;
 mod methods;
 mod plan;
 mod primitive;
+mod published_types;
 mod security_labels;
 mod streaming;
 mod tools;

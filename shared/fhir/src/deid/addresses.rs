@@ -1,13 +1,9 @@
 //! Addresses of resources in elements of the types uri, url, uuid and canonical, such as `Patient/1` in a `valueUri`.
 
-use std::sync::LazyLock;
-
 use percent_encoding::percent_decode_str;
 
-use crate::definitions::{FhirVersion, ResourceType, TypeSet};
-
-/// The types of definitions in any version of FHIR. A URL such as `http://terminology.hl7.org/CodeSystem/v2-0203` is the name of one, and no id.
-static DEFINITIONS: LazyLock<TypeSet> = LazyLock::new(|| ResourceType::all().filter(|kind| is_definition(*kind)).collect());
+use super::published_types::DEFINITIONS;
+use crate::definitions::ResourceType;
 
 /// The beginning of the address of a resource in a Bundle.
 const URN_UUID: &str = "urn:uuid:";
@@ -18,17 +14,9 @@ const SEARCH_PARAMETERS: [&str; 7] = ["_type", "_id", "_has", "_filter", "identi
 /// The largest number of percent encodings inside each other, such as those of an address in the query of an address in a query.
 const MAX_ENCODINGS: usize = 3;
 
-/// Returns true for a type of definitions.
-fn is_definition(kind: ResourceType) -> bool {
-    let has_context = |version: FhirVersion| version.root_elements(kind).iter().any(|element| element.name == "useContext");
-    let is_about_patients = |version: FhirVersion| version.patient_compartment(kind).is_some();
-    // All definitions say for which context they are. In R5 a Composition does so, too, which is a document about a patient.
-    FhirVersion::ALL.into_iter().any(has_context) && !FhirVersion::ALL.into_iter().any(is_about_patients)
-}
-
 /// Returns true if a text is the address of a resource, such as `Patient/1`, `https://example.org/r4/Patient/1/_history/2` and
 /// `Patient/1/$everything`, of a resource in a Bundle (`urn:uuid:…`), of a contained one (`#1`), or a search for resources, such as
-/// `Patient?identifier=1`.
+/// `Patient?identifier=1`, or if such an address or search is in its query or its fragment.
 ///
 /// People and servers write types in any letter case.
 pub(super) fn is_address(text: &str) -> bool {
@@ -53,39 +41,45 @@ fn is_plain_address(text: &str) -> bool {
     };
     let is_absolute = !host.is_empty();
     names_resource(path, is_absolute)
-        || rest.split(['?', '#', '&', '=', ',']).any(|part| names_resource(part, is_absolute))
-        || rest.strip_prefix('?').is_some_and(|query| is_search(path, query, is_absolute))
+        || rest.split(is_delimiter).any(|part| names_resource(part, is_absolute))
+        || (path.is_empty() && !is_absolute && rest.starts_with('?'))
+        || searches_type(text, is_absolute)
+        || has_search_parameter(rest)
 }
 
-/// Returns true if two segments of a path are a resource type and an id. In a URL with a host, what follows the type of a definition is its
-/// name.
+/// Returns true for a character at which a part of a query or a fragment begins that can be an address.
+fn is_delimiter(character: char) -> bool {
+    matches!(character, '?' | '#' | '&' | '=' | ',' | ';')
+}
+
+/// Returns true if a resource of a type can have an id in a URL. With a host, a type of definitions precedes the name of one.
+fn can_have_id(segment: &str, is_absolute: bool) -> bool {
+    let kind = ResourceType::parse_ignoring_case(segment);
+    kind.is_some_and(|kind| !(is_absolute && DEFINITIONS.contains(kind)))
+}
+
+/// Returns true if two segments of a path are a resource type and an id. The name of a definition can be that of a type, but nothing follows it.
 fn names_resource(path: &str, is_absolute: bool) -> bool {
     let is_step = |segment: &str| matches!(segment, "_history" | "_search") || segment.starts_with('$');
-    let mut segments = path.split('/').filter(|segment| !segment.is_empty()).peekable();
-    while let Some(segment) = segments.next() {
-        let (Some(kind), Some(next)) = (ResourceType::parse_ignoring_case(segment), segments.peek().copied()) else { continue };
-        if is_absolute && DEFINITIONS.contains(kind) {
-            // The name of a definition can be that of a type. In another letter case, the type can be any word of a path, such as `library`.
-            if segment == kind.as_str() {
-                segments.next();
-            }
-        } else if !is_step(next) && ResourceType::parse(next).is_none() {
-            return true;
-        }
-    }
-    false
+    let is_id = |segment: &str| !is_step(segment) && ResourceType::parse(segment).is_none();
+    let segments = path.split('/').filter(|segment| !segment.is_empty());
+    segments.clone().zip(segments.skip(1)).any(|(segment, next)| can_have_id(segment, is_absolute) && is_id(next))
 }
 
-/// Returns true if a query searches for resources: those of a type, or any of a server.
-fn is_search(path: &str, query: &str, is_absolute: bool) -> bool {
-    let path_of_type = path.trim_end_matches('/').trim_end_matches("/_search");
-    let searched = path_of_type.rsplit('/').next().and_then(ResourceType::parse_ignoring_case);
-    let is_parameter = |pair: &str| {
-        let name = pair.split(['=', ':', '.']).next().unwrap_or_default();
-        SEARCH_PARAMETERS.iter().any(|parameter| parameter.eq_ignore_ascii_case(name))
-    };
-    let of_type = searched.is_some_and(|kind| !(is_absolute && DEFINITIONS.contains(kind)));
-    of_type || (path.is_empty() && !is_absolute) || query.split('&').any(is_parameter)
+/// Returns true if a type precedes a query, which can be inside another query or a fragment.
+fn searches_type(text: &str, is_absolute: bool) -> bool {
+    let mut paths = text.rsplit('?').skip(1).filter_map(|before| before.rsplit(is_delimiter).next());
+    paths.any(|path| {
+        let path_of_type = path.trim_end_matches('/').trim_end_matches("/_search");
+        path_of_type.rsplit('/').next().is_some_and(|segment| can_have_id(segment, is_absolute))
+    })
+}
+
+/// Returns true if a query or a fragment has a parameter of a search across types, also in a chain such as `Observation.patient`.
+fn has_search_parameter(rest: &str) -> bool {
+    let is_known = |name: &str| SEARCH_PARAMETERS.iter().any(|parameter| parameter.eq_ignore_ascii_case(name));
+    let mut pairs = rest.split(['?', '#', '&', ';', '/']).filter_map(|pair| pair.split_once('='));
+    pairs.any(|(name, _)| name.split([':', '.']).any(is_known))
 }
 
 #[cfg(test)]
@@ -135,10 +129,26 @@ mod tests {
             // The type of a definition, or a word like it, does not hide the address behind it.
             ("https://example.org/library/Patient/1", true),
             ("https://example.org/Questionnaire/7/Patient/1", true),
+            ("https://example.org/r4/Library/Patient/1", true),
+            ("https://example.org/StructureDefinition/Patient/1", true),
             ("https://example.org/r4/Composition/1", true),
             // Nothing tells the name of a definition from the address of a Medication.
             ("http://example.org/Medication/aspirin", true),
-            ("https://example.org/StructureDefinition/Patient/1", false),
+            // A search in the query or the fragment of a page is one, too.
+            ("https://example.org/view?of=Patient%3Fidentifier%3DMRN-1", true),
+            ("https://example.org/view?of=Patient?family=Mill", true),
+            ("https://example.org/view?of=https%3A%2F%2Fexample.org%2Fr4%3F_id%3D1", true),
+            ("https://example.org/view?a=1&of=https%3A%2F%2Fexample.org%2Fr4%2FPatient%3Fidentifier%3DMRN-1", true),
+            ("https://example.org/app#/Patient?identifier=MRN-1", true),
+            ("https://example.org/app#/Patient/_search?family=Mill", true),
+            ("https://example.org/#/r4?_id=1", true),
+            ("https://example.org/app#patient=1", true),
+            ("https://example.org/r4?x=1;patient=1", true),
+            ("https://example.org/r4?Observation.patient=1", true),
+            ("https://example.org/page#identifier", false),
+            ("https://example.org/view?of=https://example.org/ValueSet/1", false),
+            ("https://example.org/patient.identifier=1", false),
+            ("https://example.org/StructureDefinition/Patient/_history/1", false),
             ("https://example.org/StructureDefinition/Patient", false),
             ("https://example.org/r4/Patient", false),
             ("https://example.org/r4/Patient/_history", false),

@@ -43,14 +43,21 @@ fn configuration(rules: &[[&str; 2]], parameters: &str) -> String {
     format!(r#"{{"fhirPathRules":[{}],"parameters":{{{parameters}}}}}"#, rules.join(","))
 }
 
-/// Returns the rules of the sample for a study that redact dates which readers know. They precede the rules that shift dates.
+/// Returns the rules of the sample for a study that redact dates which readers know. They precede the rules that shift all dates.
 fn known_date_rules() -> Vec<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/samples/anonymization/study.json");
     let sample = DeidConfig::parse(&std::fs::read(path).unwrap(), FhirVersion::R4).unwrap();
-    let rules = sample.config.rules.iter().skip_while(|rule| rule.path != "Resource.meta.lastUpdated");
-    let mut paths: Vec<String> = rules.take_while(|rule| matches!(rule.method, Method::Redact)).map(|rule| rule.path.clone()).collect();
+    let rules = sample.config.rules.iter().skip_while(|rule| rule.path != "ActivityDefinition.nodesByType('dateTime')");
+    let rules = rules.take_while(|rule| rule.path != "nodesByType('date')").filter(|rule| matches!(rule.method, Method::Redact));
+    let mut paths: Vec<String> = rules.map(|rule| rule.path.clone()).collect();
     // The sample redacts all of these elements.
-    paths.extend(["nodesByType('Annotation').time", "nodesByType('Attachment').creation"].map(str::to_owned));
+    let of_data_types = [
+        "nodesByType('Annotation').time",
+        "nodesByType('Attachment').creation",
+        "nodesByType('ContactPoint').period",
+        "nodesByType('Identifier').period",
+    ];
+    paths.extend(of_data_types.map(str::to_owned));
     paths
 }
 

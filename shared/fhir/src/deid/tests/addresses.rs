@@ -223,6 +223,10 @@ fn addresses_of_every_form_hide_ids() {
         ("PATIENT/MRN-1", ""),
         ("patient?identifier=MRN-1", ""),
         ("https://x.org/library/fhir/Patient/MRN-1/$everything", ""),
+        ("https://x.org/Library/Patient/MRN-1/$everything", ""),
+        ("https://x.org/view?of=Patient%3Fidentifier%3DMRN-1", ""),
+        ("https://x.org/view?a=1&of=https%3A%2F%2Fx.org%2Fr4%3F_id%3DMRN-1", ""),
+        ("https://x.org/app#/Patient?identifier=MRN-1", ""),
         ("urn:uuid:53fefa32-fcbb-4ff8-8a92-55ee120877b7", "urn:uuid:"),
     ] {
         let task = format!(r#"{{"resourceType":"Task","id":"t","input":[{{"valueUri":"{address}"}}]}}"#);

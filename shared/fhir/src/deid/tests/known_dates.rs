@@ -59,6 +59,10 @@ fn each_known_date_that_moves_with_others_is_named() {
         ("Coverage.period.end", "Coverage.period"),
         ("Claim.billablePeriod", "Claim.billablePeriod"),
         ("CoverageEligibilityRequest.serviced", "CoverageEligibilityRequest.serviced"),
+        ("Goal.statusDate", "Goal.statusDate"),
+        ("Contract.term.issued", "Contract.term.issued"),
+        ("Contract.term.asset.valuedItem.paymentDate", "Contract.term.asset.valuedItem.paymentDate"),
+        ("Task.input.value", "nodesByType('Meta').lastUpdated"),
     ] {
         // Another date of each type moves with it.
         let found = known_dates(&[[path, SHIFT], ["nodesByType('Identifier').period", SHIFT], ["nodesByType('Period')", SHIFT]], "");
@@ -68,6 +72,29 @@ fn each_known_date_that_moves_with_others_is_named() {
     for path in ["AdverseEvent.date", "Media.created", "Observation.effective", "Encounter.period"] {
         let found = known_dates(&[[path, SHIFT], ["nodesByType('Period')", SHIFT]], "");
         assert!(!found.iter().any(|found| found.starts_with("known-date:1 ")), "{path}: {found:?}");
+    }
+}
+
+// Two of them reveal the shifts of all known ids, also if each resource moves by itself.
+#[test]
+fn each_date_of_a_definition_or_a_product_that_moves_is_named_by_its_type() {
+    for (path, named) in [
+        ("ValueSet.compose.lockedDate", "ValueSet.nodesByType('date')"),
+        ("ValueSet.expansion.timestamp", "ValueSet.nodesByType('dateTime')"),
+        ("CapabilityStatement.software", "CapabilityStatement.nodesByType('dateTime')"),
+        ("CatalogEntry.validityPeriod", "CatalogEntry.nodesByType('dateTime')"),
+        ("CodeSystem.concept.property.value", "CodeSystem.nodesByType('dateTime')"),
+        ("MedicinalProductAuthorization.procedure.date", "MedicinalProductAuthorization.nodesByType('dateTime')"),
+        ("PlanDefinition.action.timing", "PlanDefinition.nodesByType('dateTime')"),
+        ("StructureDefinition.snapshot.element.fixed", "StructureDefinition.nodesByType('instant')"),
+        ("SubstanceSpecification.code.statusDate", "SubstanceSpecification.nodesByType('dateTime')"),
+    ] {
+        for parameters in ["", r#""dateShiftScope":"patient""#] {
+            let found = known_dates(&[[path, SHIFT], ["Encounter.period", SHIFT]], parameters);
+            assert!(matches!(&found[..], [found] if found.starts_with("known-date:1 ") && found.contains(named)), "{path}: {found:?}");
+        }
+        // Nothing about a patient moves.
+        assert_eq!(known_dates(&[[path, SHIFT]], ""), Vec::<String>::new(), "{path}");
     }
 }
 

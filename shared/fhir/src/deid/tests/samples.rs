@@ -213,6 +213,44 @@ fn the_sample_for_r5_removes_the_dates_of_what_goes_on_in_the_night_of_the_expor
     }
 }
 
+/// The resources of R4 with dates that are public or near the moment at which somebody recorded them. All are in 2023.
+const KNOWN_IN_R4: [&str; 9] = [
+    r#"{"resourceType":"ValueSet","id":"a","compose":{"lockedDate":"2023-05-05"},"expansion":{"timestamp":"2023-05-05"}}"#,
+    r#"{"resourceType":"CapabilityStatement","id":"a","software":{"releaseDate":"2023-05-05"}}"#,
+    r#"{"resourceType":"NamingSystem","id":"a","uniqueId":[{"period":{"start":"2023-05-05"}}]}"#,
+    r#"{"resourceType":"CatalogEntry","id":"a","validityPeriod":{"start":"2023-05-05"},"validTo":"2023-05-05","lastUpdated":"2023-05-05"}"#,
+    r#"{"resourceType":"StructureDefinition","id":"a","differential":{"element":[{"fixedInstant":"2023-05-05T00:00:00Z","maxValueDate":"2023-05-05"}]}}"#,
+    r#"{"resourceType":"SubstanceSpecification","id":"a","code":[{"statusDate":"2023-05-05"}]}"#,
+    r#"{"resourceType":"Goal","id":"a","statusDate":"2023-05-05"}"#,
+    r#"{"resourceType":"Contract","id":"a","term":[{"issued":"2023-05-05","asset":[{"valuedItem":[{"paymentDate":"2023-05-05"}]}],"group":[{"issued":"2023-05-05"}]}]}"#,
+    r#"{"resourceType":"Task","id":"a","input":[{"valueMeta":{"lastUpdated":"2023-05-05T00:00:00Z"}}]}"#,
+];
+
+/// The resources of R5 with such dates that R4 does not define.
+const KNOWN_IN_R5: [&str; 7] = [
+    r#"{"resourceType":"RegulatedAuthorization","id":"a","statusDate":"2023-05-05","case":{"dateDateTime":"2023-05-05"}}"#,
+    r#"{"resourceType":"MedicinalProductDefinition","id":"a","marketingStatus":[{"dateRange":{"start":"2023-05-05"}}]}"#,
+    r#"{"resourceType":"PackagedProductDefinition","id":"a","characteristic":[{"valueDate":"2023-05-05"}]}"#,
+    r#"{"resourceType":"Citation","id":"a","citedArtifact":{"dateAccessed":"2023-05-05"}}"#,
+    r#"{"resourceType":"DeviceDefinition","id":"a","correctiveAction":{"period":{"start":"2023-05-05"}}}"#,
+    r#"{"resourceType":"SubstanceDefinition","id":"a","code":[{"statusDate":"2023-05-05"}]}"#,
+    r#"{"resourceType":"NutritionProduct","id":"a","instance":[{"expiry":"2023-05-05","useBy":"2023-05-05"}]}"#,
+];
+
+#[test]
+fn the_samples_shift_no_date_of_definitions_and_products_and_none_that_is_recorded_at_once() {
+    // The safe-harbor method keeps years.
+    for (name, version, resources) in
+        [("study", VERSIONS[0], &KNOWN_IN_R4[..]), ("safe-harbor", VERSIONS[0], &KNOWN_IN_R4[..]), ("study", VERSIONS[2], &KNOWN_IN_R5[..])]
+    {
+        let deidentifier = DeidConfig::parse(sample(name, version.1).as_bytes(), version.0).unwrap().for_job(&job());
+        for resource in resources {
+            let output = deidentify(&deidentifier, resource).unwrap();
+            assert!(!output.contains("2023-"), "{name}: {output}");
+        }
+    }
+}
+
 // Whoever knows where the hospital is, when insurance years begin, or when a leaflet was published, must not learn the shift from that.
 #[test]
 fn the_samples_leave_nothing_beside_shifted_dates_that_reveals_the_shift() {

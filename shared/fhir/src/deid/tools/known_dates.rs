@@ -8,11 +8,12 @@ mod elements;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
-use crate::definitions::TypeKind;
+use crate::definitions::{ResourceType, TypeKind};
 use crate::deid::config::{Method, ParsedConfig, Rule};
 use crate::deid::error::{DeidRemark, DeidRemarkCode, DeidRemarkSeverity};
 use crate::deid::methods::ShiftedTimeZone;
 use crate::deid::plan::{PathAutomaton, State, Transition};
+use crate::deid::published_types::PUBLISHED;
 use crate::deid::tools::ConfigLinter;
 use elements::known_path;
 
@@ -22,6 +23,8 @@ const MAX_ELEMENTS_NAMED: usize = 6;
 /// The dates of one resource type.
 #[derive(Default)]
 struct TypeDates {
+    /// True for a type of definitions, products, catalogues or studies: a reader knows all of its dates.
+    is_published: bool,
     /// Paths of known dates that are shifted, with the index of the rule that shifts them.
     shifted_known: BTreeSet<(usize, String)>,
     /// True if some other date is shifted.
@@ -42,7 +45,9 @@ pub(in crate::deid) fn known_date_remarks(linter: &ConfigLinter<'_>) -> Vec<Deid
     let moves_across_types = config.parameters.shifts_across_resources();
     let shifts_anywhere = types.iter().any(|dates| dates.shifts_others);
     let mut moved = BTreeMap::<usize, Vec<String>>::new();
-    for dates in types.iter().filter(|dates| dates.shifts_others || (moves_across_types && shifts_anywhere)) {
+    // The offset is a sum modulo 101. Those of two published resources reveal that of each known id, also if each resource moves by itself.
+    let reveals = |dates: &&TypeDates| dates.shifts_others || ((moves_across_types || dates.is_published) && shifts_anywhere);
+    for dates in types.iter().filter(reveals) {
         for (index, path) in &dates.shifted_known {
             moved.entry(*index).or_default().push(path.clone());
         }
@@ -78,7 +83,8 @@ impl Owner {
 
 /// Collects the dates of the resource type whose root has the state `root`.
 fn type_dates(linter: &ConfigLinter<'_>, automaton: &PathAutomaton, type_name: &str, root: u32) -> TypeDates {
-    let mut dates = TypeDates::default();
+    let is_published = ResourceType::parse(type_name).is_some_and(|kind| PUBLISHED.contains(kind));
+    let mut dates = TypeDates { is_published, ..TypeDates::default() };
     // Elements with equal rules share a state. Breadth first, the members of the resource itself give their states a name.
     let mut reached = HashSet::from([root]);
     let mut open = VecDeque::from([(root, Owner { path: type_name.to_owned(), is_data_type: false })]);
@@ -94,6 +100,10 @@ fn type_dates(linter: &ConfigLinter<'_>, automaton: &PathAutomaton, type_name: &
             dates.shifts_times |= shifted.iter().any(|(_, type_name)| *type_name != "date");
             match known {
                 Some(path) => dates.shifted_known.extend(shifted.iter().map(|(index, _)| (*index, path.clone()))),
+                None if is_date(state) && is_published => {
+                    let by_type = shifted.iter().map(|(index, date)| (*index, format!("{type_name}.nodesByType('{date}')")));
+                    dates.shifted_known.extend(by_type);
+                }
                 None if is_date(state) => dates.shifts_others |= !shifted.is_empty(),
                 None if reached.insert(transition.next_state) => {
                     open.push_back((transition.next_state, owner.for_member(linter, transition)));
