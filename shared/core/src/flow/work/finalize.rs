@@ -163,7 +163,6 @@ fn inputs_by_kind(fragments: &[Fragment], notices: &[OperationOutcome]) -> Vec<V
 async fn complete_job(ports: &impl AllPorts, lease: &mut Lease, settings: &WorkerSettings) -> Result<TaskEnd, ExportError> {
     let files = ports.jobs().output_files(&lease.job).await?;
     let files = close_gaps(ports, lease, settings, files).await?;
-    let now = ports.now();
     if !Manifest::pages(&lease.job, files.clone()).all(|page| page.fits()) {
         return fail_too_large_job(ports, &lease.job, too_many_files(files.len() as u64, "these")).await;
     }
@@ -173,7 +172,8 @@ async fn complete_job(ports: &impl AllPorts, lease: &mut Lease, settings: &Worke
     }
     let recorded: BTreeSet<_> = files.iter().map(|file| file.name).collect();
     delete_unrecorded_files(ports, lease, settings, &recorded).await?;
-    complete_task(ports, lease, TaskCompletion::JobComplete(now)).await
+    // The folder of a large export is listed for minutes, in which the client waits.
+    complete_task(ports, lease, TaskCompletion::JobComplete(ports.now())).await
 }
 
 /// Deletes all files that are not recorded. The folder of a large export is listed for longer than a lease.
