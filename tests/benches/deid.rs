@@ -3,7 +3,6 @@
 //! `cargo bench --profile laptop -p headrace-tests --bench deid`
 
 use std::hint::black_box;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use headrace_core::vocab::error::BoxError;
@@ -53,7 +52,7 @@ fn deidentifier(config: &str) -> Result<Deidentifier, BoxError> {
 }
 
 fn main() -> Result<(), BoxError> {
-    let lines = lake::lines(&Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/synthea"))?;
+    let lines = lake::lines(&lake::synthea_lake_dir())?;
     println!("{} resources of tests/samples/synthea; medians of {RUNS} runs of each engine in turn\n", lines.len());
     println!("{:<46} {:>14} {:>14} {:>7}", "rules", "streaming", "tree", "ratio");
     for (name, config) in CONFIGS {

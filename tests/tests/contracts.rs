@@ -181,6 +181,10 @@ impl JobStore for ReopenedFile {
     async fn postpone(&self, due: &DueItem, until: Option<Millis>) -> Result<bool, StoreError> {
         call!(self, postpone(due, until))
     }
+
+    async fn record_sweep(&self, due: &DueItem, position: Option<&str>, until: Option<Millis>) -> Result<bool, StoreError> {
+        call!(self, record_sweep(due, position, until))
+    }
 }
 
 impl JobSecretEncryptor for ReopenedFile {

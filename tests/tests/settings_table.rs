@@ -355,10 +355,8 @@ fn accepted_by_flag(flag: &str, command: Option<&str>) -> Option<String> {
         let value = format!("{flag}={value}");
         let line = ["headrace", command?].into_iter().chain(arguments.iter().copied()).chain([value.as_str()]);
         let Some(text) = Cli::try_parse_from(line).err().and_then(|error| Some(error.source()?.to_string())) else { continue };
-        if let Some((min, max)) = text.split_once(" is not in ").and_then(|(_, bounds)| bounds.split_once("..=")) {
-            accepted = Some(format!("{min} to {max}"));
-        } else if text == "invalid digit found in string" {
-            accepted = Some("a whole number".to_owned());
+        if let Some(bounds) = text.strip_prefix("write a whole number from ") {
+            accepted = Some(bounds.to_owned());
         } else if text == "invalid IP address syntax" {
             accepted = Some("an IP address".to_owned());
         }

@@ -98,7 +98,7 @@ where
             return self.attempt(&task, stop_at).await;
         }
         // Redelivery would not help: the message goes to the dead-letter queue now instead of after five deliveries.
-        tracing::error!(message.id = id, "a message names no task and is parked");
+        tracing::error!(message.id = id, "a message names no task: it is moved to the dead-letter queue");
         match self.ports.queue.park(body).await {
             Ok(()) => MessageOutcome::Acknowledge,
             // SQS moves it to the dead-letter queue itself after five deliveries.
@@ -162,7 +162,7 @@ fn log_attempt(task: &TaskId, end: &Result<TaskEnd, ExportError>, duration: Dura
             tracing::info!(job.id = %job_id, task.id = task_id, attempt = lease.attempt, size_bytes = lease.counters.source_bytes, duration_ms, "task yielded before the timeout");
         }
         Ok(TaskEnd::Unavailable) => {
-            tracing::debug!(job.id = %job_id, task.id = task_id, "task not started: it is leased, or its turn has not come")
+            tracing::debug!(job.id = %job_id, task.id = task_id, "task not started: another worker has its lease, or it starts later")
         }
         Ok(TaskEnd::Obsolete) => {
             tracing::info!(job.id = %job_id, task.id = task_id, duration_ms, "task skipped: it was completed before, its job has ended, or the lease was lost")

@@ -31,11 +31,11 @@ impl<J: JobStore + AuditTrail, Q: TaskQueue, P: OutputStore, A: AuditFiles, C: C
             tracing::error!(error = &error as &dyn std::error::Error, "audit records were not sealed and stay in the job table");
         }
         let reaped = reaped?;
-        let Reaped { announced, started, overdue, expired, files_deleted, failed } = reaped;
+        let Reaped { announced, started, overdue, expired, files_deleted, unfinished, failed } = reaped;
         if reaped == Reaped::default() {
             tracing::debug!("nothing was due");
         } else {
-            tracing::info!(announced, started, overdue, expired, files_deleted, failed, "reaped");
+            tracing::info!(announced, started, overdue, expired, files_deleted, unfinished, failed, "reaped");
         }
         if overdue > 0 {
             record_metrics(&[(Metric::JobsFailed, u64::from(overdue))]);

@@ -14,7 +14,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The upper bound of any pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// The time that a function which answers a request waits for an overloaded service. Such a function runs for ten seconds or more.
+/// The time that a function which answers a request waits for an overloaded service.
 pub(crate) const REQUEST_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The clock that pauses use: the system's, or the virtual one of a simulation.

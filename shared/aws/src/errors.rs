@@ -81,9 +81,12 @@ impl ErrorClass {
             | "ExpiredTokenException" => Self::NotApplied,
             "InvalidObjectState" => Self::Archived,
             // S3 and SQS report errors of KMS with this prefix, KMS itself without it.
-            "KMS.DisabledException" | "KMS.InvalidKeyUsageException" | "KMS.KMSInvalidStateException" | "KMS.NotFoundException" => {
-                Self::KeyUnusable
-            }
+            "KMS.DisabledException"
+            | "KMS.InvalidKeyUsageException"
+            | "KMS.KMSInvalidStateException"
+            | "KMS.NotFoundException"
+            // Of Secrets Manager.
+            | "DecryptionFailure" => Self::KeyUnusable,
             "DisabledException" | "InvalidKeyUsageException" | "KMSInvalidStateException" | "UnsupportedOperationException" => {
                 Self::Unusable
             }
@@ -280,6 +283,7 @@ mod tests {
             ("KMS.DisabledException", 400, ErrorClass::KeyUnusable),
             ("KMS.KMSInvalidStateException", 400, ErrorClass::KeyUnusable),
             ("KMS.InvalidKeyUsageException", 400, ErrorClass::KeyUnusable),
+            ("DecryptionFailure", 400, ErrorClass::KeyUnusable),
             ("DisabledException", 400, ErrorClass::Unusable),
             ("KMSInvalidStateException", 400, ErrorClass::Unusable),
             ("InvalidKeyUsageException", 400, ErrorClass::Unusable),

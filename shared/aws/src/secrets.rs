@@ -1,6 +1,8 @@
 //! Secrets in Secrets Manager.
 
 use aws_sdk_secretsmanager::Client;
+use aws_sdk_secretsmanager::error::SdkError;
+use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::setting::Setting;
 
@@ -25,10 +27,26 @@ impl StoredSecret {
     /// Reads the current text of the secret.
     pub async fn read(&self) -> Result<String, StoreError> {
         let response = self.client.get_secret_value().secret_id(&self.service.value).send().await;
-        let response = response.map_err(|error| self.service.store_error(error))?;
+        let response = response.map_err(|error| self.read_error(error))?;
         response.secret_string.ok_or_else(|| StoreError::Misconfigured {
             remedy: format!("{} names a secret that is binary; store it as JSON", Setting::OriginSecret.as_str()),
             cause: "the secret has no text".into(),
         })
     }
+
+    /// Converts an error of a read. A secret that is scheduled for deletion cannot be read until somebody restores it.
+    fn read_error(&self, error: SdkError<GetSecretValueError>) -> StoreError {
+        if error.as_service_error().is_some_and(GetSecretValueError::is_invalid_request_exception) {
+            let remedy = format!(
+                "{} is `{}`, which cannot be read in its state; restore it if it is scheduled for deletion, or name another secret",
+                self.service.setting, self.service.value
+            );
+            return StoreError::Misconfigured { remedy, cause: error.into() };
+        }
+        self.service.store_error(error)
+    }
 }
+
+#[cfg(test)]
+#[path = "tests/secrets.rs"]
+mod tests;

@@ -7,6 +7,9 @@ use aws_smithy_types::timeout::TimeoutConfig;
 
 use crate::backoff::REQUEST_PATIENCE;
 
+/// The longest time of a call for a request, with all its tries. The function that answers the request lives long enough for two.
+const REQUEST_CALL: Duration = Duration::from_secs(12);
+
 /// The kind of work of a process: how long it waits for AWS, and how often it repeats a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
@@ -37,13 +40,15 @@ impl Workload {
         }
     }
 
-    /// Returns the longest time until a connection is open, and until an answer begins. The SDK has no limit for the latter.
+    /// Returns the longest time until a connection is open, until an answer begins, and of a call for a request with all its tries. The SDK
+    /// has no limit for the latter two.
     pub fn timeouts(self) -> TimeoutConfig {
-        let answer_begins = match self {
-            Self::Requests => Duration::from_secs(4),
+        let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(3));
+        match self {
+            Self::Requests => timeouts.read_timeout(Duration::from_secs(4)).operation_timeout(REQUEST_CALL),
             // The time counts from the beginning of an upload of up to 72 MiB.
-            Self::Tasks { lease } => (lease / 3).max(Duration::from_secs(10)),
-        };
-        TimeoutConfig::builder().connect_timeout(Duration::from_secs(3)).read_timeout(answer_begins).build()
+            Self::Tasks { lease } => timeouts.read_timeout((lease / 3).max(Duration::from_secs(10))),
+        }
+        .build()
     }
 }

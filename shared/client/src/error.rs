@@ -152,7 +152,7 @@ impl RequestFailure {
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
     /// The connection failed, or the response is not HTTP.
-    #[error(transparent)]
+    #[error("{}", connection_fault(.0))]
     Connection(#[from] reqwest::Error),
     /// The URL begins with https, and the server does not speak TLS.
     #[error("the server does not speak TLS at this port; if it speaks plain HTTP, the URL begins with {0}")]
@@ -178,6 +178,17 @@ pub enum TransportError {
     /// The body is longer than this client accepts.
     #[error("it is longer than {0} bytes")]
     TooLong(usize),
+}
+
+/// Returns a sentence about a failed connection. The causes of the error have the details.
+fn connection_fault(error: &reqwest::Error) -> &'static str {
+    if error.is_connect() {
+        "no connection to the server could be made; check its URL, and that it runs"
+    } else if error.is_builder() {
+        "the request cannot be sent"
+    } else {
+        "the connection failed, or the answer is not valid HTTP"
+    }
 }
 
 /// Worth of another attempt after a failure.

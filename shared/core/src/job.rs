@@ -2,6 +2,7 @@
 
 pub mod file;
 pub mod file_list;
+pub mod file_names;
 pub mod folder;
 pub mod sync;
 pub mod task;
@@ -193,6 +194,8 @@ pub struct Job {
     pub ended_at: Option<Millis>,
     /// The reason of a failure.
     pub reason: Option<FailureReason>,
+    /// The position up to which the folder of an ended job is swept. `None` if no sweep of several parts has begun since the job ended.
+    pub swept_to: Option<String>,
 }
 
 impl Job {
@@ -224,6 +227,7 @@ impl Job {
             counters: Counters::default(),
             ended_at: None,
             reason: None,
+            swept_to: None,
         }
     }
 

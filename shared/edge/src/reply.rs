@@ -118,7 +118,7 @@ pub fn error_response(request: &Request, error: &ExportError) -> Response<Body> 
             tracing::info!(status, request.id = id, remarks = remarks.join(","), "the request was rejected: its configuration has remarks");
         }
         ExportError::QuotaReached(quota) => tracing::info!(status, request.id = id, ?quota, "the request was rejected: a quota is reached"),
-        ExportError::NotFound(what) => tracing::info!(status, request.id = id, what, "the request names something unknown"),
+        ExportError::NotFound(what) => tracing::info!(status, request.id = id, what, "the requested resource was not found"),
         ExportError::Store(_) | ExportError::Source(_) | ExportError::NotDeidentified(_) => {
             tracing::error!(status, request.id = id, error = error as &dyn Error, "the request failed");
         }

@@ -20,6 +20,7 @@ mod service_options;
 mod source;
 mod sync;
 mod ui;
+mod whole_number;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -107,14 +108,15 @@ pub enum Command {
     /// Exit status: 0 complete, 1 failed, 3 complete except for what the files in OUT/error report.
     #[command(
         override_usage = "headrace export [OPTIONS] <SOURCE> <OUT>\n       headrace export [OPTIONS] --resume <OUT>",
-        after_long_help = "Examples:\n  headrace export lake out\n  headrace export lake out --type Patient,Observation --since 2026-01-01\n  headrace export lake out --level group:cohort-7 --type-filter 'Observation?category=laboratory'\n  headrace export http://127.0.0.1:8080/fhir out\n  headrace export https://fhir.example.org/r4 out --client-id lab --client-key private.jwk\n  headrace export --resume out\n  headrace export lake out --overwrite --since-file last-export --quiet\n  headrace export lake out --type-filter 'Observation?category=laboratory' --dry-run"
+        after_long_help = "Examples:\n  headrace export lake out\n  headrace export lake out --type Patient,Observation --since 2026-01-01\n  headrace export lake out --level group:cohort-7 --type-filter 'Observation?category=laboratory'\n  headrace export http://127.0.0.1:8080/fhir out\n  headrace export https://fhir.example.org/r4 out --client-id lab --client-key private.jwk\n  headrace export --resume out\n  headrace export lake out --overwrite --since-file last-export --quiet\n  headrace export lake out --type-filter 'Observation?category=laboratory' --dry-run",
+        mut_args(ignored_options::hide_setting_for_clients)
     )]
     Export(Box<ExportArgs>),
     /// Serve the Bulk Data API over a directory
     ///
     /// Prints its base URL when it is ready. By default it listens on this machine only, and until a client is registered
-    /// (headrace clients add), anyone on this machine can export. Everywhere else clients need access tokens, unless you say
-    /// --access none. Unfinished exports resume after a restart with the same --state.
+    /// (headrace clients add), anyone on this machine can export. Everywhere else clients need access tokens, unless
+    /// --access none is given. Unfinished exports resume after a restart with the same --state.
     #[command(
         after_long_help = "Examples:\n  headrace serve lake\n  curl -i -H 'Accept: application/fhir+json' -H 'Prefer: respond-async' 'http://127.0.0.1:8080/fhir/$export'\n\nExit status: 0 stopped by a signal, 1 failed."
     )]

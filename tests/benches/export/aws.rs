@@ -1,6 +1,5 @@
 //! Exports through the AWS adapters, over in-process stand-ins.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +8,7 @@ use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation}
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use headrace_core::job::file_names::FileNames;
 use headrace_core::ports::OutputStore as _;
 use headrace_core::vocab::lake_settings::LakeSettings;
 use headrace_local::stores::embedded::EmbeddedDynamo;
@@ -156,7 +156,7 @@ impl Deployment {
     fn time(&self, runtime: &Runtime) -> Result<crate::table::Timing, BoxError> {
         let export = async { self.functions.wait_for(&self.functions.kick_off("/$export").await?).await };
         let (timing, job) = time(|| runtime.block_on(export))?;
-        runtime.block_on(self.functions.output.delete_all_except(&job.folder(), &BTreeSet::new()))?;
+        runtime.block_on(self.functions.output.delete_all_except(&job.folder(), &FileNames::default()))?;
         Ok(timing)
     }
 }

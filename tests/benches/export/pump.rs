@@ -1,6 +1,5 @@
 //! Throughput of the export pipeline on one core, from memory to a store that discards everything.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::hint::black_box;
 use std::ops::Range;
@@ -13,6 +12,7 @@ use headrace_core::cohort::{PatientSet, PatientSetMember};
 use headrace_core::job::JobSecret;
 use headrace_core::job::OmittedSubjects;
 use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
+use headrace_core::job::file_names::FileNames;
 use headrace_core::job::folder::Folder;
 use headrace_core::job::task::{Cursor, Lease, Work};
 use headrace_core::job::{Counters, ExportTime, Job, JobState, Planned, ReadMode, Watermark};
@@ -335,7 +335,7 @@ impl OutputStore for NullOutputStore {
         Err(StoreError::NotApplied { store: "nowhere", cause: "it discards everything".into() })
     }
 
-    async fn delete_all_except(&self, _: &Folder, _: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
+    async fn delete_all_except(&self, _: &Folder, _: &FileNames) -> Result<u64, StoreError> {
         Ok(0)
     }
 }

@@ -1,11 +1,10 @@
 //! Contract of `OutputStore`.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
 use futures_util::TryStreamExt as _;
 use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
+use headrace_core::job::file_names::FileNames;
 use headrace_core::job::folder::Folder;
 use headrace_core::ports::{FileAccess, FileRequest, FileWriter as _, OutputStore};
 use headrace_core::vocab::error::StoreError;
@@ -53,6 +52,7 @@ macro_rules! output_store_contract {
                 a_renumbered_file_replaces_another,
                 a_replacing_write_replaces_the_existing_file,
                 a_sweep_keeps_exactly_the_listed_files,
+                a_sweep_goes_on_after_any_part,
                 folders_are_independent,
                 destinations_are_independent,
                 a_multipart_file_is_written_once,
@@ -203,7 +203,7 @@ pub async fn a_fragment_can_be_promoted_repeatedly(destination: &impl TestDestin
     assert_stale(destination.store().promote(&folder, &other, name).await)?;
     assert!(is_downloaded(destination, &folder, name, &bytes).await?);
     // After a sweep, the fragment cannot be promoted to another file.
-    destination.store().delete_all_except(&folder, &BTreeSet::from([name])).await?;
+    destination.store().delete_all_except(&folder, &FileNames::from([name])).await?;
     assert!(is_downloaded(destination, &folder, name, &bytes).await?);
     assert!(destination.store().promote(&folder, &source, output_file("Patient", 2)?).await.is_err());
     assert_eq!(destination.file_names(&folder).await?, ["Patient-1.ndjson"]);
@@ -224,7 +224,7 @@ pub async fn a_renumbered_file_replaces_another(destination: &impl TestDestinati
     }
     // A worker that wakes up late cannot replace the file.
     assert_stale(write(destination, &folder, fragment("Patient", 3)?, FileName::Output(free), &text(2, 10), 10).await)?;
-    destination.store().delete_all_except(&folder, &BTreeSet::from([free])).await?;
+    destination.store().delete_all_except(&folder, &FileNames::from([free])).await?;
     assert_eq!(destination.file_names(&folder).await?, ["Patient-2.ndjson"]);
     assert!(is_downloaded(destination, &folder, free, &bytes).await?);
     Ok(())
@@ -269,15 +269,42 @@ async fn fill(destination: &impl TestDestination, folder: &Folder) -> Result<u64
 pub async fn a_sweep_keeps_exactly_the_listed_files(destination: &impl TestDestination) -> CaseResult {
     let folder = folder(destination, PATH);
     let all = fill(destination, &folder).await?;
-    let keep = BTreeSet::from([output_file("Patient", 2)?, output_file("error", 4)?, output_file("Device", 1)?]);
+    let keep = FileNames::from([output_file("Patient", 2)?, output_file("error", 4)?, output_file("Device", 1)?]);
     assert_eq!(destination.store().delete_all_except(&folder, &keep).await?, all - 2);
     assert_eq!(destination.file_names(&folder).await?, ["Patient-2.ndjson", "error-4.ndjson"]);
     assert_eq!(destination.store().delete_all_except(&folder, &keep).await?, 0);
-    assert_eq!(destination.store().delete_all_except(&folder, &BTreeSet::new()).await?, 2);
+    assert_eq!(destination.store().delete_all_except(&folder, &FileNames::default()).await?, 2);
     assert!(destination.file_names(&folder).await?.is_empty());
-    assert_eq!(destination.store().delete_all_except(&folder, &BTreeSet::new()).await?, 0);
+    assert_eq!(destination.store().delete_all_except(&folder, &FileNames::default()).await?, 0);
     // Removed files can be written again.
     fill(destination, &folder).await?;
+    Ok(())
+}
+
+/// Checks that a sweep that goes on at a recorded position neither repeats nor leaves out files, whatever else is deleted meanwhile.
+pub async fn a_sweep_goes_on_after_any_part(destination: &impl TestDestination) -> CaseResult {
+    let (folder, store) = (folder(destination, PATH), destination.store());
+    let keep = FileNames::from([output_file("Patient", 2)?, output_file("Observation", 3)?]);
+    for parts_before_other_sweep in 0..6 {
+        let all = fill(destination, &folder).await?;
+        let (mut deleted, mut position) = (0, None::<String>);
+        for part in 0.. {
+            if part == parts_before_other_sweep {
+                // The file with the position may be gone.
+                deleted += store.delete_all_except(&folder, &keep).await?;
+            }
+            let swept = store.delete_part_except(&folder, &keep, position.as_deref()).await?;
+            deleted += swept.deleted;
+            position = swept.next;
+            if position.is_none() {
+                break;
+            }
+        }
+        deleted += store.delete_all_except(&folder, &keep).await?;
+        assert_eq!(deleted, all - 2);
+        assert_eq!(destination.file_names(&folder).await?, ["Observation-3.ndjson", "Patient-2.ndjson"]);
+        assert_eq!(store.delete_all_except(&folder, &FileNames::default()).await?, 2);
+    }
     Ok(())
 }
 
@@ -292,7 +319,7 @@ pub async fn folders_are_independent(destination: &impl TestDestination) -> Case
         assert_eq!(expected.len(), 8, "{expected:?}");
     }
     let [first, beside, without_container] = &folders;
-    destination.store().delete_all_except(first, &BTreeSet::new()).await?;
+    destination.store().delete_all_except(first, &FileNames::default()).await?;
     assert!(destination.file_names(first).await?.is_empty());
     assert_eq!(destination.file_names(beside).await?, expected);
     assert_eq!(destination.file_names(without_container).await?, expected);
@@ -317,7 +344,7 @@ pub async fn destinations_are_independent(destination: &impl TestDestination) ->
         assert!(read.concat() == bytes);
     }
     let before = destination.file_names(&here).await?;
-    assert_eq!(destination.store().delete_all_except(&there, &BTreeSet::new()).await?, before.len() as u64);
+    assert_eq!(destination.store().delete_all_except(&there, &FileNames::default()).await?, before.len() as u64);
     assert!(destination.file_names(&there).await?.is_empty());
     assert_eq!(destination.file_names(&here).await?, before);
     Ok(())
@@ -339,7 +366,7 @@ pub async fn a_multipart_file_is_written_once(destination: &impl TestDestination
     let mut dropped = destination.store().new_fragment(&folder, fragment("Binary", 4)?).await?;
     dropped.write(bytes).await?;
     drop(dropped);
-    destination.store().delete_all_except(&folder, &BTreeSet::from([name])).await?;
+    destination.store().delete_all_except(&folder, &FileNames::from([name])).await?;
     assert_eq!(destination.file_names(&folder).await?, ["Binary-1.ndjson"]);
     Ok(())
 }

@@ -223,6 +223,17 @@ impl AwsDeployment {
         Ok(None)
     }
 
+    /// Writes files of these names into the folder of the complete job at this status URL, like workers that have lost their leases.
+    pub async fn leave_unrecorded_files(&self, status: &str, names: &[String]) -> Result<()> {
+        let marker = format!("-{}/", status.rsplit('/').next().unwrap_or_default());
+        let keys = self.s3.keys(DESTINATION, "").await?;
+        let (before, _) = keys.iter().find_map(|key| key.split_once(&marker)).ok_or("the job has no folder")?;
+        for name in names {
+            self.s3.put(DESTINATION, &format!("{before}{marker}{name}"), Bytes::from_static(b"{}\n")).await?;
+        }
+        Ok(())
+    }
+
     /// Creates the ports of a process whose settings name these buckets.
     pub fn ports_for_buckets(&self, source: &str, destination: &str) -> (SqsTaskQueue, S3Lake, S3OutputStore) {
         let s3 = self.s3.client_with(|config| config.interceptor(self.permission_log.clone()));

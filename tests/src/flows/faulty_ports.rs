@@ -1,6 +1,5 @@
 //! Wrappers that inject faults into the calls of every port.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -14,13 +13,14 @@ use headrace_core::events::{EventTarget, ExportEvent, OutboxEvent};
 use headrace_core::job::JobSecrets;
 use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
 use headrace_core::job::file_list::FileListPart;
+use headrace_core::job::file_names::FileNames;
 use headrace_core::job::folder::Folder;
 use headrace_core::job::task::{Lease, LeaseOutcome, Pin, PlanInput, TaskCompletion, TaskSplit, TaskUpdate, Work};
 use headrace_core::job::{FailureReason, Job, JobEvent, Quotas, RecordConditions, RecordOutcome, Transition};
 use headrace_core::ports::{
-    AccessStore, AuditFileListing, AuditFiles, AuditTrail, AuditWrite, ByteStream, DueItem, EventOutbox, EventReceiver, EventResults,
-    EventSender, FileAccess, FileRequest, FileWriter, FragmentSelection, JobLists, JobPage, JobSecretEncryptor, JobStore, LeaseSettings,
-    ObjectPage, OutputStore, QueueStart, QueuedJob, ResourceSource, ScheduleStore, TaskQueue, TaskStore,
+    AccessStore, AuditFileListing, AuditFiles, AuditTrail, AuditWrite, ByteStream, DeletedPart, DueItem, EventOutbox, EventReceiver,
+    EventResults, EventSender, FileAccess, FileRequest, FileWriter, FragmentSelection, JobLists, JobPage, JobSecretEncryptor, JobStore,
+    LeaseSettings, ObjectPage, OutputStore, QueueStart, QueuedJob, ResourceSource, ScheduleStore, TaskQueue, TaskStore,
 };
 use headrace_core::ports::{ConfigLookup, MetadataObject};
 use headrace_core::request::ConfigName;
@@ -238,6 +238,10 @@ impl<T: JobStore> JobStore for FaultyPort<T> {
 
     async fn postpone(&self, due: &DueItem, until: Option<Millis>) -> Result<bool, StoreError> {
         self.faults.intercept("jobs.postpone", self.port.postpone(due, until)).await
+    }
+
+    async fn record_sweep(&self, due: &DueItem, position: Option<&str>, until: Option<Millis>) -> Result<bool, StoreError> {
+        self.faults.intercept("jobs.record_sweep", self.port.record_sweep(due, position, until)).await
     }
 }
 
@@ -458,7 +462,11 @@ impl<T: OutputStore> OutputStore for FaultyPort<T> {
         self.faults.intercept("output.file_access", self.port.file_access(folder, output_file, request)).await
     }
 
-    async fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
-        self.faults.intercept("output.delete_all_except", self.port.delete_all_except(folder, keep)).await
+    async fn delete_all_except(&self, folder: &Folder, keep: &FileNames) -> Result<u64, StoreError> {
+        self.faults.intercept("output.delete", self.port.delete_all_except(folder, keep)).await
+    }
+
+    async fn delete_part_except(&self, folder: &Folder, keep: &FileNames, after: Option<&str>) -> Result<DeletedPart, StoreError> {
+        self.faults.intercept("output.delete", self.port.delete_part_except(folder, keep, after)).await
     }
 }

@@ -1,7 +1,8 @@
 //! A FHIR server in memory that need not support bulk exports: searches and histories with the behavior of well-known servers.
 //!
 //! It is used in the same process by [`FakeOrigin`], and over HTTP by [`FhirServer::listen`]. What it does not do: other search parameters
-//! than `_id`, `_lastUpdated`, `_sort=_lastUpdated`, `_count`, `_total` and `_summary=count`; includes; authentication beyond a fixed token.
+//! than `_id`, `_lastUpdated`, `_sort`, `_count`, `_total` and `_summary=count`; more than the first page in another order than that of time;
+//! includes; authentication beyond a fixed token.
 
 mod http;
 mod origin;

@@ -30,7 +30,8 @@ pub(crate) struct DestinationFixture<T> {
 
 fn s3_store(s3: &S3StandIn, bucket: &str) -> S3OutputStore {
     let allowed = ["missing-too", CLIENTS].map(str::to_owned);
-    S3OutputStore::new(&s3.client(), bucket, PREFIX).with_client_buckets(allowed.into())
+    // The folders of the contract have several parts.
+    S3OutputStore::new(&s3.client(), bucket, PREFIX).with_client_buckets(allowed.into()).with_files_per_part(3)
 }
 
 async fn s3_fixture(client_setting: Option<String>) -> Result<DestinationFixture<S3Port<S3OutputStore>>, BoxError> {

@@ -136,9 +136,12 @@ fn the_loader_keeps_a_night_that_ends_during_the_load() -> Result<()> {
 #[test]
 fn the_schedules_of_the_nightly_page_can_be_added() -> Result<()> {
     let night = Night::new()?;
+    let keygen = night.shell("headrace deid keygen --out night.keys", "1")?;
+    assert!(keygen.status.success(), "{}", String::from_utf8_lossy(&keygen.stderr));
     let block = blocks("sh")?.into_iter().find(|block| block.contains("headrace schedules add")).ok_or("no schedules")?;
     let output = night.shell(&format!("set -e; {block}"), "1")?;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(night.path(".headrace/files/anonymization/night.json.keys").exists(), "without keys, increments cannot be joined");
     let list = night.shell("headrace schedules list", "1")?;
     let names = |text: &str| text.lines().filter(|line| line.starts_with("nightly") || line.starts_with("sunday")).count();
     assert_eq!(names(&String::from_utf8(list.stdout)?), 2);

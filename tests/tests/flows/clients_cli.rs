@@ -135,7 +135,12 @@ fn the_configurations_of_a_client_are_fixed_shown_and_removed() -> Result<()> {
         assert!(shown.contains("only with b/other.json=\"x1\", study.json"), "{shown}");
     }
     let changed = cli.run(&["change", "lab", "--anonymization-config", "new.json"])??;
-    assert!(changed.contains("only with new.json"), "{changed}");
+    assert!(changed.contains("only with new.json") && changed.contains("there is no `new.json` in"), "{changed}");
+    let folder = cli.state().join("files/anonymization");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("new.json"), "{}")?;
+    let found = cli.run(&["change", "lab", "--anonymization-config", "new.json"])??;
+    assert!(found.contains("only with new.json") && !found.contains("attention"), "{found}");
     assert_eq!(cli.list()?[0]["anonymization_configs"], serde_json::json!({ "new.json": null }));
     let freed = cli.run(&["change", "lab", "--any-data"])??;
     assert!(freed.contains("any data"), "{freed}");

@@ -97,7 +97,7 @@ fn lake_data_and_credentials_are_never_logged_or_sent_in_responses() -> Result<(
             "writer.commit fragment",
             "tasks.update_task checkpoint",
             "tasks.complete_task",
-            "output.delete_all_except",
+            "output.delete",
             "jobs.job",
             "queue.announce",
         ] {

@@ -17,7 +17,7 @@ async fn run_on_full_disk<S: Deployment>(deployment: &S, number: usize, is_hit: 
     let is_freed = Arc::new(AtomicBool::new(false));
     let freed = is_freed.clone();
     let faults = FaultInjector::new(move |call| {
-        if call.name == "output.delete_all_except" {
+        if call.name == "output.delete" {
             freed.store(true, Ordering::SeqCst);
         }
         let is_full = call.number >= number && !freed.load(Ordering::SeqCst);
@@ -88,7 +88,7 @@ fn a_complete_export_is_deleted_on_a_full_disk() -> Result<()> {
         service.complete(&status).await?;
         let is_freed = AtomicBool::new(false);
         service.faults.set_plan(move |call| match call.name {
-            "output.delete_all_except" => {
+            "output.delete" => {
                 is_freed.store(true, Ordering::SeqCst);
                 Fault::None
             }

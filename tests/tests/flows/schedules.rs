@@ -630,7 +630,7 @@ fn p5_a_run_is_started_once_and_its_result_recorded_once_whatever_call_crashes()
         run_two_days(&service).await?;
         Ok((service.faults.call_names(), recorder.take()?))
     })?;
-    for name in ["schedules.put_schedule", "jobs.record_job", "tasks.complete_task", "output.delete_all_except"] {
+    for name in ["schedules.put_schedule", "jobs.record_job", "tasks.complete_task", "output.delete"] {
         assert!(names.contains(&name), "{name} is not among {names:?}");
     }
     let failures = run_cases(crashes.len(), |index| {

@@ -96,7 +96,7 @@ fn a_schedule_is_changed_and_keeps_what_the_change_does_not_name() -> Result<()>
         (&["--every", "PT30S"], "a minute"),
         (&["--since", "2026-01-01"], "--since"),
         (&["--client", "unknown"], "no client `unknown` is registered"),
-        (&["--type", "Patient", "--unset", "type"], "--type is given, and unset"),
+        (&["--type", "Patient", "--unset", "type"], "--type and --unset type exclude each other"),
         (&["--unset", "every"], "every"),
     ] {
         let error = cli.run(&[&["change", "nightly"][..], arguments].concat())?.unwrap_err();

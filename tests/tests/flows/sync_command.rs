@@ -484,7 +484,9 @@ fn a_wrong_server_is_reported_before_anything_is_written() -> Result<()> {
         let elsewhere = format!("{}/elsewhere", http.base);
         for (arguments, words) in [
             (["sync", "http://127.0.0.1:1/fhir", "lake"], "nothing was written"),
+            (["sync", "http://127.0.0.1:1/fhir", "lake"], "no connection to the server could be made"),
             (["sync", elsewhere.as_str(), "lake"], "404"),
+            (["sync", elsewhere.as_str(), "lake"], "must be the base URL of the FHIR server"),
             (["sync", "lake", "lake"], "is not the URL of a FHIR server"),
         ] {
             let (code, _, stderr) = headrace(folder.path(), &arguments).await?;

@@ -96,6 +96,30 @@ fn a_history_that_does_not_fit_into_memory_leaves_deletions_unknown_until_one_do
 }
 
 #[test]
+fn versions_of_a_history_that_do_not_fit_into_memory_leave_deletions_unknown_and_are_told() -> Result<()> {
+    run(async || {
+        let scenario = Scenario::new(ServerBehavior { has_history: true, ..ServerBehavior::default() }).await?;
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        scenario.clock.advance(Duration::from_secs(600));
+        // Nine resources change within the window and again after it, so that the history has the version between.
+        for _ in 0..2 {
+            let at = scenario.clock.now();
+            scenario.server.with_store(|store| (0..9).for_each(|number| store.put(PATIENT, &format!("p-{number}"), Millis(at.0 + number))));
+            scenario.clock.advance(Duration::from_secs(600));
+        }
+        let mut process = scenario.process(FaultInjector::none());
+        process.settings.max_window_resources = 40;
+        let report = process.run(SyncRequest { lag_seconds: 900, ..small_request() }).await?;
+        let patients = report.types.iter().find(|one| one.resource_type == ResourceType::PATIENT).ok_or("no Patients")?;
+        let remark = patients.remark.clone().unwrap_or_default();
+        assert!(report.is_complete && patients.deletions.is_none(), "{report:?}");
+        assert!(remark.contains("more than 1000 bytes of versions") && remark.contains("--reconcile"), "{remark}");
+        assert!(scenario.sync(small_request()).await?.is_complete);
+        scenario.check_equal().await
+    })
+}
+
+#[test]
 fn a_window_without_a_total_that_does_not_fit_into_memory_is_divided_by_time() -> Result<()> {
     run(async || {
         let scenario = Scenario::new(ServerBehavior { totals: Totals::Rejected, ..ServerBehavior::default() }).await?;

@@ -1,13 +1,13 @@
 //! Synchronizations that are interrupted while they publish: nobody takes a part of them for the lake.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use headrace_core::flow::export_time::determine_export_time;
 use headrace_core::job::sync::SyncRequest;
-use headrace_core::lake::watermark::{LakeFiller, filler_watermark, publishing_watermark};
+use headrace_core::lake::watermark::{LakeFiller, Publisher, filler_watermark, publishing_watermark};
 use headrace_core::ports::Clock as _;
 use headrace_core::vocab::ids::JobId;
 use headrace_core::vocab::lake_settings::LakeWatermark;
@@ -31,7 +31,7 @@ fn rules() -> [LakeWatermark; 5] {
 }
 
 /// Returns an injector whose process has this fault at the nth call that changes the lake.
-fn fault_at_lake_call(nth: usize, fault: Fault) -> FaultInjector {
+pub(super) fn fault_at_lake_call(nth: usize, fault: Fault) -> FaultInjector {
     let mut calls = 0;
     FaultInjector::new(move |call| {
         let is_change = call.name.starts_with("lake.");
@@ -41,7 +41,7 @@ fn fault_at_lake_call(nth: usize, fault: Fault) -> FaultInjector {
 }
 
 /// Runs a synchronization that crashes after the nth call that changes the lake, if it has as many. Returns its job, and whether it crashed.
-async fn crash(scenario: &Scenario, request: SyncRequest, nth: usize, fault: Fault) -> Result<(JobId, bool)> {
+pub(super) async fn crash(scenario: &Scenario, request: SyncRequest, nth: usize, fault: Fault) -> Result<(JobId, bool)> {
     let faults = fault_at_lake_call(nth, fault);
     let process = scenario.process(faults.clone());
     let job = process.kick_off(request).await?;
@@ -153,7 +153,7 @@ async fn export_while_published(rule: LakeWatermark, object: Vec<u8>) -> Result<
 #[test]
 fn an_export_that_lists_while_a_first_synchronization_publishes_fails_by_name() -> Result<()> {
     for rule in rules().into_iter().filter(|rule| *rule != LakeWatermark::Object) {
-        let mark = publishing_watermark(None, "https://fhir.example.org", ("a", BTreeSet::new()))?;
+        let mark = publishing_watermark(None, Publisher { origin: "https://fhir.example.org", job: "a", ..Publisher::default() })?;
         let text = run(async || export_while_published(rule, mark.clone()).await)?;
         assert!(text.contains(UNFINISHED) && text.contains("headrace sync"), "{rule:?}: {text}");
     }
@@ -222,7 +222,7 @@ fn a_part_of_a_new_type_is_not_left_behind_by_a_synchronization_without_the_type
 }
 
 /// Returns the error of an export of the lake. `None` if it is not refused.
-async fn refusal(scenario: &Scenario) -> Option<String> {
+pub(super) async fn refusal(scenario: &Scenario) -> Option<String> {
     let lake = DirectoryLake::open(scenario.deployment.lake());
     determine_export_time(&lake, LakeWatermark::Auto, scenario.clock.now()).await.err().map(|error| error.to_string())
 }

@@ -1,7 +1,10 @@
 //! Limits and defaults of the template that the code relies on: arithmetic over all values that a parameter may have.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
+use headrace_aws::Workload;
 use headrace_core::request::ANONYMIZATION_FOLDER;
 use headrace_tests::flows::{Result, run};
 use headrace_tests::workspace::root;
@@ -13,8 +16,12 @@ use crate::{ROLES, scenario};
 /// The bucket of exports in the evaluated template.
 const BUCKET: &str = "export-bucket";
 
+/// The worker of a stack with a name of more than 31 characters, as CloudFormation shortens it.
+pub(crate) const CHUNK_WORKER: &str =
+    "arn:aws:lambda:eu-central-1:111122223333:function:headrace-production-hospi-ChunkWorkerFunction-1A2B3C4D5E6F";
+
 /// Reads the template of a deployment that creates its buckets, with these parameters.
-fn template(parameters: &[(&'static str, &str)]) -> Result<Template> {
+pub(crate) fn template(parameters: &[(&'static str, &str)]) -> Result<Template> {
     let parameters: Vec<_> = [("SourceBucketName", "lake-bucket")].into_iter().chain(parameters.iter().copied()).collect();
     let arn = |service: &str, name: &str| format!("arn:aws:{service}:eu-central-1:111122223333:{name}");
     let mut arns = vec![
@@ -25,6 +32,7 @@ fn template(parameters: &[(&'static str, &str)]) -> Result<Template> {
         ("DestinationBucket", format!("arn:aws:s3:::{BUCKET}")),
         ("AuditBucket", "arn:aws:s3:::audit-bucket".to_owned()),
         ("JobSecretKey", arn("kms", "key/job-secret")),
+        ("ChunkWorkerFunction", CHUNK_WORKER.to_owned()),
     ];
     let logs = ["TokenLog", "KickoffLog", "ChunkWorkerLog", "StatusLog", "FilesLog", "CancelLog", "ReaperLog", "GroupsLog", "MetadataLog"];
     arns.extend(logs.into_iter().chain(["SyncWorkerLog"]).map(|log| (log, arn("logs", log))));
@@ -33,7 +41,7 @@ fn template(parameters: &[(&'static str, &str)]) -> Result<Template> {
 }
 
 /// Returns the properties of a created resource.
-fn properties(template: &Template, kind: &str, name: &str) -> Result<Value> {
+pub(crate) fn properties(template: &Template, kind: &str, name: &str) -> Result<Value> {
     let resources = template.of_type(kind)?;
     let resource = resources.get(name).ok_or_else(|| format!("the template creates no {name}"))?;
     Ok(template.resolve(resource)?.unwrap_or_default())
@@ -85,6 +93,21 @@ fn no_role_may_write_an_anonymization_configuration() -> Result<()> {
             assert_eq!(writes.collect::<Vec<_>>(), Vec::<&str>::new(), "{function}: {}", statement.sid);
         }
     }
+    Ok(())
+}
+
+#[test]
+fn functions_that_read_clients_anonymization_configurations_may_decrypt_them() -> Result<()> {
+    let config = format!("arn:aws:s3:::client-bucket/own/{ANONYMIZATION_FOLDER}/study.json");
+    let mut readers = Vec::new();
+    for (function, statements) in crate::policies()? {
+        let may = |action: &str, resource: &str| statements.iter().any(|statement| statement.covers(action, resource));
+        if may("s3:GetObject", &config) {
+            assert!(may("kms:Decrypt", scenario::JOB_KEY), "{function}");
+            readers.push(function);
+        }
+    }
+    assert_eq!(readers, ["chunk-worker", "kickoff", "reaper"]);
     Ok(())
 }
 
@@ -145,13 +168,33 @@ fn check_worker_and_queue(template: &Template, worker: &str, queue: &str) -> Res
     Ok(())
 }
 
-#[test]
-fn functions_that_answer_requests_end_before_the_gateway_gives_up() -> Result<()> {
+/// Returns the timeouts of all functions in seconds, by name.
+fn timeouts() -> Result<BTreeMap<String, u64>> {
     let template = template(&[("OriginUrl", "https://fhir.example.org/r4")])?;
     let globals = template.section("Globals")?;
-    for (name, function) in template.of_type("AWS::Serverless::Function")? {
-        let own = function["Timeout"].as_str().or_else(|| globals["Function"]["Timeout"].as_str()).ok_or("no timeout")?;
-        let seconds: u64 = own.parse()?;
+    let timeout = |(name, function): (String, Value)| {
+        let text = function["Timeout"].as_str().or_else(|| globals["Function"]["Timeout"].as_str()).ok_or("no timeout")?;
+        let seconds: u64 = text.parse()?;
+        Ok((name, seconds))
+    };
+    template.of_type("AWS::Serverless::Function")?.into_iter().map(timeout).collect()
+}
+
+#[test]
+fn functions_that_answer_requests_outlive_a_call_without_an_answer() -> Result<()> {
+    let call = Workload::Requests.timeouts().operation_timeout().ok_or("a call has no limit")?;
+    // Pauses for a service that was overloaded, the call that gets no answer, and another one that records the failure.
+    let needed = Workload::Requests.patience() + 2 * call;
+    let others = ["ChunkWorkerFunction", "SyncWorkerFunction", "ReaperFunction"];
+    for (name, seconds) in timeouts()?.into_iter().filter(|(name, _)| !others.contains(&name.as_str())) {
+        assert!(Duration::from_secs(seconds) >= needed, "{name}: {seconds} s, {needed:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn functions_that_answer_requests_end_before_the_gateway_gives_up() -> Result<()> {
+    for (name, seconds) in timeouts()? {
         let limit = match name.as_str() {
             "ChunkWorkerFunction" | "SyncWorkerFunction" => 900,
             "ReaperFunction" => 59,

@@ -8,6 +8,7 @@
 mod at_rest;
 mod limits;
 mod policy;
+mod quotas;
 mod rules;
 mod scenario;
 mod template;
@@ -135,7 +136,11 @@ const USED_BY_AWS: [(&str, &[&str], &str); 11] = [
         "requests for FHIR resources are signed with the role, and have no SDK",
     ),
     ("FindMissingObjects", &["s3:ListBucket"], "S3 answers 404 instead of 403 for an object that does not exist"),
-    ("ReadWithOutputKeys", &["kms:Decrypt"], "S3 decrypts for clients that use a URL presigned by the role"),
+    (
+        "ReadWithOutputKeys",
+        &["kms:Decrypt"],
+        "S3 decrypts configurations in clients' buckets, and files for clients that use a URL presigned by the role",
+    ),
 ];
 
 /// Returns true if a statement is listed in [`USED_BY_AWS`] with exactly its actions.

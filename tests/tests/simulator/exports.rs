@@ -54,7 +54,7 @@ fn an_export_ends_although_its_folder_is_listed_for_longer_than_a_lease() -> Res
     let outcome = simulate(&scenario, &aws)?;
     assert_eq!((outcome.end, outcome.exactness.is_exact()), (JobEnd::Complete, true), "{:?}", outcome.exactness);
     assert!(outcome.exactness.files > 2_000, "{:?}", outcome.exactness);
-    // The reaper leaves the rest of the folder alone, so that it does not keep other jobs waiting.
+    // The reaper leaves the rest of the folder to its next run, so that it does not keep other jobs waiting.
     let swept = outcome.measured.activities.get(&("client and reaper", Activity::Objects)).copied().unwrap_or_default();
     assert!((Duration::from_secs(35)..Duration::from_secs(75)).contains(&swept), "{swept:?}");
     Ok(())

@@ -49,7 +49,7 @@ fn marks(name: &str) -> [String; 2] {
 }
 
 /// Reads the reports of a set of results: one JSON document in each line.
-fn reports(name: &str) -> Result<Vec<Value>> {
+pub(crate) fn reports(name: &str) -> Result<Vec<Value>> {
     let text = fs::read_to_string(workspace::root().join(format!("shared/simulator/results/{name}.ndjson")))?;
     Ok(text.lines().map(serde_json::from_str).collect::<std::result::Result<_, _>>()?)
 }

@@ -3,5 +3,6 @@
 mod costs;
 mod exports;
 mod figures;
+mod sentences;
 mod splits;
 mod table;

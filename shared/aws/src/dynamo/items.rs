@@ -52,6 +52,9 @@ pub(super) const RESERVED_FILES: &str = "reserved_files";
 /// The attribute with a job's encrypted secret. It is removed when the job ends.
 pub(super) const ENCRYPTED_SECRET: &str = "encrypted_secret";
 
+/// The attribute of an ended job with the position up to which its folder is swept. It is removed when the job moves to another state.
+pub(super) const SWEPT_TO: &str = "swept_to";
+
 /// The part of a job that does not change after it was recorded.
 #[derive(Serialize, Deserialize)]
 struct JobDefinition {

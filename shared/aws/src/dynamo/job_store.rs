@@ -61,7 +61,8 @@ impl JobStore for DynamoJobStore {
                 .set("#state", items::text(to.as_str()))
                 .set("due_shard", items::due_shard(0))
                 .set("due_at", items::millis(now + CLEANUP_DELAY))
-                .remove(items::ENCRYPTED_SECRET);
+                .remove(items::ENCRYPTED_SECRET)
+                .remove(items::SWEPT_TO);
             if to == JobState::Failed {
                 update = update.set("ended_at", items::millis(now));
             }
@@ -134,16 +135,31 @@ impl JobStore for DynamoJobStore {
     }
 
     async fn postpone(&self, due: &DueItem, until: Option<Millis>) -> Result<bool, StoreError> {
+        Ok(self.update(self.next_check(due, until)).await? == WriteOutcome::Applied)
+    }
+
+    async fn record_sweep(&self, due: &DueItem, position: Option<&str>, until: Option<Millis>) -> Result<bool, StoreError> {
+        let update = self.next_check(due, until);
+        let update = match position {
+            Some(position) => update.set(items::SWEPT_TO, items::text(position)),
+            None => update.remove(items::SWEPT_TO),
+        };
+        Ok(self.update(update).await? == WriteOutcome::Applied)
+    }
+}
+
+impl DynamoJobStore {
+    /// Returns the update that sets the time of the next check of a due job or task, with the condition that nobody has changed it.
+    fn next_check(&self, due: &DueItem, until: Option<Millis>) -> Update {
         let (key, shard) = match &due.subject {
             DueSubject::Job(job) => (items::job_key(job, JOB_SK), 0),
             DueSubject::Task(task) => (self.task_key(&task.job, task.task), task.task),
         };
         let update = Update::new(key).when("due_at = :seen").value(":seen", items::millis(due.due_at));
-        let update = match until {
+        match until {
             Some(at) => update.set("due_shard", items::due_shard(shard)).set("due_at", items::millis(at)),
             None => update.remove("due_shard").remove("due_at"),
-        };
-        Ok(self.update(update).await? == WriteOutcome::Applied)
+        }
     }
 }
 

@@ -82,7 +82,9 @@ impl DynamoJobStore {
                 // go below zero.
                 WriteOutcome::ConditionFailed(indexes) if indexes.iter().all(|index| *index >= first_optional) => {
                     if indexes.iter().any(|index| *index < schedule_index) {
-                        tracing::warn!("a counter of active jobs was lower than the number of active jobs");
+                        tracing::warn!(
+                            "the counter of running exports was lower than their number: somebody has changed it in the job table; it stays at zero or above"
+                        );
                     }
                     indexes.iter().rev().for_each(|index| drop(writes.remove(*index)));
                 }

@@ -81,3 +81,7 @@ impl AuditFiles for S3AuditFiles {
         self.get(name).await
     }
 }
+
+#[cfg(test)]
+#[path = "../tests/audit_files.rs"]
+mod tests;

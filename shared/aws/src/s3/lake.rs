@@ -107,13 +107,14 @@ impl ResourceSource for S3Lake {
         let response = match bucket.client.get_object().bucket(&bucket.bucket).key(bucket.key(object)).send().await {
             Ok(response) => response,
             Err(error) if matches!(error.as_service_error(), Some(GetObjectError::NoSuchKey(_))) => return Ok(None),
-            Err(error) => return Err(source_error(&bucket.service, error)),
+            Err(error) => return Err(source_error(&bucket.service, error).about_object(object)),
         };
         let size = response.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or(u64::MAX);
         if size > METADATA_LIMIT_BYTES {
             return Ok(Some(MetadataObject { size, bytes: Bytes::new() }));
         }
-        let bytes = response.body.collect().await.map_err(|error| SourceError::Unavailable(error.into()))?.into_bytes();
+        let bytes =
+            response.body.collect().await.map_err(|error| SourceError::Unavailable(error.into()).about_object(object))?.into_bytes();
         Ok(Some(MetadataObject { size, bytes }))
     }
 }

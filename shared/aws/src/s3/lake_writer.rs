@@ -181,7 +181,10 @@ impl S3LakeWriter {
         let bucket = &self.0;
         let aborted = bucket.client.abort_multipart_upload().bucket(&bucket.bucket).key(key).upload_id(upload).send().await;
         if let Err(error) = aborted {
-            tracing::warn!(error = &error as &dyn std::error::Error, "parts of an upload to the lake were not dropped");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "an incomplete multipart upload to the lake was not aborted; the lifecycle rule of the bucket removes it"
+            );
         }
     }
 }
@@ -232,15 +235,17 @@ impl LakeWriter for S3LakeWriter {
     }
 
     async fn put_metadata(&self, object: &str, content: Bytes) -> Result<(), StoreError> {
-        self.put_if(object, content, Condition::None, None).await.map(drop)
+        self.put_if(object, content, Condition::None, None).await.map(drop).map_err(|error| error.about_object(object))
     }
 
     async fn replace_metadata(&self, object: &str, expected: Option<&[u8]>, content: Bytes) -> Result<bool, StoreError> {
-        let condition = match (self.get(object).await?, expected) {
+        let current = self.get(object).await.map_err(|error| error.about_object(object))?;
+        let condition = match (current, expected) {
             (None, None) => Condition::Absent,
             (Some((current, etag)), Some(expected)) if current == expected => Condition::ETag(etag),
             (Some(_), Some(_) | None) | (None, Some(_)) => return Ok(false),
         };
-        Ok(self.put_if(object, content, condition, None).await?.is_some())
+        let replaced = self.put_if(object, content, condition, None).await.map_err(|error| error.about_object(object))?;
+        Ok(replaced.is_some())
     }
 }

@@ -1,7 +1,8 @@
 //! Copying, listing and deleting of objects, and the metadata that identifies their content.
 
 use aws_sdk_s3::operation::list_objects_v2::builders::ListObjectsV2FluentBuilder;
-use aws_sdk_s3::types::{Delete, MetadataDirective, ObjectIdentifier};
+use aws_sdk_s3::types::{Delete, MetadataDirective, MultipartUpload, ObjectIdentifier};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use headrace_core::job::file::FileSummary;
 use headrace_core::vocab::error::StoreError;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -21,6 +22,17 @@ pub(super) const COPY_SOURCE_CHARS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').r
 
 /// The largest number of objects that one call deletes.
 const DELETES_PER_CALL: usize = 1_000;
+
+/// The number of multipart uploads that are aborted concurrently. An export with thousands of workers may leave one of each.
+const CONCURRENT_ABORTS: usize = 16;
+
+/// A part of the objects below a prefix.
+pub(super) struct ListedPart {
+    /// The paths of the objects below the prefix, in the order of S3.
+    pub(super) paths: Vec<String>,
+    /// True if objects follow.
+    pub(super) has_more: bool,
+}
 
 /// Adds the encryption key of a bucket, if it has one, to a request that writes an object. The bucket key saves a call of KMS per
 /// object.
@@ -46,6 +58,24 @@ impl BucketPrefix {
     /// Builds a request for a page of the objects below the prefix. `after` is the token of the page before.
     pub(super) fn list_request(&self, after: Option<String>) -> ListObjectsV2FluentBuilder {
         self.client.list_objects_v2().bucket(&self.bucket).prefix(&self.prefix).set_continuation_token(after)
+    }
+
+    /// Lists objects below the prefix, up to `limit`, starting after the path `after`. Only the last part may be empty.
+    ///
+    /// Keys are positions that stay valid. Continuation tokens are opaque, and nothing says for how long S3 accepts them.
+    pub(super) async fn list_part(&self, after: Option<&str>, limit: Option<i32>) -> Result<ListedPart, StoreError> {
+        let (start, mut token) = (after.map(|path| self.key(path)), None);
+        loop {
+            let request = self.list_request(token).set_start_after(start.clone()).set_max_keys(limit);
+            let page = request.send().await.map_err(|error| self.service.store_error(error))?;
+            token = page.next_continuation_token().map(str::to_owned);
+            let paths = page.contents().iter().filter_map(|object| object.key()?.strip_prefix(&self.prefix).map(str::to_owned));
+            let part = ListedPart { paths: paths.collect(), has_more: token.is_some() };
+            // S3 may answer without objects although some follow, for example while it skips versions that were deleted.
+            if !part.has_more || !part.paths.is_empty() {
+                return Ok(part);
+            }
+        }
     }
 
     /// Copies an object within the bucket, inside S3.
@@ -89,17 +119,28 @@ impl BucketPrefix {
 
     /// Aborts the multipart uploads that dead attempts have left. Their bytes are invisible, but stored.
     pub(super) async fn abort_uploads(&self) -> Result<(), StoreError> {
-        let listed = self.client.list_multipart_uploads().bucket(&self.bucket).prefix(&self.prefix).send().await;
-        // One call lists up to a thousand uploads. The next cleanup aborts the rest.
-        for upload in listed.map_err(|error| self.service.store_error(error))?.uploads() {
-            let abort = self.client.abort_multipart_upload().bucket(&self.bucket);
-            match abort.set_key(upload.key.clone()).set_upload_id(upload.upload_id.clone()).send().await {
-                Ok(_) => {}
-                Err(error) if error.raw_response().is_some_and(|response| response.status().as_u16() == 404) => {}
-                Err(error) => return Err(self.service.store_error(error)),
+        let (mut key, mut id) = (None, None);
+        loop {
+            let list = self.client.list_multipart_uploads().bucket(&self.bucket).prefix(&self.prefix);
+            let listed = list.set_key_marker(key).set_upload_id_marker(id).send().await;
+            let listed = listed.map_err(|error| self.service.store_error(error))?;
+            let aborts: Vec<_> = listed.uploads().iter().map(|upload| self.abort_upload(upload)).collect();
+            stream::iter(aborts).buffer_unordered(CONCURRENT_ABORTS).try_collect::<()>().await?;
+            (key, id) = (listed.next_key_marker().map(str::to_owned), listed.next_upload_id_marker().map(str::to_owned));
+            if listed.is_truncated() != Some(true) || key.is_none() {
+                return Ok(());
             }
         }
-        Ok(())
+    }
+
+    /// Aborts a multipart upload, unless it has ended.
+    async fn abort_upload(&self, upload: &MultipartUpload) -> Result<(), StoreError> {
+        let abort = self.client.abort_multipart_upload().bucket(&self.bucket);
+        match abort.set_key(upload.key.clone()).set_upload_id(upload.upload_id.clone()).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.raw_response().is_some_and(|response| response.status().as_u16() == 404) => Ok(()),
+            Err(error) => Err(self.service.store_error(error)),
+        }
     }
 
     /// Deletes objects. Keys without an object are ignored.

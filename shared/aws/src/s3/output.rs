@@ -10,6 +10,7 @@ use aws_sdk_s3::presigning::PresigningConfig;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use headrace_core::job::file::{Fragment, FragmentName, OutputFile, OutputFileName};
+use headrace_core::job::file_names::FileNames;
 use headrace_core::job::folder::Folder;
 use headrace_core::ports::{ByteStream, ConfigLookup, DeletedPart, FileAccess, FileRequest, OutputStore, delete_all_parts};
 use headrace_core::request::{ANONYMIZATION_FOLDER, ConfigName, EXPORTS_FOLDER, MAX_CONFIG_BYTES};
@@ -46,19 +47,27 @@ const OWN_PREFIX_LIMIT_BYTES: usize = 512;
 pub struct S3OutputStore {
     own: BucketPrefix,
     client_buckets: BTreeSet<String>,
+    /// The largest number of files in a part of a folder. `None` is the largest number that S3 lists.
+    files_per_part: Option<i32>,
 }
 
 impl S3OutputStore {
     /// Creates a store whose destination lies below `prefix` of `bucket`.
     pub fn new(client: &Client, bucket: &str, prefix: &str) -> Self {
         let own = BucketPrefix::new(client, bucket, prefix, STORE, Setting::DestinationBucket.as_str());
-        Self { own, client_buckets: BTreeSet::new() }
+        Self { own, client_buckets: BTreeSet::new(), files_per_part: None }
     }
 
     /// Sets the time that one call waits for an overloaded bucket.
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { own: BucketPrefix { patience, ..self.own }, ..self }
+    }
+
+    /// Sets the largest number of files in a part of a folder, up to the 1,000 that S3 lists in one response.
+    #[must_use]
+    pub fn with_files_per_part(self, files: i32) -> Self {
+        Self { files_per_part: Some(files), ..self }
     }
 
     /// Allows clients to have destinations of their own, `bucket` or `bucket/prefix`, in these buckets in the same region.
@@ -223,29 +232,20 @@ impl OutputStore for S3OutputStore {
         Ok(FileAccess::Redirect(presigned.uri().to_owned()))
     }
 
-    async fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
+    async fn delete_all_except(&self, folder: &Folder, keep: &FileNames) -> Result<u64, StoreError> {
         delete_all_parts(self, folder, keep).await
     }
 
-    async fn delete_part_except(
-        &self,
-        folder: &Folder,
-        keep: &BTreeSet<OutputFileName>,
-        part: Option<String>,
-    ) -> Result<DeletedPart, StoreError> {
+    async fn delete_part_except(&self, folder: &Folder, keep: &FileNames, after: Option<&str>) -> Result<DeletedPart, StoreError> {
         let bucket = self.folder(folder);
-        if part.is_none() {
+        if after.is_none() {
             bucket.abort_uploads().await?;
         }
-        let page = bucket.list_request(part).send().await.map_err(|error| bucket.service.store_error(error))?;
-        let is_kept = |key: &str| {
-            let name = key.strip_prefix(&bucket.prefix).and_then(OutputFileName::parse);
-            name.is_some_and(|name| keep.contains(&name))
-        };
-        let keys: Vec<String> =
-            page.contents().iter().filter_map(|object| object.key()).filter(|key| !is_kept(key)).map(str::to_owned).collect();
+        let page = bucket.list_part(after, self.files_per_part).await?;
+        let is_kept = |path: &str| OutputFileName::parse(path).is_some_and(|name| keep.contains(&name));
+        let keys: Vec<String> = page.paths.iter().filter(|path| !is_kept(path)).map(|path| bucket.key(path)).collect();
         let deleted = keys.len() as u64;
         bucket.delete(keys).await?;
-        Ok(DeletedPart { deleted, next: page.next_continuation_token().map(str::to_owned) })
+        Ok(DeletedPart { deleted, next: page.paths.into_iter().next_back().filter(|_| page.has_more) })
     }
 }

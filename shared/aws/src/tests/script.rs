@@ -28,10 +28,16 @@ pub(crate) enum Answer {
 pub(crate) struct Sent {
     pub(crate) method: String,
     pub(crate) uri: String,
+    pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
 }
 
 impl Sent {
+    /// Returns the value of a header field.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
+    }
+
     /// Returns the text member of a JSON body.
     pub(crate) fn json(&self, member: &str) -> Option<String> {
         serde_json::from_str::<serde_json::Value>(&self.body).ok()?.get(member)?.as_str().map(str::to_owned)
@@ -66,7 +72,8 @@ impl Script {
 impl HttpConnector for Script {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let body = request.body().bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
-        self.sent.lock().unwrap().push(Sent { method: request.method().to_owned(), uri: request.uri().to_owned(), body });
+        let headers = request.headers().iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        self.sent.lock().unwrap().push(Sent { method: request.method().to_owned(), uri: request.uri().to_owned(), headers, body });
         let mut answers = self.answers.lock().unwrap();
         let answer = if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() };
         let response = |status: u16, body: SdkBody| HttpResponse::new(status.try_into().unwrap(), body);

@@ -4,6 +4,7 @@
 //! a page is one read, however many files the export has.
 
 use super::file::{OutputFile, OutputFileName, OutputKind};
+use crate::vocab::error::StoreError;
 
 /// The maximum number of `output` and `deleted` files on a page of the manifest. This leaves 1.2 kB of
 /// [`crate::output::manifest::MAX_MANIFEST_BYTES`] for each, several times the length of a file's URL.
@@ -11,6 +12,11 @@ pub const FILES_PER_PAGE: usize = 5_000;
 
 /// The number of the part with the files of `error`. The parts with the files of the pages have the numbers of the pages, from 1.
 pub const ERROR_PART: u32 = 0;
+
+/// Returns the error for a complete job whose list was not stored.
+pub fn missing_list() -> StoreError {
+    StoreError::Unreadable { store: "the job table", detail: "a complete export without a list of its files".to_owned() }
+}
 
 /// A file in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -60,6 +60,9 @@ pub struct FetchTask {
     pub page_size: u32,
     /// The number of resources after which a window without a count records what it has.
     pub window_resources: u64,
+    /// True if the server's totals are not used. Then the operator also accepts that a limit of the server may not show itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignores_totals: bool,
 }
 
 /// The part of a type's resources that a task reads.
@@ -171,6 +174,9 @@ pub struct SyncRecord {
     /// The number of deletions at or before the watermark that the lake had.
     #[serde(default)]
     pub late_deletions: u64,
+    /// The number of resources at which the server caps a search, if it has shown itself. Another attempt at the task need not find it anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cap: Option<u64>,
     /// The moment up to which the lake has the type, if it keeps its resources and the synchronization goes on without them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_at: Option<String>,
@@ -203,6 +209,7 @@ impl SyncRecord {
             is_whole: false,
             late_changes: 0,
             late_deletions: 0,
+            cap: None,
             left_at: None,
             fault: None,
             remark: None,

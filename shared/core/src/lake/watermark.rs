@@ -52,6 +52,10 @@ pub struct LakeFiller {
     /// there is none yet. The lake may have a part of them. A publication that replaces one that did not finish keeps its types.
     #[serde(rename = "publishingTypes", skip_serializing_if = "BTreeSet::is_empty")]
     pub publishing_types: BTreeSet<ResourceType>,
+    /// True if such a publication brings everything anew. Only another one that does so completes `publishing_types`: an increment lacks what
+    /// is from before the watermark.
+    #[serde(rename = "publishingFull", skip_serializing_if = "std::ops::Not::not")]
+    pub publishing_full: bool,
     /// The moments up to which deletions are known, of the types of which they are not known up to the watermark. The next history of such a
     /// type is read from there.
     #[serde(rename = "deletionsKnownUpTo", skip_serializing_if = "BTreeMap::is_empty")]
@@ -62,9 +66,14 @@ pub struct LakeFiller {
     pub undecided_types: BTreeSet<ResourceType>,
 }
 
+/// Returns the JSON text of the watermark object. Some editors and shells write a byte order mark before it.
+fn json_text(object: &MetadataObject) -> &[u8] {
+    object.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&object.bytes)
+}
+
 /// Parses the members of a synchronization. They are empty in the watermark object of another pipeline.
 pub fn parse_filler(object: &MetadataObject) -> LakeFiller {
-    serde_json::from_slice(&object.bytes).unwrap_or_default()
+    serde_json::from_slice(json_text(object)).unwrap_or_default()
 }
 
 /// Returns the content of the watermark object of a lake that is complete up to this moment.
@@ -78,24 +87,36 @@ pub fn filler_watermark(complete_up_to: Millis, filler: &LakeFiller, deletions: 
     serde_json::to_vec(&content).unwrap_or_default()
 }
 
+/// A job that publishes.
+#[derive(Clone, Debug, Default)]
+pub struct Publisher<'a> {
+    /// The base URL of the FHIR server.
+    pub origin: &'a str,
+    /// The id of the job.
+    pub job: &'a str,
+    /// The types of which the publication brings what the watermark does not exclude.
+    pub types: BTreeSet<ResourceType>,
+    /// True if everything is brought anew.
+    pub is_full: bool,
+}
+
 /// Returns the content of the watermark object while a job publishes. All other members stay. A lake without a watermark gets none.
-///
-/// * `types`: the types of which the publication brings what the watermark does not exclude.
-pub fn publishing_watermark(
-    current: Option<&MetadataObject>,
-    origin: &str,
-    (job, types): (&str, BTreeSet<ResourceType>),
-) -> serde_json::Result<Vec<u8>> {
+pub fn publishing_watermark(current: Option<&MetadataObject>, publisher: Publisher<'_>) -> serde_json::Result<Vec<u8>> {
+    let Publisher { origin, job, types, is_full } = publisher;
     let mut members = BTreeMap::<String, Box<RawValue>>::new();
-    let earlier = current.map(parse_filler).unwrap_or_default().publishing_types;
-    let types: BTreeSet<ResourceType> = types.into_iter().chain(earlier).collect();
+    let earlier = current.map(parse_filler).unwrap_or_default();
+    let is_full = is_full || earlier.publishing_full;
+    let types: BTreeSet<ResourceType> = types.into_iter().chain(earlier.publishing_types).collect();
     match current.filter(|current| !is_first_publication(current)) {
-        Some(current) => members = serde_json::from_slice(current.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&current.bytes))?,
+        Some(current) => members = serde_json::from_slice(json_text(current))?,
         None => drop(members.insert("origin".to_owned(), to_raw_value(origin)?)),
     }
     members.insert("publishing".to_owned(), to_raw_value(job)?);
     if !types.is_empty() {
         members.insert("publishingTypes".to_owned(), to_raw_value(&types)?);
+        if is_full {
+            members.insert("publishingFull".to_owned(), to_raw_value(&true)?);
+        }
     }
     serde_json::to_vec(&members)
 }
@@ -103,7 +124,7 @@ pub fn publishing_watermark(
 /// Returns true if the first synchronization of a lake has begun to publish and has not finished: the lake may have a part of it.
 pub fn is_first_publication(object: &MetadataObject) -> bool {
     let has_watermark = |file: WatermarkFile| file.complete_up_to.is_some();
-    parse_filler(object).publishing.is_some() && !serde_json::from_slice(&object.bytes).is_ok_and(has_watermark)
+    parse_filler(object).publishing.is_some() && !serde_json::from_slice(json_text(object)).is_ok_and(has_watermark)
 }
 
 /// Parses the watermark object of a lake that a synchronization fills. `None` if the first one has not finished.
@@ -175,9 +196,7 @@ fn parse_content(object: &MetadataObject, now: Millis) -> Result<Millis, String>
     if object.size > METADATA_LIMIT_BYTES {
         return Err(format!("has {} bytes, more than {METADATA_LIMIT_BYTES}", object.size));
     }
-    // Some editors and shells write a byte order mark.
-    let text = std::str::from_utf8(&object.bytes).map_err(|_| "is not UTF-8 text".to_owned())?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = std::str::from_utf8(json_text(object)).map_err(|_| "is not UTF-8 text".to_owned())?;
     if !text.trim_start().starts_with('{') {
         return Err("is not a JSON object".to_owned());
     }
@@ -274,11 +293,16 @@ mod tests {
         }
     }
 
+    /// Creates a job that publishes an increment.
+    fn publisher(job: &str) -> Publisher<'_> {
+        Publisher { origin: "https://fhir.example.org", job, ..Publisher::default() }
+    }
+
     #[test]
     fn a_publication_keeps_the_watermark_and_all_other_members() {
         let object = |text: &[u8]| MetadataObject { size: text.len() as u64, bytes: bytes::Bytes::copy_from_slice(text) };
         let before = object("\u{feff}{\"completeUpTo\":\"2026-11-29T10:00:00Z\",\"rows\":1e400,\"job\":\"a\"}".as_bytes());
-        let marked = object(&publishing_watermark(Some(&before), "https://fhir.example.org", ("b", BTreeSet::new())).unwrap());
+        let marked = object(&publishing_watermark(Some(&before), publisher("b")).unwrap());
         assert_eq!(parse_watermark(&marked, NOW).unwrap(), parse_watermark(&before, NOW).unwrap());
         let filler = parse_filler(&marked);
         assert_eq!((filler.job.as_deref(), filler.publishing.as_deref()), (Some("a"), Some("b")));
@@ -293,13 +317,16 @@ mod tests {
         let object = |content: Vec<u8>| MetadataObject { size: content.len() as u64, bytes: content.into() };
         let before = object(br#"{"completeUpTo":"2026-11-29T10:00:00Z"}"#.to_vec());
         let mark = |current: &MetadataObject, job: &str, types: BTreeSet<ResourceType>| {
-            object(publishing_watermark(Some(current), "https://fhir.example.org", (job, types)).unwrap())
+            object(publishing_watermark(Some(current), Publisher { types, ..publisher(job) }).unwrap())
         };
         let first = mark(&before, "a", [ResourceType::PATIENT].into());
         let second = mark(&first, "b", BTreeSet::new());
         for marked in [&first, &second] {
             let error = check_publication(marked).unwrap_err().to_string();
             assert!(error.contains("a part of Patient") && error.contains("run `headrace sync` to its end"), "{error}");
+            // A byte order mark, which an editor writes, hides nothing.
+            let edited = object([&b"\xef\xbb\xbf"[..], &marked.bytes[..]].concat());
+            assert_eq!((parse_filler(&edited), check_publication(&edited).is_err()), (parse_filler(marked), true));
             // The watermark itself stays what it is.
             assert_eq!(parse_watermark(marked, NOW).unwrap(), parse_watermark(&before, NOW).unwrap());
         }
@@ -310,8 +337,8 @@ mod tests {
     #[test]
     fn a_first_publication_has_no_watermark_and_the_error_says_what_to_do() {
         let object = |content: Vec<u8>| MetadataObject { size: content.len() as u64, bytes: content.into() };
-        let first = object(publishing_watermark(None, "https://fhir.example.org", ("a", BTreeSet::new())).unwrap());
-        let second = object(publishing_watermark(Some(&first), "https://fhir.example.org", ("b", BTreeSet::new())).unwrap());
+        let first = object(publishing_watermark(None, publisher("a")).unwrap());
+        let second = object(publishing_watermark(Some(&first), publisher("b")).unwrap());
         for marked in [&first, &second] {
             let error = parse_watermark(marked, NOW).unwrap_err().to_string();
             assert!(error.contains("run `headrace sync` to its end"), "{error}");

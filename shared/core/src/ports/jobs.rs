@@ -59,6 +59,16 @@ pub trait JobStore: JobLists {
     /// Sets the time of the next check of a due job or task. `None` ends its checks. Returns false if another process has
     /// changed the time since the item was read.
     fn postpone(&self, due: &DueItem, until: Option<Millis>) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Records that the folder of a due job is swept up to `position` ([`Job::swept_to`]), and sets the time of the job's next check as
+    /// [`Self::postpone`] does, in one write. `None` instead of a position: the folder is swept to its end. A position is forgotten when
+    /// the job moves to another state.
+    fn record_sweep(
+        &self,
+        due: &DueItem,
+        position: Option<&str>,
+        until: Option<Millis>,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 }
 
 /// The queue of jobs that wait for a slot, and the lists of a client's jobs.

@@ -1,6 +1,5 @@
 //! The store of output files.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::PathBuf;
 
@@ -8,6 +7,7 @@ use bytes::Bytes;
 
 use super::ByteStream;
 use crate::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
+use crate::job::file_names::FileNames;
 use crate::job::folder::Folder;
 use crate::request::ConfigName;
 use crate::vocab::error::StoreError;
@@ -75,30 +75,31 @@ pub trait OutputStore: Send + Sync {
     ) -> impl Future<Output = Result<FileAccess, StoreError>> + Send;
 
     /// Deletes all files in the folder except `keep`. Returns the number of deleted files.
-    fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    fn delete_all_except(&self, folder: &Folder, keep: &FileNames) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
-    /// Deletes all files except `keep` in one part of the folder: the first one, or the one at which the part before has said to go on. A
-    /// part takes few seconds, so that a caller extends its lease before the next one.
+    /// Deletes all files except `keep` in one part of the folder: the first one, or the one after the position `after`, at which an earlier
+    /// part ended. A part takes few seconds, so that a caller extends its lease or records the position before the next one. A position
+    /// stays valid, whatever is written or deleted meanwhile, also for other processes.
     ///
     /// The default is a store whose folders have one part.
     fn delete_part_except(
         &self,
         folder: &Folder,
-        keep: &BTreeSet<OutputFileName>,
-        _part: Option<String>,
+        keep: &FileNames,
+        _after: Option<&str>,
     ) -> impl Future<Output = Result<DeletedPart, StoreError>> + Send {
         async { Ok(DeletedPart { deleted: self.delete_all_except(folder, keep).await?, next: None }) }
     }
 }
 
 /// Deletes all files in the folder except `keep`, part by part, for a store whose folders have several. Returns the number of deleted files.
-pub async fn delete_all_parts(store: &impl OutputStore, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
-    let (mut deleted, mut part) = (0, None);
+pub async fn delete_all_parts(store: &impl OutputStore, folder: &Folder, keep: &FileNames) -> Result<u64, StoreError> {
+    let (mut deleted, mut position) = (0, None::<String>);
     loop {
-        let done = store.delete_part_except(folder, keep, part).await?;
-        deleted += done.deleted;
-        part = done.next;
-        if part.is_none() {
+        let part = store.delete_part_except(folder, keep, position.as_deref()).await?;
+        deleted += part.deleted;
+        position = part.next;
+        if position.is_none() {
             return Ok(deleted);
         }
     }
@@ -109,7 +110,7 @@ pub async fn delete_all_parts(store: &impl OutputStore, folder: &Folder, keep: &
 pub struct DeletedPart {
     /// The number of deleted files.
     pub deleted: u64,
-    /// The next part. `None` after the last one.
+    /// The position at which the part ended. `None` after the last part.
     pub next: Option<String>,
 }
 

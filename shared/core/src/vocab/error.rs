@@ -67,6 +67,48 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Names the object that the error is about, in its text or in that of its cause.
+    #[must_use]
+    pub fn about_object(self, object: &str) -> Self {
+        match self {
+            Self::NotApplied { store, cause } => Self::NotApplied { store, cause: cause_about(object, &cause) },
+            Self::Overloaded { store, cause } => Self::Overloaded { store, cause: cause_about(object, &cause) },
+            Self::Unknown { store, cause } => Self::Unknown { store, cause: cause_about(object, &cause) },
+            Self::Misconfigured { remedy, cause } => Self::Misconfigured { remedy: text_about(object, &remedy), cause },
+            Self::OutOfSpace { place, cause } => Self::OutOfSpace { place, cause: cause_about(object, &cause) },
+            Self::Stale | Self::Unreadable { .. } => self,
+        }
+    }
+}
+
+impl SourceError {
+    /// Names the object that the error is about, in its text or in that of its cause.
+    #[must_use]
+    pub fn about_object(self, object: &str) -> Self {
+        match self {
+            Self::Misconfigured { remedy, cause } => Self::Misconfigured { remedy: text_about(object, &remedy), cause },
+            Self::Overloaded(cause) => Self::Overloaded(cause_about(object, &cause)),
+            Self::Unavailable(cause) => Self::Unavailable(cause_about(object, &cause)),
+            Self::Changed { .. }
+            | Self::Unreadable { .. }
+            | Self::Archived { .. }
+            | Self::OriginUnavailable(_)
+            | Self::OriginBusy { .. } => self,
+        }
+    }
+}
+
+/// Returns a text about an object that names it.
+fn text_about(object: &str, text: &str) -> String {
+    format!("the object `{object}`: {text}")
+}
+
+/// Returns a cause with its own causes, which names the object.
+fn cause_about(object: &str, cause: &BoxError) -> BoxError {
+    text_about(object, &error_chain(&**cause)).into()
+}
+
 /// An error of the lake.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -136,6 +178,22 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_about_an_object_names_it() {
+        let cause = || BoxError::from("connection reset");
+        let misconfigured = |remedy: &str| StoreError::Misconfigured { remedy: remedy.to_owned(), cause: cause() };
+        for error in [
+            StoreError::NotApplied { store: "the lake", cause: cause() },
+            StoreError::Unknown { store: "the lake", cause: cause() },
+            misconfigured("extend the policy"),
+        ] {
+            let text = error_chain(&error.about_object("_headrace/watermark.json"));
+            assert!(text.contains("the object `_headrace/watermark.json`: ") && text.contains("connection reset"), "{text}");
+        }
+        let text = error_chain(&SourceError::Unavailable(cause()).about_object("_headrace/sync.json"));
+        assert_eq!(text, "the lake did not answer: the object `_headrace/sync.json`: connection reset");
+    }
 
     #[test]
     fn an_error_is_formatted_with_its_causes_and_repeats_none() {

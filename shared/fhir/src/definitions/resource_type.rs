@@ -20,6 +20,11 @@ impl ResourceType {
         TABLE.get(name).copied()
     }
 
+    /// Parses a name in any letter case, as in URLs that people write. Returns `None` if no version of FHIR defines it.
+    pub(crate) fn parse_ignoring_case(name: &str) -> Option<Self> {
+        Self::parse(name).or_else(|| Self::all().find(|resource_type| resource_type.as_str().eq_ignore_ascii_case(name)))
+    }
+
     /// Returns the name, as written in `resourceType`.
     pub fn as_str(self) -> &'static str {
         NAMES.get(usize::from(self.0)).copied().unwrap_or_default()
@@ -331,9 +336,11 @@ mod tests {
     }
 
     #[test]
-    fn names_are_case_sensitive() {
+    fn names_are_case_sensitive_except_in_urls() {
         assert!(ResourceType::parse("patient").is_none());
         assert!(ResourceType::parse("DomainResource").is_none());
+        assert_eq!(ResourceType::parse_ignoring_case("pAtient"), Some(ResourceType::PATIENT));
+        assert!(ResourceType::parse_ignoring_case("patients").is_none());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::addresses::ResourceAddresses;
+use super::addresses::is_address;
 use super::config::{DateShiftScope, GeneralizeSettings, Method, ParsedConfig, ProcessingErrors, Replacement, Rule};
 use super::element_tree::{ElementTree, MAX_DEPTH, NodeId};
 use super::error::{DeidFailure, DeidFailureReason, DeidFailureScope, FailedRule};
@@ -38,7 +38,6 @@ pub(super) struct DeidEngine {
     encrypt_key: Vec<u8>,
     /// Finds the patients of resources in entries; `None` if dates do not move by patients.
     compartment: Option<PatientCompartment>,
-    addresses: ResourceAddresses,
 }
 
 impl fmt::Debug for DeidEngine {
@@ -104,23 +103,17 @@ impl DeidEngine {
             "" => hex::encode(lasting_key(&config, b"headrace de-identification shift").unwrap_or_else(|| derive("dateShiftKey"))),
             key => key.to_owned(),
         };
-        let age_limit = if config.has_lasting_keys() {
-            AgeLimit::of_exported_dates(clock.today, parameters.fixed_offset_days)
-        } else {
-            AgeLimit::of_true_dates(clock.today)
-        };
         let moves_by_patient = parameters.date_shift_scope == DateShiftScope::Patient && parameters.fixed_offset_days.is_none();
         let compartment = (moves_by_patient && config.shifts_dates()).then(|| PatientCompartment::new(config.version, BaseUrls::any()));
         let noise_key = lasting_key(&config, b"headrace de-identification noise").unwrap_or_else(|| derive("noise"));
         Self {
             compartment,
-            addresses: ResourceAddresses::new(config.version),
             crypto_hashes: Mutex::default(),
             crypto_hasher: Hasher::new(&key_or_derived(&parameters.crypto_hash_key, "cryptoHashKey")),
             noise_hasher: Hasher::new(&noise_key),
             vector_hasher: Hasher::new(&derive("noise")),
             date_shift_key: DateShiftKey::new(&date_shift_key),
-            age_limit,
+            age_limit: AgeLimit::new(clock.today, parameters.fixed_offset_days),
             encrypt_key: key_or_derived(&parameters.encrypt_key, "encryptKey"),
             config,
             plans,
@@ -320,7 +313,7 @@ impl<'e> ResourceContext<'e> {
                 shifted.clear();
                 let outcome = match shift_date(text, self.offset_days(), engine.age_limit, &mut shifted) {
                     ShiftedDate::Appended => (self.write_replacement(Some(&shifted), text, primitive), SecurityLabel::Perturbed),
-                    // Not even the year: it is that of the true date, which does not decide here.
+                    // Not even the year: it is that of the true date, which does not decide.
                     ShiftedDate::OverMaxAge => (ValueOutcome::Removed, SecurityLabel::Redacted),
                     ShiftedDate::NotPossible => self.redact(primitive, text),
                 };
@@ -368,8 +361,7 @@ impl<'e> ResourceContext<'e> {
         let text = trim(text);
         let engine = self.engine;
         let is_id = primitive.type_name == "id" && !text.is_empty();
-        let is_reference = primitive.role == PrimitiveRole::Reference && !text.is_empty();
-        let names_resource = is_id || is_reference || engine.addresses.is_address(text);
+        let names_resource = (primitive.always_names_resource() && !text.is_empty()) || is_address(text);
         let rule = engine.config.address_rule.as_ref().filter(|_| names_resource);
         let Some(rule) = rule else { return ValueOutcome::Kept };
         if let Method::CryptoHash = rule.method {

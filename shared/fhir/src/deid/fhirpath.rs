@@ -2,6 +2,7 @@
 //!
 //! Unsupported expressions are rejected with the reason when a configuration is parsed, never when a resource is read.
 
+mod code_condition;
 mod compare;
 mod date_time;
 mod evaluate;
@@ -13,6 +14,7 @@ mod selection;
 mod value;
 
 use super::error::DeidFailureReason;
+pub(super) use code_condition::CodeCondition;
 pub(super) use date_time::{PartialDateTime, parse_date, split_date_offset};
 pub(super) use evaluate::{
     CollectionItem, EvaluationClock, EvaluationContext, evaluate_constant, evaluate_single, is_not_false, select_nodes,

@@ -7,8 +7,10 @@
 //! rules that can no longer apply are left out of the state, which keeps the number of states small.
 //!
 //! The streaming engine cannot handle a type, so that its plan has no automaton, if the selection depends on values, if a
-//! rule merges objects, or if a rule selects elements inside nested resources.
+//! rule merges objects, or if a rule selects elements inside nested resources. A selection may depend on a code of the resource itself: each
+//! combination of such conditions has an automaton of its own.
 
+mod automata;
 mod automaton;
 mod id_treatment;
 mod implied_rules;
@@ -21,6 +23,8 @@ use std::sync::OnceLock;
 
 use super::config::{Method, ParsedConfig, Rule};
 use crate::definitions::{ResourceType, TypeDefinition};
+use crate::json::JsonValue;
+use automata::PathAutomata;
 pub(super) use automaton::{AppliedRule, PathAutomaton, State};
 use id_treatment::id_treatment;
 pub(super) use id_treatment::{IdTreatment, rules_of_id};
@@ -33,8 +37,8 @@ pub(super) use transition::Transition;
 pub(super) struct Plan {
     /// The indexes of the rules that can select something in the type, in the order of the file.
     pub(super) rule_indexes: Vec<usize>,
-    /// The automaton of the streaming engine; `None` if the type needs the tree engine.
-    pub(super) automaton: Option<PathAutomaton>,
+    /// The automata of the streaming engine; `None` if the type needs the tree engine.
+    automata: Option<PathAutomata>,
     /// The treatment of the ids of the type; determined on first use.
     id_treatment: OnceLock<IdTreatment>,
 }
@@ -90,10 +94,15 @@ impl Plan {
             if is_unsupported || !reachable.elements.is_empty() {
                 rule_indexes.push(index);
                 let navigates = matches!(&rule.method, Method::Generalize(settings) if settings.navigates);
-                needs_tree |= is_unsupported || navigates || !rule.selection.is_exact;
+                needs_tree |= is_unsupported || navigates;
             }
         }
-        let automaton = if needs_tree { None } else { PathAutomaton::compile(rules, resolver, root, skips_extensions, MAX_STATES) };
-        Self { rule_indexes, automaton, id_treatment: OnceLock::new() }
+        let automata = if needs_tree { None } else { PathAutomata::compile(rules, &rule_indexes, resolver, root, skips_extensions) };
+        Self { rule_indexes, automata, id_treatment: OnceLock::new() }
+    }
+
+    /// Returns the automaton of the streaming engine for a resource, which `resource` begins with; `None` if it needs the tree engine.
+    pub(super) fn automaton(&self, resource: JsonValue<'_>) -> Option<&PathAutomaton> {
+        self.automata.as_ref()?.of_resource(resource)
     }
 }

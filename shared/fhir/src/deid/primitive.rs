@@ -23,7 +23,7 @@ pub(super) enum PrimitiveRole {
     BundleAddress,
     /// The search of a conditional request in a Bundle: `Bundle.entry.request.ifNoneExist`.
     BundleSearch,
-    /// A uri, url or canonical that can be the address of a resource, and an id in an extension.
+    /// A uri, url, uuid or canonical that can be the address of a resource, and an id in an extension.
     Address,
     /// The `id` of a primitive element, such as that in `_birthDate`. It is a text of any content.
     ElementId,
@@ -55,7 +55,9 @@ impl PrimitiveContext {
             | ("uri", "url", "Extension")
             | ("uri", "type", "Reference")
             | ("canonical", "profile", "Meta") => PrimitiveRole::Other,
-            ("uri" | "url" | "canonical", ..) | ("id", "value", "Extension") => PrimitiveRole::Address,
+            // It names an element of a definition.
+            ("uri", "contentReference", "ElementDefinition") => PrimitiveRole::Other,
+            ("uri" | "url" | "canonical" | "uuid", ..) | ("id", "value", "Extension") => PrimitiveRole::Address,
             // Only the names of primitive types begin with a lower-case letter.
             (_, "id", _) if parent_type.starts_with(|first: char| first.is_ascii_lowercase()) => PrimitiveRole::ElementId,
             _ => PrimitiveRole::Other,
@@ -85,6 +87,11 @@ impl PrimitiveContext {
     /// Returns true if the element can name a resource: in a reference, in an address, or by an id in an extension.
     pub(super) fn can_name_resource(self) -> bool {
         self.role == PrimitiveRole::Reference || self.can_be_address()
+    }
+
+    /// Returns true if each value of an element that can name a resource names one: a reference, or an id. An address is told by its text.
+    pub(super) fn always_names_resource(self) -> bool {
+        self.role == PrimitiveRole::Reference || self.type_name == "id"
     }
 
     /// Returns true if `perturb` can add noise to the element.

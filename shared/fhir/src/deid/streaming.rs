@@ -48,8 +48,8 @@ pub(super) fn deidentify_streaming<'p>(
     scanner.skip_spaces();
     // Both determine how members are treated, and they may follow other members.
     let (resource_type, id) = type_and_id(scanner.clone()).ok_or(NeedsTree)?;
-    let automaton = engine.plan(resource_type).and_then(|plan| plan.automaton.as_ref()).ok_or(NeedsTree)?;
     let json = JsonValue::from_valid(line);
+    let automaton = engine.plan(resource_type).and_then(|plan| plan.automaton(json)).ok_or(NeedsTree)?;
     let (given, found) = match patient {
         DatePatient::Given(patient) => (patient, None),
         DatePatient::InResource => (None, engine.entry_offset(resource_type, json, &BundlePatients::default())),

@@ -2,7 +2,7 @@
 //!
 //! It is slower than the streaming engine and defines the semantics that both must have.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::config::{Method, Rule, RuleTarget};
 use super::element_tree::{ElementTree, NodeId};
@@ -55,7 +55,7 @@ pub(super) fn deidentify_tree<'a>(
     if engine.has_entry_offsets() {
         collect_offsets(engine, &tree, NodeId::ROOT, context.date_offset(), &BundlePatients::default(), &mut offsets);
     }
-    let mut tree_engine = TreeEngine { engine, tree, context, offsets, labels: Vec::new(), ids_beside_values: HashSet::new(), observer };
+    let mut tree_engine = TreeEngine { engine, tree, context, offsets, labels: Vec::new(), ids_beside_values: HashMap::new(), observer };
     tree_engine.apply_rules(NodeId::ROOT)?;
     tree_engine.tree.write(&tree_engine.labels, out);
     Ok(())
@@ -116,8 +116,8 @@ struct TreeEngine<'e, 'v, O> {
     offsets: HashMap<NodeId, DateOffset<'e>>,
     /// The labels of each resource, which include those of its nested resources.
     labels: Vec<(NodeId, SecurityLabels)>,
-    /// The references, addresses and ids in the extensions of values that a rule leaves.
-    ids_beside_values: HashSet<NodeId>,
+    /// The references, addresses and ids beside values for which a rule is written that leaves them, each with that rule.
+    ids_beside_values: HashMap<NodeId, &'e Rule>,
     observer: &'v mut O,
 }
 
@@ -161,46 +161,49 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
         Ok(labels)
     }
 
-    /// Remembers what names resources in the extensions of a value that a rule selects and leaves: the rule is for the value, and not for them.
-    /// It is for them, too, if it also selects an element around the value.
+    /// Remembers what names resources inside an element that a rule selects and leaves, such as in the extensions of a value: the rule is for values,
+    /// and not for them. A rule that keeps a value is for them, too, if it also keeps an element around the value.
     ///
     /// `selected`: all elements that the rule selects.
-    fn remember_ids_beside_value(&mut self, rule: &Rule, value: NodeId, selected: &[NodeId]) {
+    fn remember_ids_beside_value(&mut self, rule: &'e Rule, value: NodeId, selected: &[NodeId]) {
         let is_open = |node: &NodeId| self.tree.node(*node).is_some_and(|node| !node.is_processed);
-        let is_value = self.tree.node(value).is_some_and(|node| node.kind == TypeKind::Primitive);
-        if !is_value || !is_open(&value) || !rule.method.leaves_ids() {
+        let is_primitive = self.tree.node(value).is_some_and(|node| node.kind == TypeKind::Primitive);
+        if !is_open(&value) || !rule.method.spares_only_values(is_primitive) || !self.engine.hides_addresses() {
             return;
         }
         let names_resource = |node: &NodeId| self.tree.primitive(*node).is_some_and(PrimitiveContext::can_name_resource);
         let inside = self.tree.self_and_descendants(value).into_iter().skip(1);
         let ids: Vec<NodeId> = inside.filter(is_open).filter(names_resource).collect();
         let parent = |node: &NodeId| self.tree.node(*node).and_then(|node| node.parent);
-        let is_covered = || std::iter::successors(parent(&value), parent).any(|ancestor| selected.contains(&ancestor));
+        let keeps_ancestor = || std::iter::successors(parent(&value), parent).any(|ancestor| selected.contains(&ancestor));
+        let is_covered = || matches!(rule.method, Method::Keep) && keeps_ancestor();
         if !ids.is_empty() && !is_covered() {
-            self.ids_beside_values.extend(ids);
+            self.ids_beside_values.extend(ids.into_iter().map(|id| (id, rule)));
         }
     }
 
-    /// Hides the ids in the addresses of a resource that no rule was applied to, and those in the extensions of values that rules leave.
+    /// Hides the ids in the addresses of a resource that no rule was applied to, and those beside values for which a rule is written.
     fn hide_addresses(&mut self, root: NodeId) {
         let engine = self.engine;
-        let Some(rule) = &engine.config.address_rule else { return };
+        let Some(address_rule) = &engine.config.address_rule else { return };
         for node in self.tree.self_and_descendants(root) {
-            let is_beside_value = self.ids_beside_values.contains(&node);
-            let open = self.tree.node(node).filter(|node| is_beside_value || !node.is_processed);
+            let value_rule = self.ids_beside_values.get(&node).copied();
+            let open = self.tree.node(node).filter(|node| value_rule.is_some() || !node.is_processed);
             let value = open.and_then(|node| node.value.clone());
-            let primitive = self.tree.primitive(node).filter(|primitive| is_beside_value || primitive.can_be_address());
+            let primitive = self.tree.primitive(node).filter(|primitive| value_rule.is_some() || primitive.can_be_address());
             let (Some(before), Some(primitive)) = (value, primitive) else { continue };
-            let after = match self.context.apply_to_address(primitive, &JsonValue::from_valid(&before).primitive_text()) {
-                ValueOutcome::Kept => continue,
-                ValueOutcome::Removed => None,
-                ValueOutcome::Replaced => Some(self.context.replacement.clone()),
+            let outcome = self.context.apply_to_address(primitive, &JsonValue::from_valid(&before).primitive_text());
+            let (rule, after) = match (outcome, value_rule) {
+                (ValueOutcome::Kept, None) => continue,
+                (ValueOutcome::Kept, Some(value_rule)) => (value_rule, Some(before.clone())),
+                (ValueOutcome::Removed, _) => (address_rule, None),
+                (ValueOutcome::Replaced, _) => (address_rule, Some(self.context.replacement.clone().into())),
             };
             if O::IS_ENABLED {
                 self.observer.on_rule_applied(rule, self.tree.path(node).to_string(), Some(&before), after.as_deref());
             }
             if let Some(node) = self.tree.node_mut(node) {
-                node.value = after.map(Into::into);
+                node.value = after;
                 node.is_processed = true;
             }
         }
@@ -322,7 +325,8 @@ impl<'e, O: StepObserver> TreeEngine<'e, '_, O> {
             return Ok(());
         }
         self.replace_value(rule, node)?;
-        if O::IS_ENABLED {
+        // What becomes of an id beside a value is decided, and reported, when addresses are hidden.
+        if O::IS_ENABLED && !self.ids_beside_values.contains_key(&node) {
             let after = self.tree.node(node).and_then(|node| node.value.as_deref());
             self.observer.on_rule_applied(rule, self.tree.path(node).to_string(), before.as_deref(), after);
         }

@@ -370,7 +370,7 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
         temporary: &impl Fn(io::Error) -> AddError,
     ) -> Result<(), AddError> {
         match EntryContent::from_entry(entry, is_history) {
-            EntryContent::Resource(resource) => self.add_resource(&resource, temporary),
+            EntryContent::Resource(resource) => self.add_resource((file, offset), &resource, temporary),
             EntryContent::Deletion(url) => self.add_deletion(file, offset, &url, entry.last_modified.as_deref(), temporary),
             EntryContent::LeftOut(reason, detail) => {
                 self.counts.leave_out(reason, &file.name, InputPosition::Byte(offset), detail);
@@ -380,8 +380,21 @@ impl<'i, 'l> BundleWriter<'i, 'l> {
     }
 
     /// Adds a resource.
-    fn add_resource(&mut self, resource: &EntryResource<'_>, temporary: &impl Fn(io::Error) -> AddError) -> Result<(), AddError> {
+    fn add_resource(
+        &mut self,
+        (file, offset): (&InputFile, u64),
+        resource: &EntryResource<'_>,
+        temporary: &impl Fn(io::Error) -> AddError,
+    ) -> Result<(), AddError> {
+        let position = InputPosition::Byte(offset);
         self.rewrite(&resource.text, temporary)?;
+        // An id and resolved references may make a line too long for exports.
+        if self.line.len() > LINE_LIMIT_BYTES {
+            self.counts.leave_out(LeftOutReason::OverlongLine, &file.name, position, String::new());
+            self.line.shrink_to(LINE_CAPACITY_BYTES);
+            return Ok(());
+        }
+        self.counts.check_id((resource.kind, &resource.id), &file.name, position);
         self.sink.add("", resource.kind, &self.line)?;
         self.late.add_written("", &self.line)?;
         self.counts.add_resource("", resource.kind);

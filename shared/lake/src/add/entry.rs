@@ -61,9 +61,13 @@ impl<'a> EntryContent<'a> {
         if entry.is_deletion() {
             return Self::Deletion(url.to_owned());
         }
+        // With and without a resource: what the request makes is not in the input.
+        if entry.method.as_deref().is_some_and(|method| method.eq_ignore_ascii_case("PATCH")) {
+            return Self::LeftOut(LeftOutReason::Patch, String::new());
+        }
         let Some(resource) = entry.resource else { return Self::LeftOut(LeftOutReason::NoResource, String::new()) };
         let is_operation = url.split('?').next().is_some_and(|path| path.split('/').any(|segment| segment.starts_with('$')));
-        if is_operation || entry.method.as_deref() == Some("PATCH") {
+        if is_operation {
             return Self::LeftOut(LeftOutReason::Operation, String::new());
         }
         match EntryResource::new(resource, entry) {
@@ -201,7 +205,12 @@ mod tests {
         let entry = BundleEntry::default;
         assert_eq!(reason(&entry()), LeftOutReason::NoResource);
         assert_eq!(reason(&BundleEntry { resource, search_mode: text("outcome"), ..entry() }), LeftOutReason::SearchOutcome);
-        assert_eq!(reason(&BundleEntry { resource, method: text("PATCH"), ..entry() }), LeftOutReason::Operation);
+        for method in ["PATCH", "patch"] {
+            for resource in [resource, None] {
+                let reason = reason(&BundleEntry { resource, method: text(method), ..entry() });
+                assert_eq!((reason, reason.is_loss()), (LeftOutReason::Patch, true), "{method}, {resource:?}");
+            }
+        }
         assert_eq!(
             reason(&BundleEntry { resource, method: text("POST"), url: text("Patient/$match"), ..entry() }),
             LeftOutReason::Operation

@@ -5,13 +5,16 @@
 
 mod errors;
 
+use std::borrow::Cow;
 use std::io::{self, BufRead as _, BufReader};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use headrace_core::lake::line::LakeLine;
 use headrace_core::lake::ndjson::{LineSplitter, Segment, lines};
+use headrace_core::vocab::plural::counted;
 use headrace_fhir::definitions::ResourceType;
+use headrace_fhir::head::{MemberIndex, Resource, ResourceIdentity};
 use serde::de::IgnoredAny;
 
 use super::completeness::Completeness;
@@ -295,15 +298,21 @@ impl LineWriter<'_> {
     fn add_line(&mut self, reading: &mut LineReading<'_>, offset: u64, line: &[u8]) -> Result<(), AddError> {
         let (reason, detail) = match LakeLine::parse(line) {
             LakeLine::Resource(..) | LakeLine::Deletions(_) if !reading.is_added => return Ok(()),
-            LakeLine::Resource(head, _) => match reading.repeated.take_reason(offset).map_err(reading.temporary)? {
+            LakeLine::Resource(head, identity) => match reading.repeated.take_reason(offset).map_err(reading.temporary)? {
                 Some(reason) => (reason, String::new()),
                 None => {
+                    self.check_id(reading, (head.resource_type, identity), line);
                     self.counts.add_resource("", head.resource_type);
                     self.late.add_written("", line)?;
                     return Ok(self.sink.add("", head.resource_type, line)?);
                 }
             },
             LakeLine::Deletions(deletions) => {
+                if deletions.unread > 0 {
+                    let detail =
+                        counted(deletions.unread, "DELETE request does not name one resource", "DELETE requests do not name one resource");
+                    self.leave_out(LeftOutReason::UnknownDeletion, reading, detail);
+                }
                 self.counts.deletions += deletions.len() as u64;
                 self.counts.deletions_without_time += deletions.iter().filter(|deletion| deletion.deleted_at.is_none()).count() as u64;
                 self.late.add_written("", line)?;
@@ -314,6 +323,16 @@ impl LineWriter<'_> {
         };
         self.leave_out(reason, reading, detail);
         Ok(())
+    }
+
+    /// Counts a resource whose id breaks the rules of FHIR. The fast parser of heads does not read every valid line.
+    fn check_id(&mut self, reading: &LineReading<'_>, (kind, identity): (ResourceType, Option<ResourceIdentity<'_>>), line: &[u8]) {
+        let mut members = MemberIndex::default();
+        let parsed = if identity.is_none() { Resource::parse(line, &mut members).ok() } else { None };
+        let id = identity.map(|identity| Cow::Borrowed(identity.id)).or_else(|| parsed.as_ref().map(Resource::id));
+        if let Some(id) = id {
+            self.counts.check_id((kind, &id), &reading.file.name, InputPosition::Line(reading.number));
+        }
     }
 
     /// Counts a line that is left out. One of a file that was added before was reported then.

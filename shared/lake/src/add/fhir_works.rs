@@ -359,6 +359,7 @@ impl ItemWriter<'_, '_> {
         let checked = written.map_err(str::to_owned).and_then(|()| ResourceHead::parse(&self.line).map_err(|error| error.to_string()));
         match checked {
             Ok(_) => {
+                self.counts.check_id((item.resource_type, &item.id), &file.name, position);
                 self.counts.add_resource(&folder, item.resource_type);
                 self.late.add_written(&folder, &self.line)?;
                 Ok(self.sink.add(&folder, item.resource_type, &self.line)?)

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use headrace_core::vocab::clock::Millis;
 use headrace_fhir::definitions::ResourceType;
+use headrace_fhir::semantics::id::is_id;
 
 use super::InputFormat;
 
@@ -35,6 +36,8 @@ pub struct AddReport {
     pub deletions_without_time: u64,
     /// Resources and entries that were left out, by reason.
     pub left_out: BTreeMap<LeftOutReason, LeftOut>,
+    /// Resources that came in with an id that breaks the rules of FHIR. Exports take them unchanged.
+    pub irregular_ids: LeftOut,
     /// The references of the resources that came in.
     pub references: ReferenceCounts,
     /// The number of resources of the lake that were written again, because references in them are resolved now.
@@ -124,7 +127,7 @@ pub struct ReferenceCounts {
     pub other_searches: u64,
 }
 
-/// Resources and entries that were left out for one reason.
+/// Resources and entries that were left out for one reason, or that the operator must know for another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeftOut {
     /// The number of resources and entries.
@@ -162,8 +165,10 @@ pub enum LeftOutReason {
     UnusableId,
     /// The line is too long to be read.
     OverlongLine,
-    /// The request is an operation or a PATCH, whose resource is a parameter.
+    /// The request is an operation, whose resource is a parameter.
     Operation,
+    /// The request is a PATCH: the resource that it makes is not in the input.
+    Patch,
     /// The request deletes the results of a search, which are not exactly one resource of the input.
     UnknownDeletion,
     /// The entry of a history has no resource, and does not say that it is a change or a deletion.
@@ -200,6 +205,7 @@ impl LeftOutReason {
             Self::UnusableId => "unusable-id",
             Self::OverlongLine => "overlong-line",
             Self::Operation => "operation",
+            Self::Patch => "patch",
             Self::UnknownDeletion => "unknown-deletion",
             Self::UnclearHistory => "unclear-history",
             Self::InvalidItem => "invalid-item",
@@ -222,7 +228,8 @@ impl LeftOutReason {
             Self::InvalidResource => "not a valid resource",
             Self::UnusableId => "an id that cannot be part of a reference",
             Self::OverlongLine => "longer than 64 MiB",
-            Self::Operation => "the parameter of an operation or a PATCH",
+            Self::Operation => "the parameter of an operation",
+            Self::Patch => "a PATCH request: the resource that it makes is not in the input",
             Self::UnknownDeletion => "a deletion that does not name exactly one resource of the input",
             Self::UnclearHistory => "an entry of a history that may be a deletion and does not say so",
             Self::InvalidItem => "not an item of a FHIR Works table",
@@ -248,6 +255,7 @@ impl LeftOutReason {
             | Self::UnusableId
             | Self::OverlongLine
             | Self::Operation
+            | Self::Patch
             | Self::UnknownDeletion
             | Self::UnclearHistory
             | Self::InvalidItem
@@ -302,13 +310,35 @@ impl AddReport {
         self.deletions_without_time += counts.deletions_without_time;
         self.references.merge(&counts.references);
         self.rewritten += counts.rewritten;
-        for (reason, (count, examples)) in counts.left_out {
-            let left_out = self.left_out.entry(reason).or_default();
-            left_out.count += count;
-            left_out.examples.extend(examples);
-            left_out.examples.sort();
-            left_out.examples.truncate(MAX_EXAMPLES);
+        self.irregular_ids.merge(counts.irregular_ids);
+        for (reason, found) in counts.left_out {
+            self.left_out.entry(reason).or_default().merge(found);
         }
+    }
+}
+
+impl LeftOut {
+    /// Adds what a thread has found.
+    fn merge(&mut self, (count, examples): FoundExamples) {
+        self.count += count;
+        self.examples.extend(examples);
+        self.examples.sort();
+        self.examples.truncate(MAX_EXAMPLES);
+    }
+}
+
+/// The number of resources and entries that a thread has found, and the first of them.
+type FoundExamples = (u64, BTreeSet<LeftOutExample>);
+
+/// Counts a resource or an entry, and keeps it if it is among the first ones.
+fn add_example((count, examples): &mut FoundExamples, example: LeftOutExample) {
+    *count += 1;
+    if examples.len() >= MAX_EXAMPLES && examples.last().is_some_and(|last| *last < example) {
+        return;
+    }
+    examples.insert(example);
+    if examples.len() > MAX_EXAMPLES {
+        examples.pop_last();
     }
 }
 
@@ -321,7 +351,8 @@ pub(super) struct Counts {
     pub(super) references: ReferenceCounts,
     /// The number of resources of the lake that were written again.
     pub(super) rewritten: u64,
-    left_out: BTreeMap<LeftOutReason, (u64, BTreeSet<LeftOutExample>)>,
+    irregular_ids: FoundExamples,
+    left_out: BTreeMap<LeftOutReason, FoundExamples>,
 }
 
 impl Counts {
@@ -330,17 +361,15 @@ impl Counts {
         *self.resources.entry((folder.to_owned(), kind)).or_default() += 1;
     }
 
+    /// Counts a resource that is added if its id breaks the rules of FHIR.
+    pub(super) fn check_id(&mut self, (kind, id): (ResourceType, &str), file: &str, position: InputPosition) {
+        if !is_id(id) {
+            add_example(&mut self.irregular_ids, LeftOutExample { file: file.to_owned(), position, detail: kind.to_string() });
+        }
+    }
+
     /// Counts something that is left out.
     pub(super) fn leave_out(&mut self, reason: LeftOutReason, file: &str, position: InputPosition, detail: String) {
-        let (count, examples) = self.left_out.entry(reason).or_default();
-        *count += 1;
-        let example = LeftOutExample { file: file.to_owned(), position, detail };
-        if examples.len() >= MAX_EXAMPLES && examples.last().is_some_and(|last| *last < example) {
-            return;
-        }
-        examples.insert(example);
-        if examples.len() > MAX_EXAMPLES {
-            examples.pop_last();
-        }
+        add_example(self.left_out.entry(reason).or_default(), LeftOutExample { file: file.to_owned(), position, detail });
     }
 }

@@ -8,6 +8,7 @@ use headrace_core::vocab::container::Container;
 use headrace_core::vocab::ids::Caller;
 
 use super::events::WebhookArgs;
+use super::whole_number::whole_number;
 use crate::stores::client_key::KeyAlgorithm;
 
 /// Arguments of `headrace clients`.
@@ -120,7 +121,7 @@ pub struct AddClientArgs {
     #[arg(long = "anonymization-config", value_name = "NAME", value_parser = parse_fixed_configuration)]
     pub configurations: Vec<FixedConfiguration>,
     /// The maximum number of exports of the client that run at the same time [default: the server's limit]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
+    #[arg(long, value_parser = whole_number::<u32>(1, 1_000_000), value_name = "COUNT")]
     pub max_exports: Option<u32>,
     /// The destination of the client's files, instead of the server's: a folder, or on AWS bucket or bucket/prefix
     #[arg(long, value_name = "DESTINATION")]

@@ -6,6 +6,7 @@ use clap::Args;
 use headrace_client::limits::{DEFAULT_FILE_GB, DEFAULT_WAIT_HOURS};
 use reqwest::Url;
 
+use super::whole_number::whole_number;
 use super::{CredentialOptions, DeidKeysOptions, ExportOptions, OriginOptions, ServiceOptions};
 
 /// Arguments of `headrace export`.
@@ -69,7 +70,7 @@ pub struct LoginOptions {
     /// Credential for the server.
     pub credential: CredentialOptions,
     /// Another server that may get the access token, such as one for files. Repeat it for several. Otherwise only the origin of
-    /// SOURCE gets it
+    /// the base URL gets it
     #[arg(long = "token-origin", value_name = "URL")]
     pub token_origins: Vec<Url>,
 }
@@ -78,9 +79,9 @@ pub struct LoginOptions {
 #[derive(Debug, Args)]
 pub struct TransferOptions {
     /// The longest time to wait for the export, and for the download of one file, in hours
-    #[arg(long, default_value_t = DEFAULT_WAIT_HOURS, value_parser = clap::value_parser!(u64).range(1..=8760), value_name = "HOURS")]
+    #[arg(long, default_value_t = DEFAULT_WAIT_HOURS, value_parser = whole_number::<u64>(1, 8760), value_name = "HOURS")]
     pub max_wait_hours: u64,
     /// The largest file that is accepted, in GB (1,000,000,000 bytes)
-    #[arg(long, default_value_t = DEFAULT_FILE_GB, value_parser = clap::value_parser!(u64).range(1..=1_000_000), value_name = "GB")]
+    #[arg(long, default_value_t = DEFAULT_FILE_GB, value_parser = whole_number::<u64>(1, 1_000_000), value_name = "GB")]
     pub max_file_gb: u64,
 }

@@ -81,8 +81,8 @@ pub struct ExportOptions {
     /// A container in the server's destination
     #[arg(long, value_name = "NAME")]
     pub container: Option<String>,
-    /// De-identify with this anonymization configuration: a file if a directory is exported, else the name of a configuration
-    /// on the server
+    /// De-identify with this anonymization configuration: its name on the server, such as study.json. If headrace export reads a
+    /// directory, the path of its file on this machine
     #[arg(long, value_name = "CONFIG")]
     pub anonymization_config: Option<String>,
 }

@@ -9,6 +9,12 @@ use super::{DeidKeysOptions, ExportArgs, ExportOptions, LoginOptions, OriginOpti
 const SETTINGS_FOR_CLIENTS: [&str; 7] =
     ["retention_hours", "containers", "base_url", "folder_layouts", "max_exports_per_client", "max_concurrent_exports", "queue_when_full"];
 
+/// Hides an option from the help of `headrace export` if no export accepts it.
+pub(super) fn hide_setting_for_clients(option: Arg) -> Arg {
+    let is_refused = SETTINGS_FOR_CLIENTS.contains(&option.get_id().as_str());
+    if is_refused { option.hide(true) } else { option }
+}
+
 /// Options, and the reason why they would have no effect.
 struct IgnoredOptions {
     options: Vec<Arg>,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::credential::{ClientKeyOptions, CredentialOptions};
+use super::whole_number::whole_number;
 
 /// Base URL of a server on this machine with its default address.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:8080/fhir";
@@ -65,7 +66,7 @@ pub struct ListJobsArgs {
     #[arg(long)]
     pub open: bool,
     /// The maximum number of exports to list
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000), value_name = "COUNT")]
+    #[arg(long, default_value_t = 50, value_parser = whole_number::<u32>(1, 100_000), value_name = "COUNT")]
     pub limit: u32,
     /// Print a JSON array
     #[arg(long)]

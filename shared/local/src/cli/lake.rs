@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::AuditLocation;
+use super::whole_number::whole_number;
 
 /// The location of a lake: a directory, or a bucket with a prefix.
 pub type LakeLocation = AuditLocation;
@@ -82,7 +82,7 @@ pub struct LakeOptions {
     #[arg(long)]
     pub quiet: bool,
     /// The number of threads [default: the number of processors]
-    #[arg(long, env = "HEADRACE_WORKERS", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000), value_name = "COUNT")]
+    #[arg(long, env = "HEADRACE_WORKERS", value_parser = whole_number::<usize>(1, 1000), value_name = "COUNT")]
     pub workers: Option<usize>,
 }
 
@@ -141,7 +141,7 @@ pub struct AddToLakeArgs {
     /// The lake: a directory, which is created if it does not exist, or s3://bucket/prefix
     #[arg(value_name = "LAKE")]
     pub lake: LakeLocation,
-    /// The format of the input [default: found out]
+    /// The format of the input [default: detected]
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<AddedFormat>,
     /// The moment up to which the lake is complete with this input; writes the watermark, also for an input that was added before. Exports
@@ -176,7 +176,7 @@ pub struct CompactLakeArgs {
     #[arg(long)]
     pub now: bool,
     /// The time for which old objects stay: the longest that an export of this lake may take, in hours
-    #[arg(long, env = "HEADRACE_DEADLINE_HOURS", default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=8760), value_name = "HOURS")]
+    #[arg(long, env = "HEADRACE_DEADLINE_HOURS", default_value_t = 24, value_parser = whole_number::<u64>(1, 8760), value_name = "HOURS")]
     pub deadline_hours: u64,
     /// Versions of a resource that exports of this lake expect: one, auto or many [default: auto]
     #[arg(long, env = "HEADRACE_LAKE_VERSIONS", value_name = "MODE")]

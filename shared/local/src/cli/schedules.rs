@@ -7,6 +7,7 @@ use headrace_core::vocab::schedule_key::ScheduleName;
 use super::ExportOptions;
 use super::clients::{RegistryLocation, parse_client_id};
 use super::events::WebhookArgs;
+use super::whole_number::whole_number;
 
 /// Arguments of `headrace schedules`.
 #[derive(Debug, Args)]
@@ -127,7 +128,7 @@ pub struct ScheduleSettings {
     #[arg(long, conflicts_with_all = ["since", "until"])]
     pub incremental: bool,
     /// Keep only this many complete results: older ones are deleted when a newer one is complete [default: until they expire]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100), value_name = "COUNT")]
+    #[arg(long, value_parser = whole_number::<u32>(1, 100), value_name = "COUNT")]
     pub keep: Option<u32>,
     #[command(flatten, next_help_heading = "What is exported")]
     /// Parameters of the export request.

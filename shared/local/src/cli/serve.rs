@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::whole_number::whole_number;
 use super::{AccessOptions, EventOptions, ServiceOptions};
 
 /// Arguments of `headrace serve`.
@@ -16,7 +17,7 @@ pub struct ServeArgs {
     #[arg(long, env = "HEADRACE_LISTEN", default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub listen: IpAddr,
     /// The port to listen on; 0 picks a free one
-    #[arg(long, env = "HEADRACE_PORT", default_value_t = 8080)]
+    #[arg(long, env = "HEADRACE_PORT", default_value_t = 8080, value_parser = whole_number::<u16>(0, 65_535))]
     pub port: u16,
     /// With --access none, allow listening on a non-loopback address: anyone on the network can export
     #[arg(long)]

@@ -1,7 +1,6 @@
 //! The settings of a server as options, and what they are for its parts.
 
 use clap::Args;
-use clap::builder::RangedU64ValueParser;
 use headrace_core::job::{JobSettings, Quotas};
 use headrace_core::request::ExportPolicy;
 use headrace_core::vocab::lake_settings::{LakeSettings, LakeWatermark};
@@ -10,19 +9,20 @@ use headrace_edge::config::{
     parse_lake_versions, parse_lake_watermark, parse_source_base_urls,
 };
 
+use super::whole_number::whole_number;
 use super::{OptionError, parse_option};
 
 /// Settings of a server, common to `headrace serve` and `headrace export`.
 #[derive(Debug, Args)]
 pub struct ServiceOptions {
     /// The size at which an output file is closed and the next one begins, in MB (1,000,000 bytes)
-    #[arg(long, env = "HEADRACE_FILE_SIZE_MB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1000), value_name = "MB")]
+    #[arg(long, env = "HEADRACE_FILE_SIZE_MB", default_value_t = 64, value_parser = whole_number::<u64>(1, 1000), value_name = "MB")]
     pub file_size_mb: u64,
     /// The time for which files are kept after their export has finished, in hours
-    #[arg(long, env = "HEADRACE_RETENTION_HOURS", default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=8760), value_name = "HOURS")]
+    #[arg(long, env = "HEADRACE_RETENTION_HOURS", default_value_t = 24, value_parser = whole_number::<u64>(1, 8760), value_name = "HOURS")]
     pub retention_hours: u64,
     /// The time after which an unfinished export fails, in hours
-    #[arg(long, env = "HEADRACE_DEADLINE_HOURS", default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=8760), value_name = "HOURS")]
+    #[arg(long, env = "HEADRACE_DEADLINE_HOURS", default_value_t = 24, value_parser = whole_number::<u64>(1, 8760), value_name = "HOURS")]
     pub deadline_hours: u64,
     /// The containers that clients may use, separated by commas [default: any]
     #[arg(long, env = "HEADRACE_CONTAINERS", value_name = "NAMES")]
@@ -65,16 +65,16 @@ pub struct ServiceOptions {
     #[arg(long, env = "HEADRACE_ACCEPT_REMARKS", value_name = "NAMES")]
     pub accept_remarks: Option<String>,
     /// The maximum number of exports of one client that run at the same time [default: unlimited]
-    #[arg(long, env = "HEADRACE_MAX_EXPORTS_PER_CLIENT", value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
+    #[arg(long, env = "HEADRACE_MAX_EXPORTS_PER_CLIENT", value_parser = whole_number::<u32>(1, 1_000_000), value_name = "COUNT")]
     pub max_exports_per_client: Option<u32>,
     /// The maximum number of exports of all clients that run at the same time [default: unlimited]
-    #[arg(long, env = "HEADRACE_MAX_CONCURRENT_EXPORTS", value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "COUNT")]
+    #[arg(long, env = "HEADRACE_MAX_CONCURRENT_EXPORTS", value_parser = whole_number::<u32>(1, 1_000_000), value_name = "COUNT")]
     pub max_concurrent_exports: Option<u32>,
     /// Queue exports beyond these limits instead of rejecting them
     #[arg(long, env = "HEADRACE_QUEUE_WHEN_FULL")]
     pub queue_when_full: bool,
     /// The number of tasks that run at the same time [default: the number of processors]
-    #[arg(long, env = "HEADRACE_WORKERS", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000), value_name = "COUNT")]
+    #[arg(long, env = "HEADRACE_WORKERS", value_parser = whole_number::<usize>(1, 1000), value_name = "COUNT")]
     pub workers: Option<usize>,
 }
 

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 
 use super::LoginOptions;
+use super::whole_number::whole_number;
 
 /// Arguments of `headrace sync`.
 #[derive(Debug, Args)]
@@ -65,22 +65,23 @@ pub struct SigningOptions {
 #[derive(Clone, Debug, Args)]
 pub struct OriginOptions {
     /// The maximum number of requests at the same time. A server that is busy gets fewer
-    #[arg(long, env = "HEADRACE_REQUESTS_AT_ONCE", default_value_t = 4, value_parser = RangedU64ValueParser::<usize>::new().range(1..=64), value_name = "COUNT")]
+    #[arg(long, env = "HEADRACE_REQUESTS_AT_ONCE", default_value_t = 4, value_parser = whole_number::<usize>(1, 64), value_name = "COUNT")]
     pub requests_at_once: usize,
     /// The maximum number of requests in a second [default: unlimited]
-    #[arg(long, env = "HEADRACE_REQUESTS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "COUNT")]
+    #[arg(long, env = "HEADRACE_REQUESTS_PER_SECOND", value_parser = whole_number::<u32>(1, 10_000), value_name = "COUNT")]
     pub requests_per_second: Option<u32>,
     /// The number of resources to request for a page. Servers may send fewer
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "COUNT")]
+    #[arg(long, default_value_t = 1000, value_parser = whole_number::<u32>(1, 10_000), value_name = "COUNT")]
     pub page_size: u32,
     /// The number of resources of a window of time that is fetched, verified and repeated as a whole
-    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000), value_name = "COUNT")]
+    #[arg(long, default_value_t = 50_000, value_parser = whole_number::<u64>(1, 10_000_000), value_name = "COUNT")]
     pub window_resources: u64,
     /// The time before the start up to which everything is fetched, in seconds, because searches of the server may not show later changes
     /// yet
-    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=86_400), value_name = "SECONDS")]
+    #[arg(long, default_value_t = 60, value_parser = whole_number::<u64>(0, 86_400), value_name = "SECONDS")]
     pub lag_seconds: u64,
-    /// Do not compare what is fetched with the totals of the server, because these are estimates
+    /// Do not compare what is fetched with the totals of the server, because these are estimates, and accept as many resources of one second as a
+    /// limit of the server may be
     #[arg(long)]
     pub ignore_totals: bool,
     /// Compare the ids of all resources of the lake with those of the server, where it has no history of types or an earlier one could not be
@@ -91,6 +92,6 @@ pub struct OriginOptions {
     #[arg(long = "origin-alias", value_name = "URL")]
     pub origin_aliases: Vec<String>,
     /// The time after which an unfinished synchronization fails, in hours
-    #[arg(long, default_value_t = 168, value_parser = clap::value_parser!(u64).range(1..=8760), value_name = "HOURS")]
+    #[arg(long, default_value_t = 168, value_parser = whole_number::<u64>(1, 8760), value_name = "HOURS")]
     pub sync_deadline_hours: u64,
 }

@@ -28,6 +28,19 @@ fn the_number_of_workers_has_bounds() {
 }
 
 #[test]
+fn a_number_outside_its_bounds_is_rejected_with_the_bounds() {
+    for (arguments, bounds) in [
+        (&["export", "lake", "out", "--file-size-mb=0"][..], "write a whole number from 1 to 1000"),
+        (&["serve", "lake", "--port=99999"], "write a whole number from 0 to 65535"),
+        (&["sync", "https://h/fhir", "lake", "--lag-seconds=-1"], "write a whole number from 0 to 86400"),
+        (&["jobs", "list", "--limit=many"], "write a whole number from 1 to 100000"),
+    ] {
+        let error = Cli::try_parse_from(["headrace"].iter().chain(arguments)).unwrap_err().to_string();
+        assert!(error.contains(bounds), "{error}");
+    }
+}
+
+#[test]
 fn options_that_would_have_no_effect_are_refused_by_name() {
     for (arguments, name) in [
         (&["https://h/fhir", "out", "--file-size-mb", "1"][..], "--file-size-mb"),
@@ -89,6 +102,10 @@ fn the_help_of_export_groups_its_options() {
     assert!(access < position("--client-id") && position("--client-id") < directory);
     assert!(directory < position("--file-size-mb"));
     assert!(position("--resume <OUT>") < what);
+    for option in ["--retention-hours", "--containers", "--base-url", "--folder-layouts", "--max-exports-per-client", "--queue-when-full"] {
+        assert!(!help.contains(option), "no export accepts {option}");
+    }
+    assert!(!help.contains("--deid-keys-json"), "keys are not given on the command line");
 }
 
 #[test]

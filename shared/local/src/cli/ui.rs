@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::credential::CredentialOptions;
 use super::jobs::DEFAULT_SERVER;
+use super::whole_number::whole_number;
 
 /// Arguments of `headrace ui`.
 #[derive(Debug, Args)]
@@ -14,7 +15,7 @@ pub struct UiArgs {
     #[arg(value_name = "URL", env = "HEADRACE_URL", default_value = DEFAULT_SERVER)]
     pub url: String,
     /// The port of the page on this machine; 0 picks a free one
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = whole_number::<u16>(0, 65_535))]
     pub port: u16,
     /// Manage schedules and events of a deployment on the page: its job table (the stack's output JobTableName). Uses the credentials and the
     /// region of the AWS CLI, such as AWS_PROFILE, and the browser gets none of them

@@ -31,8 +31,16 @@ const OPTIONS: [(&str, &str); 11] = [
 ];
 
 /// Phrases for a client that asks an operator, and those for a user who decides. Remarks about a configuration get a line each.
-const PHRASES: [(&str, &str); 6] = [
+const PHRASES: [(&str, &str); 8] = [
     (" (--lake-watermark, on AWS LakeWatermark)", ""),
+    (
+        "this patient was not found",
+        "this patient was not found: the lake has no Patient with the id of --level, or only one that is later than the watermark",
+    ),
+    (
+        "this group was not found",
+        "this group was not found: the lake has no Group with the id of --level, or only one that is later than the watermark",
+    ),
     ("; correct it, or have the remarks accepted by name: ", "\nCorrect it, or accept the remarks: --accept-remarks "),
     (": error [", ":\n  error ["),
     ("; error [", "\n  error ["),
@@ -158,6 +166,10 @@ mod tests {
         assert_eq!(reason_in_command_words(&rejected).as_deref(), Some("--since is in the future"));
         let failed = ClientError::ExportFailed { status: StatusCode::INTERNAL_SERVER_ERROR, text: "it is corrupt".to_owned() };
         assert_eq!(reason_in_command_words(&failed).as_deref(), Some("the export failed: it is corrupt"));
+        let unknown =
+            ClientError::Rejected { request: "the kick-off", status: StatusCode::NOT_FOUND, text: "this group was not found".to_owned() };
+        let reason = reason_in_command_words(&unknown).unwrap();
+        assert!(reason.starts_with("this group was not found: the lake has no Group with the id of --level"), "{reason}");
         assert_eq!(reason_in_command_words(&ClientError::NotConformant("x".to_owned())), None);
     }
 

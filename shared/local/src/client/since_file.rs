@@ -125,7 +125,8 @@ pub(crate) struct SavedTime {
 }
 
 /// The comment below the time.
-const COMMENT: &str = "# Digests of what was exported. If it changes, another file is needed, or none: then everything is exported.";
+const COMMENT: &str =
+    "# Digests of the options and the source of the export. After a change of these, delete this file: the next export is a full one.";
 
 impl SinceFile {
     /// Creates the file of an export, without reading it.

@@ -104,6 +104,7 @@ pub async fn run_clients(args: &ClientsArgs) -> Result<(), ClientsCommandError> 
             }
             let notice = view::access_notice(running, is_first && add.registry.table.is_none());
             view::format_registered(&client, add.base_url.as_deref(), notice)
+                + &registration::missing_configurations(&add.configurations, &client, &add.registry)
         }
         ClientsCommand::List(list) => {
             let clients = list_clients(&open_existing_job_table(&list.registry).await?).await?;
@@ -141,7 +142,9 @@ pub async fn run_clients(args: &ClientsArgs) -> Result<(), ClientsCommandError> 
         ClientsCommand::Change(change) => {
             let configurations = registration::fixed_configurations(&change.data.configurations);
             let client = update_client(&change.registry, &change.id, |client| client.anonymization_configs = configurations).await?;
-            format!("`{}` may export {} from its next request on\n", client.id.0, view::format_configurations(&client, "any data"))
+            let allowed = view::format_configurations(&client, "any data");
+            let missing = registration::missing_configurations(&change.data.configurations, &client, &change.registry);
+            format!("`{}` may export {allowed} from its next request on\n{missing}", client.id.0)
         }
         ClientsCommand::Webhook(args) => {
             // A mistyped path or client must not leave a key behind.

@@ -50,7 +50,9 @@ pub enum JobsCommandError {
         cause: Box<ClientError>,
     },
     /// The server has no list of exports.
-    #[error("{url} has no list of exports, which the standard does not ask for: give the status URL of the export")]
+    #[error(
+        "{url} has no list of exports. If it is the base URL of the server (--url), give the status URL of the export: the standard requires no list"
+    )]
     NoList {
         /// The base URL.
         url: String,

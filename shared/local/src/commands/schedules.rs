@@ -58,7 +58,7 @@ pub enum SchedulesCommandError {
     #[error("the client `{0}` is disabled, so that no run would start; `headrace clients enable` enables it")]
     DisabledClient(String),
     /// An option is given and unset.
-    #[error("--{0} is given, and unset: choose one of them")]
+    #[error("--{0} and --unset {0} exclude each other: give one of them")]
     GivenAndUnset(String),
     /// No option says what to change.
     #[error("nothing to change: name an option of `headrace schedules change --help`, or --unset")]

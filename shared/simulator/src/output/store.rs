@@ -1,12 +1,12 @@
 //! The destination as its port, with the requests of the adapter over S3.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use headrace_core::job::file::{FileName, Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
+use headrace_core::job::file_names::FileNames;
 use headrace_core::job::folder::Folder;
 use headrace_core::ports::{ByteStream, ConfigLookup, DeletedPart, FileAccess, FileRequest, OutputStore, delete_all_parts};
 use headrace_core::request::ConfigName;
@@ -208,22 +208,17 @@ impl OutputStore for ModelOutput {
         Ok(FileAccess::Redirect(format!("https://destination.model.invalid/{}", file.name)))
     }
 
-    async fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
+    async fn delete_all_except(&self, folder: &Folder, keep: &FileNames) -> Result<u64, StoreError> {
         delete_all_parts(self, folder, keep).await
     }
 
-    async fn delete_part_except(
-        &self,
-        folder: &Folder,
-        keep: &BTreeSet<OutputFileName>,
-        part: Option<String>,
-    ) -> Result<DeletedPart, StoreError> {
+    async fn delete_part_except(&self, folder: &Folder, keep: &FileNames, after: Option<&str>) -> Result<DeletedPart, StoreError> {
         let parameters = self.prefix.parameters();
-        if part.is_none() {
+        if after.is_none() {
             self.objects(("ListMultipartUploads", parameters.list)).await?;
         }
         self.objects(("ListObjectsV2", parameters.list)).await?;
-        let page = self.destination.page(folder, part.as_deref(), OBJECTS_PER_CALL);
+        let page = self.destination.page(folder, after, OBJECTS_PER_CALL);
         let is_kept = |path: &str| path.rsplit('/').next().and_then(OutputFileName::parse).is_some_and(|name| keep.contains(&name));
         let is_fragment = |path: &str| path.contains("/_fragments/");
         let unrecorded: Vec<String> = page.iter().filter(|path| is_fragment(path) || !is_kept(path)).cloned().collect();

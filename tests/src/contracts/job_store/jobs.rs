@@ -165,3 +165,34 @@ pub async fn due_items_are_found_and_postponed_only_once(store: &impl TaskStore)
     assert!(find_due(store, &DueSubject::Job(job.id.clone()), 3_600).await?.is_some_and(|due| due.due_at > after(10)));
     Ok(())
 }
+
+/// Checks that the position of a sweep is recorded with the time of the next check, by one of several callers, and forgotten at the end of the
+/// sweep and when the job moves.
+pub async fn a_sweep_goes_on_at_its_position_until_the_job_moves(store: &impl TaskStore) -> CaseResult {
+    let job = job_in_state(store, 1, JobState::Complete).await?;
+    let subject = DueSubject::Job(job.id.clone());
+    let position = async || Ok::<_, BoxError>(reload(store, &job).await?.swept_to);
+    let due = async |seconds| Ok::<_, BoxError>(find_due(store, &subject, seconds).await?.ok_or("the job is not due")?);
+    let first = due(3_600).await?;
+    assert_eq!(position().await?, None);
+    assert!(store.record_sweep(&first, Some("Patient-7.ndjson"), Some(after(400))).await?);
+    assert_eq!(position().await?.as_deref(), Some("Patient-7.ndjson"));
+    assert!(!store.record_sweep(&first, Some("Patient-9.ndjson"), Some(after(500))).await?, "another caller goes on with the sweep");
+    assert!(!store.record_sweep(&first, None, None).await?);
+    let second = due(400).await?;
+    assert!(store.record_sweep(&second, Some("_fragments/000002-1-1-Patient.ndjson"), Some(after(500))).await?);
+    // A postponed job keeps its position, and a swept one has none.
+    assert!(store.postpone(&due(500).await?, Some(after(600))).await?);
+    assert_eq!(position().await?.as_deref(), Some("_fragments/000002-1-1-Patient.ndjson"));
+    assert!(store.record_sweep(&due(600).await?, None, Some(after(700))).await?);
+    assert_eq!((position().await?, due(700).await?.due_at), (None, after(700)));
+    // An end needs a sweep from the start of the folder.
+    assert!(store.record_sweep(&due(700).await?, Some("Patient-7.ndjson"), Some(after(800))).await?);
+    let swept = due(800).await?;
+    let cancelled = store.end_job(&job.id, JobEvent::CancelRequested, None, &Agent::service(), after(900)).await?;
+    assert_eq!((cancelled, position().await?), (Some(Transition::To(JobState::Cancelled)), None));
+    assert!(!store.record_sweep(&swept, Some("Patient-8.ndjson"), None).await?);
+    assert!(store.record_sweep(&due(u64::from(u32::MAX)).await?, None, None).await?);
+    assert_eq!(find_due(store, &subject, u64::from(u32::MAX)).await?, None);
+    Ok(())
+}

@@ -57,6 +57,7 @@ macro_rules! job_store_contract {
                 a_job_ends_according_to_the_state_table,
                 only_written_output_files_are_listed,
                 due_items_are_found_and_postponed_only_once,
+                a_sweep_goes_on_at_its_position_until_the_job_moves,
                 a_task_is_leased_only_in_its_phase,
                 a_task_is_not_leased_again_before_its_lease_expires,
                 a_void_lease_does_not_count_as_an_attempt_whatever_its_time,

@@ -185,6 +185,12 @@ impl State {
         if (self.behavior.sorts && query.get("_sort") == Some("_lastUpdated")) || is_paged_by_time {
             matches.sort_by(|one, other| (one.at, &one.id).cmp(&(other.at, &other.id)));
         }
+        match query.get("_sort").filter(|_| self.behavior.sorts) {
+            Some("_id") => matches.sort_by(|one, other| one.id.cmp(&other.id)),
+            Some("-_id") => matches.sort_by(|one, other| other.id.cmp(&one.id)),
+            Some("-_lastUpdated") => matches.sort_by(|one, other| (other.at, &other.id).cmp(&(one.at, &one.id))),
+            Some(_) | None => {}
+        }
         matches
     }
 

@@ -13,7 +13,7 @@ use headrace_core::vocab::ids::{Caller, JobId, ListCursor, TaskId};
 use serde::Deserialize;
 
 use super::keys::JOB_SK;
-use super::{ENCRYPTED_SECRET, Item, JobDefinition, PAUSED_MILLIS, PAUSED_UNTIL, RESERVED_FILES, SPLIT_TASKS, STORE};
+use super::{ENCRYPTED_SECRET, Item, JobDefinition, PAUSED_MILLIS, PAUSED_UNTIL, RESERVED_FILES, SPLIT_TASKS, STORE, SWEPT_TO};
 
 /// The state of a task.
 pub(in crate::dynamo) struct StoredTask {
@@ -133,6 +133,7 @@ impl Attributes<'_> {
             counters: self.counters()?,
             ended_at: self.optional_number("ended_at")?.map(Millis),
             reason: self.optional_json("reason")?,
+            swept_to: self.0.get(SWEPT_TO).and_then(|position| position.as_s().ok()).cloned(),
         };
         if job.state == JobState::Running {
             job.open_tasks = job.tasks_of_round();

@@ -1,8 +1,7 @@
 //! Ends a job, also on a full disk.
 
-use std::collections::BTreeSet;
-
 use crate::access::Agent;
+use crate::job::file_names::FileNames;
 use crate::job::{FailureReason, Job, JobEvent, Transition};
 use crate::ports::{JobStore, OutputStore};
 use crate::vocab::clock::Millis;
@@ -22,7 +21,7 @@ pub async fn end_job_and_free_space(
 ) -> Result<Option<Transition>, StoreError> {
     match jobs.end_job(&job.id, event, reason.clone(), agent, now).await {
         Err(StoreError::OutOfSpace { .. }) => {
-            output.delete_all_except(&job.folder(), &BTreeSet::new()).await?;
+            output.delete_all_except(&job.folder(), &FileNames::default()).await?;
             jobs.end_job(&job.id, event, reason, agent, now).await
         }
         ended => ended,

@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use crate::access::Principal;
 use crate::job::ExportError;
-use crate::job::file_list::{ERROR_PART, FileListPart, ListedFile};
+use crate::job::file_list::{ERROR_PART, FileListPart, ListedFile, missing_list};
 use crate::job::{FailureReason, Job, JobState, Phase, ReadMode};
 use crate::output::manifest::Manifest;
 use crate::ports::{Clock, JobStore};
 use crate::vocab::clock::Millis;
-use crate::vocab::error::StoreError;
 use crate::vocab::ids::JobId;
 use crate::vocab::plural::counted;
 
@@ -83,10 +82,7 @@ async fn manifest_page(jobs: &impl JobStore, job: &Job, page: usize) -> Result<O
     let Ok(number) = u32::try_from(page) else { return Ok(None) };
     let last = if job.request.allows_partial_manifests { number.saturating_add(1) } else { u32::MAX };
     let mut parts = jobs.file_list(job, ERROR_PART..=ERROR_PART).await?;
-    let Some(errors) = parts.pop() else {
-        let missing = StoreError::Unreadable { store: "the job table", detail: "a complete export without a list of its files".to_owned() };
-        return Err(missing.into());
-    };
+    let errors = parts.pop().ok_or_else(missing_list)?;
     let first = if job.request.allows_partial_manifests { number } else { ERROR_PART + 1 };
     let parts = jobs.file_list(job, first..=last).await?;
     if page != 1 && (!job.request.allows_partial_manifests || parts.is_empty()) {

@@ -3,13 +3,12 @@
 //! A run is the job and the change of the schedule, recorded in one transaction: a process that stops before it has started nothing,
 //! and one that stops after it has started the run once. A schedule that cannot start its run says why, and the others run.
 
-use std::collections::BTreeSet;
-
 use crate::access::{Agent, Origin, Permissions, Principal};
 use crate::audit::{AuditAction, AuditOutcome, AuditRecord};
 use crate::flow::client::check_schedule::{UnusableClient, client_permissions};
 use crate::flow::client::end_job::end_job_and_free_space;
 use crate::flow::client::kick_off::{KickOff, KickOffSettings, kick_off_or_replacement};
+use crate::job::file_names::FileNames;
 use crate::job::{ExportError, Job, JobEvent, JobSecret, JobState};
 use crate::ports::{
     AccessStore, AuditTrail, Clock, JobSecretEncryptor, JobStore, OutputStore, Ports, ResourceSource, ScheduleStore, TaskQueue,
@@ -307,7 +306,8 @@ where
     replace(&ports.jobs, Schedule { state, ..schedule }).await
 }
 
-/// Deletes the result of a run. The reaper deletes files that cannot be deleted here.
+/// Deletes the result of a run. Of a large one, it deletes the files of one part of the folder. The sweep of the reaper deletes the rest, and
+/// files that cannot be deleted here.
 async fn delete_result<J: JobStore, S: Send + Sync>(
     ports: &Ports<J, impl TaskQueue, S, impl OutputStore, impl Clock>,
     schedule: &Schedule,
@@ -316,7 +316,7 @@ async fn delete_result<J: JobStore, S: Send + Sync>(
 ) -> Result<(), ExportError> {
     let agent = Agent::schedule(&schedule.key.name);
     end_job_and_free_space(&ports.jobs, &ports.output, job, (JobEvent::CancelRequested, None), &agent, now).await?;
-    if let Err(error) = ports.output.delete_all_except(&job.folder(), &BTreeSet::new()).await {
+    if let Err(error) = ports.output.delete_part_except(&job.folder(), &FileNames::default(), None).await {
         tracing::warn!(job.id = %job.id, error = &error as &dyn std::error::Error, "files were not deleted, the reaper will delete them");
     }
     tracing::info!(schedule = schedule.key.name.as_str(), job.id = %job.id, "an older result of a schedule was deleted");

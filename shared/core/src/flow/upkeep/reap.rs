@@ -1,25 +1,27 @@
 //! Repairs and cleans up on a schedule: repeats lost announcements, fails overdue jobs, deletes expired files, starts queued jobs.
 
-use std::collections::BTreeSet;
+mod sweep;
+
 use std::time::Duration;
 
 use crate::access::Agent;
 use crate::flow::client::end_job::end_job_and_free_space;
 use crate::flow::client::start_queued::start_queued;
-use crate::job::file::OutputFileName;
-use crate::job::{ExportError, FailureKind, FailureReason, Job, JobEvent, JobState, Quotas};
+use crate::job::{ExportError, FailureKind, FailureReason, Job, JobEvent, JobState, Quotas, Transition};
 use crate::ports::{Clock, DueItem, DueSubject, JobStore, OutputStore, Ports, TaskQueue, TaskStore};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
 use crate::vocab::ids::TaskId;
 
 use super::END_OF_TIME;
+use sweep::{Sweep, sweep_folders};
 
 /// The time after which an item that may still make progress is checked again.
 const RECHECK_AFTER: Duration = Duration::from_secs(60);
 
-/// The time after which a run leaves the rest of a folder alone. A run has 55 seconds on AWS, for all due items.
-const SWEEP_TIME: Duration = Duration::from_secs(35);
+/// The time after its start at which a run leaves everything that is still due to the next one. A run has 55 seconds on AWS, also for audit
+/// records, schedules and events.
+const RUN_TIME: Duration = Duration::from_secs(35);
 
 /// The largest number of due items of a shard that one run handles.
 const MAX_DUE_ITEMS: u16 = 100;
@@ -37,11 +39,14 @@ pub struct Reaped {
     pub expired: u32,
     /// The number of files deleted.
     pub files_deleted: u64,
-    /// The number of items that could not be handled. They stay due.
+    /// The number of folders whose sweep goes on in the next run.
+    pub unfinished: u32,
+    /// The number of items that could not be handled. They stay due, or are due again a minute later.
     pub failed: u32,
 }
 
-/// Handles everything that is due, then starts queued jobs. A failed item stays due for the next run and does not block the others.
+/// Handles everything that is due, then starts queued jobs, and then deletes files: many files keep nothing else waiting. A failed item
+/// does not block the others.
 pub async fn reap<S>(
     ports: &Ports<impl JobStore, impl TaskQueue, S, impl OutputStore, impl Clock>,
     quotas: &Quotas,
@@ -50,14 +55,21 @@ where
     S: Send + Sync,
 {
     let now = ports.clock.now();
-    let mut reaped = Reaped::default();
+    let stop_at = now + RUN_TIME;
+    let (mut reaped, mut sweeps) = (Reaped::default(), Vec::new());
     for due in ports.jobs.due(now, MAX_DUE_ITEMS).await? {
-        if let Err(error) = handle_due_item(ports, &due, now, &mut reaped).await {
-            reaped.failed += 1;
-            tracing::warn!(subject = ?due.subject, error = &error as &dyn std::error::Error, "a due item could not be handled, it stays due");
-            if matches!(error, ExportError::Store(StoreError::Misconfigured { .. })) {
-                // A client's own destination may be gone for good. Its jobs must not stay in front of all others.
-                drop(ports.jobs.postpone(&due, Some(now + RECHECK_AFTER)).await);
+        if ports.clock.now() >= stop_at {
+            break;
+        }
+        match handle_due_item(ports, &due, now, &mut reaped).await {
+            Ok(sweep) => sweeps.extend(sweep),
+            Err(error) => {
+                reaped.failed += 1;
+                tracing::warn!(subject = ?due.subject, error = &error as &dyn std::error::Error, "a due item could not be handled, it stays due");
+                if matches!(error, ExportError::Store(StoreError::Misconfigured { .. })) {
+                    // A client's own destination may be gone for good. Its jobs must not stay in front of all others.
+                    drop(ports.jobs.postpone(&due, Some(now + RECHECK_AFTER)).await);
+                }
             }
         }
     }
@@ -68,6 +80,7 @@ where
             tracing::warn!(error = &error as &dyn std::error::Error, "queued exports were not started, the next run will start them");
         }
     }
+    sweep_folders(ports, sweeps, stop_at, &mut reaped).await;
     Ok(reaped)
 }
 
@@ -106,13 +119,13 @@ pub async fn hand_back_leases(jobs: &impl TaskStore, clock: &impl Clock) -> Resu
     Ok(voided)
 }
 
-/// Announces a due task again, or handles a due job. Counts in `reaped` what was done.
+/// Announces a due task again, or handles a due job. Counts in `reaped` what was done. Returns the folder that is to be swept, if there is one.
 async fn handle_due_item<S: Send + Sync>(
     ports: &Ports<impl JobStore, impl TaskQueue, S, impl OutputStore, impl Clock>,
     due: &DueItem,
     now: Millis,
     reaped: &mut Reaped,
-) -> Result<(), ExportError> {
+) -> Result<Option<Sweep>, ExportError> {
     match &due.subject {
         DueSubject::Task(task) => {
             match ports.jobs.job(&task.job).await? {
@@ -126,10 +139,13 @@ async fn handle_due_item<S: Send + Sync>(
                 Some(job) if job.awaits_task(task.task) => drop(ports.jobs.postpone(due, Some(now + RECHECK_AFTER)).await?),
                 Some(_) | None => drop(ports.jobs.postpone(due, None).await?),
             }
-            Ok(())
+            Ok(None)
         }
         DueSubject::Job(id) => match ports.jobs.job(id).await? {
-            None => ports.jobs.postpone(due, None).await.map(drop).map_err(ExportError::from),
+            None => {
+                ports.jobs.postpone(due, None).await?;
+                Ok(None)
+            }
             Some(job) => handle_due_job(ports, due, &job, now, reaped).await,
         },
     }
@@ -141,15 +157,15 @@ async fn announce(queue: &impl TaskQueue, job: &Job, task: &TaskId) -> Result<()
     if job.is_sync() { queue.announce_sync(tasks, Duration::ZERO).await } else { queue.announce(tasks, Duration::ZERO).await }
 }
 
-/// Handles a due job according to its state: fails an overdue job, announces a lost finalize task, expires a complete job,
-/// or deletes leftover files. Counts in `reaped` what was done.
+/// Handles a due job according to its state: fails an overdue job, announces a lost finalize task, or expires a complete job. Counts in
+/// `reaped` what was done. Returns the sweep of the folder of an ended job.
 async fn handle_due_job<S: Send + Sync>(
     ports: &Ports<impl JobStore, impl TaskQueue, S, impl OutputStore, impl Clock>,
     due: &DueItem,
     job: &Job,
     now: Millis,
     reaped: &mut Reaped,
-) -> Result<(), ExportError> {
+) -> Result<Option<Sweep>, ExportError> {
     match job.state {
         JobState::Queued | JobState::Accepted | JobState::Running if job.deadline_at() <= now => {
             let hours = job.settings.deadline_seconds.div_ceil(3600);
@@ -164,6 +180,7 @@ async fn handle_due_job<S: Send + Sync>(
             let failed = (JobEvent::Failed, Some(reason));
             end_job_and_free_space(&ports.jobs, &ports.output, job, failed, &Agent::service(), now).await?;
             reaped.overdue += 1;
+            Ok(None)
         }
         JobState::Queued | JobState::Accepted | JobState::Running => {
             // Tasks are due on their own. The job only has to be moved on if the announcement of its finalize task was lost.
@@ -173,48 +190,20 @@ async fn handle_due_job<S: Send + Sync>(
                 announce(&ports.queue, &job, &TaskId::finalize(&job.id)).await?;
                 reaped.announced += 1;
             }
+            Ok(None)
         }
         JobState::Complete => match job.expires_at() {
-            Some(expiry) if expiry > now => {
-                // Once after completion: files that an attempt wrote after it had lost its lease are not recorded.
-                let recorded: BTreeSet<_> = ports.jobs.output_files(job).await?.iter().map(|file| file.name).collect();
-                if !sweep(ports, job, &recorded, reaped).await? {
-                    tracing::warn!(job.id = %job.id, "the folder of an export is too large to be swept again: files that are not recorded, if there are any, stay until its retention ends");
-                }
-                ports.jobs.postpone(due, Some(expiry)).await?;
-            }
+            // Once after completion: files that an attempt wrote after it had lost its lease are not recorded.
+            Some(expiry) if expiry > now => Ok(Some(Sweep::new(due, job, Some(expiry)))),
             Some(_) | None => {
                 let expired = (JobEvent::RetentionExpired, None);
-                end_job_and_free_space(&ports.jobs, &ports.output, job, expired, &Agent::service(), now).await?;
-                sweep(ports, job, &BTreeSet::new(), reaped).await?;
-                reaped.expired += 1;
+                let ended = end_job_and_free_space(&ports.jobs, &ports.output, job, expired, &Agent::service(), now).await?;
+                // Of several processes that end the job, one sweeps its folder.
+                let is_expired = matches!(ended, Some(Transition::To(_)));
+                reaped.expired += u32::from(is_expired);
+                Ok(is_expired.then(|| Sweep::of_expired(due, job)))
             }
         },
-        JobState::Failed | JobState::Cancelled | JobState::Expired => {
-            // What was deleted is not listed again, so that the next run gets further.
-            if sweep(ports, job, &BTreeSet::new(), reaped).await? {
-                ports.jobs.postpone(due, None).await?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Deletes the files of a job except these, until the time of a run is up. Returns true if all are deleted.
-async fn sweep<S: Send + Sync>(
-    ports: &Ports<impl JobStore, impl TaskQueue, S, impl OutputStore, impl Clock>,
-    job: &Job,
-    keep: &BTreeSet<OutputFileName>,
-    reaped: &mut Reaped,
-) -> Result<bool, ExportError> {
-    let (folder, stop_at) = (job.folder(), ports.clock.now() + SWEEP_TIME);
-    let mut part = None;
-    loop {
-        let deleted = ports.output.delete_part_except(&folder, keep, part).await?;
-        reaped.files_deleted += deleted.deleted;
-        part = deleted.next;
-        if part.is_none() || ports.clock.now() >= stop_at {
-            return Ok(part.is_none());
-        }
+        JobState::Failed | JobState::Cancelled | JobState::Expired => Ok(Some(Sweep::new(due, job, None))),
     }
 }

@@ -29,7 +29,7 @@ pub(super) async fn close_gaps(
         let Some(file) = files.get_mut(index) else { continue };
         ports.output().renumber(&lease.job.folder(), file, number).await?;
         update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::Renumber { file: *file, number }).await?;
-        tracing::info!(job.id = %lease.job.id, file = %file.name, number, "a file takes a number that was left out");
+        tracing::info!(job.id = %lease.job.id, file = %file.name, number, "an output file was renumbered, so that the numbers of its type have no gap");
         file.name.number = number;
     }
     Ok(files)

@@ -1,10 +1,9 @@
 //! Finalizes a job once all tasks of a round are complete: starts a further round, or merges what is left and completes the job.
 
-use std::collections::BTreeSet;
-
 use crate::job::ExportError;
-use crate::job::file::{Fragment, OutputFileName, OutputKind};
+use crate::job::file::{Fragment, OutputKind};
 use crate::job::file_list::FileListPart;
+use crate::job::file_names::FileNames;
 use crate::job::task::{Cursor, Lease, TaskCompletion, TaskUpdate, Work};
 use crate::job::{Job, Phase};
 use crate::output::manifest::Manifest;
@@ -163,14 +162,16 @@ fn inputs_by_kind(fragments: &[Fragment], notices: &[OperationOutcome]) -> Vec<V
 async fn complete_job(ports: &impl AllPorts, lease: &mut Lease, settings: &WorkerSettings) -> Result<TaskEnd, ExportError> {
     let files = ports.jobs().output_files(&lease.job).await?;
     let files = close_gaps(ports, lease, settings, files).await?;
-    if !Manifest::pages(&lease.job, files.clone()).all(|page| page.fits()) {
-        return fail_too_large_job(ports, &lease.job, too_many_files(files.len() as u64, "these")).await;
+    let (count, list) = (files.len() as u64, FileListPart::from_files(&files));
+    let recorded: FileNames = files.iter().map(|file| file.name).collect();
+    // The files are given away and not copied: those of a large export take tens of megabytes.
+    if !Manifest::pages(&lease.job, files).all(|page| page.fits()) {
+        return fail_too_large_job(ports, &lease.job, too_many_files(count, "these")).await;
     }
     counted_notices(&lease.job).iter().for_each(|notice| notice.log(&lease.job.id));
-    for part in FileListPart::from_files(&files) {
+    for part in list {
         update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::ListFiles(part)).await?;
     }
-    let recorded: BTreeSet<_> = files.iter().map(|file| file.name).collect();
     delete_unrecorded_files(ports, lease, settings, &recorded).await?;
     // The folder of a large export is listed for minutes, in which the client waits.
     complete_task(ports, lease, TaskCompletion::JobComplete(ports.now())).await
@@ -181,12 +182,12 @@ async fn delete_unrecorded_files(
     ports: &impl AllPorts,
     lease: &mut Lease,
     settings: &WorkerSettings,
-    recorded: &BTreeSet<OutputFileName>,
+    recorded: &FileNames,
 ) -> Result<(), ExportError> {
-    let (folder, mut part) = (lease.job.folder(), None);
+    let (folder, mut position) = (lease.job.folder(), None::<String>);
     loop {
-        part = ports.output().delete_part_except(&folder, recorded, part).await?.next;
-        if part.is_none() {
+        position = ports.output().delete_part_except(&folder, recorded, position.as_deref()).await?.next;
+        if position.is_none() {
             return Ok(());
         }
         send_heartbeat_if_due(ports, lease, settings.lease.duration).await?;

@@ -163,7 +163,7 @@ async fn list_lake(
         tracing::warn!(job.id = %lease.job.id, "objects of the lake are skipped: {text}");
     }
     if let Some(text) = large_objects.describe() {
-        tracing::warn!(job.id = %lease.job.id, "the export waits for few workers: {text}");
+        tracing::warn!(job.id = %lease.job.id, "most of the export runs on few workers: {text}");
     }
     let (mut rest, tasks, _) = planner.finish();
     task_bytes.extend(rest.iter().map(|(task, work)| (*task, work.bytes())));

@@ -1,12 +1,12 @@
 //! Runs one attempt at one task: leases it, does the work, and completes it, yields it or records the failure.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::access::Agent;
 use crate::flow::client::end_job::end_job_and_free_space;
 use crate::flow::client::start_queued::start_queued_after_end;
 use crate::job::ExportError;
+use crate::job::file_names::FileNames;
 use crate::job::task::{Lease, LeaseOutcome, PlanInput, Release, Work};
 use crate::job::{FailureKind, FailureReason, Job, JobEvent, JobState, Transition};
 use crate::metering::{continue_from, metered};
@@ -309,18 +309,19 @@ fn exhausted_reason((task, is_sync): (&TaskId, bool), settings: &WorkerSettings,
     FailureReason { kind: FailureKind::Exhausted, text }
 }
 
-/// Deletes the files of a job that has ended, because this attempt may have written some after the end. The reaper would do so later.
+/// Deletes the files of a job that has ended, because this attempt may have written some after the end. The reaper would do so later, and
+/// deletes those of a large export: thousands of workers must not all list its whole folder.
 async fn delete_late_files(ports: &impl AllPorts, job: &Job) {
     let deleted = match ports.jobs().job(&job.id).await.map(|job| job.map(|job| job.state)) {
         Ok(Some(JobState::Cancelled | JobState::Failed | JobState::Expired)) => {
-            ports.output().delete_all_except(&job.folder(), &BTreeSet::new()).await
+            ports.output().delete_part_except(&job.folder(), &FileNames::default(), None).await.map(drop)
         }
         // Only the lease was lost: the files may belong to another attempt or to the completed export.
         Ok(Some(JobState::Queued | JobState::Accepted | JobState::Running | JobState::Complete) | None) => return,
         Err(error) => Err(error),
     };
     if let Err(error) = deleted {
-        tracing::warn!(job.id = %job.id, error = &error as &dyn std::error::Error, "late files were not deleted, the reaper will delete them");
+        tracing::warn!(job.id = %job.id, error = &error as &dyn std::error::Error, "files of an export that has ended were not deleted; the reaper will delete them");
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn split_task(
 ) -> Result<bool, ExportError> {
     let until = lease.end_after_update(ports.now(), lease_duration);
     let Some(new_task) = ports.jobs().split_task(lease, split, until).await? else { return Ok(false) };
-    tracing::info!(job.id = %new_task.job, task.id = lease.task.task, new_task.id = new_task.task, "a slow task gives a part of its slices to a new task");
+    tracing::info!(job.id = %new_task.job, task.id = lease.task.task, new_task.id = new_task.task, "a slow task was split: a new task reads some of its slices");
     count(|usage| usage.messages += 1);
     ports.queue().announce(&[new_task], Duration::ZERO).await?;
     Ok(true)

@@ -3,6 +3,7 @@
 //! The plan divides what has changed into windows of time. Each is a task, which reads its pages one after the other. Nothing of them is in
 //! the lake until all are complete: then their fragments are published, and the watermark is moved last.
 
+mod cap;
 mod capabilities;
 mod confirm;
 mod deletions;

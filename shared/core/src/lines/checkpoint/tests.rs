@@ -1,4 +1,3 @@
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::job::file::{FileName, Fragment, OutputFile, OutputFileName};
+use crate::job::file_names::FileNames;
 use crate::job::task::{Cursor, Work};
 use crate::job::{ExportTime, Job, JobSettings, JobState, OmittedSubjects, Planned, ReadMode, Watermark};
 use crate::lines::line_processor::ReadPass;
@@ -89,7 +89,7 @@ impl OutputStore for MemoryOutputStore {
         Err(StoreError::Stale)
     }
 
-    async fn delete_all_except(&self, _: &Folder, _: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
+    async fn delete_all_except(&self, _: &Folder, _: &FileNames) -> Result<u64, StoreError> {
         Err(StoreError::Stale)
     }
 }

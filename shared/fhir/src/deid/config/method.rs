@@ -75,6 +75,12 @@ impl Method {
         matches!(self, Self::Keep | Self::DateShift | Self::Perturb(_))
     }
 
+    /// Returns true if a rule that selects an element leaves values and ids in it, but is written for values alone, so that the ids are hidden. A
+    /// rule that keeps an element with members is written for all of it.
+    pub(in crate::deid) fn spares_only_values(&self, is_primitive: bool) -> bool {
+        self.leaves_ids() && (is_primitive || !matches!(self, Self::Keep))
+    }
+
     /// Parses the method of a rule, ignoring case. Adds errors and remarks to the lists.
     pub(in crate::deid) fn parse(name: &str, rule: JsonValue<'_>, errors: &mut Vec<String>, remarks: &mut Vec<DeidRemark>) -> Self {
         let lower = name.to_ascii_lowercase();

@@ -106,12 +106,7 @@ fn is_base_url(base: &str) -> bool {
     let has_only = |text: &str, others: &[u8]| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || others.contains(&byte));
     let mut segments = address.split('/');
     let has_host = segments.next().is_some_and(|host| !host.is_empty() && has_only(host, b".-:"));
-    has_host && segments.all(|segment| has_only(segment, b".") && !is_type_name(segment))
-}
-
-/// Returns true for the name of a resource type, in any letter case.
-fn is_type_name(text: &str) -> bool {
-    ResourceType::all().any(|kind| kind.as_str().eq_ignore_ascii_case(text))
+    has_host && segments.all(|segment| has_only(segment, b".") && ResourceType::parse_ignoring_case(segment).is_none())
 }
 
 /// Returns true for an OID such as `1.2.840`: at least two numbers without leading zeros, the first from 0 to 2.

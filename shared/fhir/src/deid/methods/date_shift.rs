@@ -44,7 +44,7 @@ fn polynomial_hash(text: &str) -> i64 {
 pub(in crate::deid) enum ShiftedDate {
     /// The shifted date was appended.
     Appended,
-    /// The date reveals an age over 89.
+    /// The date can reveal an age over 89.
     OverMaxAge,
     /// The value has no day, is not a date, or would leave the calendar.
     NotPossible,
@@ -57,8 +57,8 @@ pub(in crate::deid) fn shift_date(value: &str, days: i64, age_limit: AgeLimit, o
     let at_time = value.split_at_checked(10).and_then(|(date, rest)| Some((date, rest.strip_prefix('T')?)));
     // The offset of a date without a time is dropped.
     let (date, time) = at_time.map_or_else(|| (split_date_offset(value).0, None), |(date, time)| (date, Some(time)));
-    let Some((date, shifted)) = shifted_date(date, days) else { return ShiftedDate::NotPossible };
-    if age_limit.removes_date(date, shifted) {
+    let Some(shifted) = shifted_date(date, days) else { return ShiftedDate::NotPossible };
+    if age_limit.removes_date(shifted) {
         return ShiftedDate::OverMaxAge;
     }
     out.push_str(std::str::from_utf8(&date_digits(shifted)).unwrap_or_default());
@@ -71,12 +71,11 @@ pub(in crate::deid) fn shift_date(value: &str, days: i64, age_limit: AgeLimit, o
     ShiftedDate::Appended
 }
 
-/// Returns a date, and the date moved by `days`; `None` if that is not possible.
-fn shifted_date(date: &str, days: i64) -> Option<(Date, Date)> {
+/// Returns a date moved by `days`; `None` if that is not possible.
+fn shifted_date(date: &str, days: i64) -> Option<Date> {
     let (year, month, day) = parse_date(date)?;
     let date = Date::from_calendar_date(year, Month::try_from(month?).ok()?, day?).ok()?;
-    let shifted = date.checked_add(Duration::days(days)).filter(|shifted| (1..=9999).contains(&shifted.year()))?;
-    Some((date, shifted))
+    date.checked_add(Duration::days(days)).filter(|shifted| (1..=9999).contains(&shifted.year()))
 }
 
 /// Returns a date of the years 1 to 9999 as `2015-02-07`.
@@ -116,7 +115,7 @@ mod tests {
     /// Returns a shifted date; `None` if it is not shifted.
     fn shifted(value: &str, days: i64) -> Option<String> {
         let mut out = String::new();
-        let is_shifted = shift_date(value, days, AgeLimit::of_true_dates(TODAY), &mut out) == ShiftedDate::Appended;
+        let is_shifted = shift_date(value, days, AgeLimit::new(TODAY, None), &mut out) == ShiftedDate::Appended;
         is_shifted.then_some(out)
     }
 

@@ -39,12 +39,12 @@ pub(in crate::deid) fn redact<'v>(
     (kept.map(Into::into), SecurityLabel::Redacted)
 }
 
-/// Returns the year of a date, or `None` if it reveals an age over 89 or the value is not a date.
+/// Returns the year of a date, or `None` if it can reveal an age over 89 or the value is not a date.
 fn year_of(value: &str, age_limit: AgeLimit) -> Option<&str> {
     // Like in Microsoft's tool, the year of a date with an offset remains, although FHIR does not allow the offset.
     let date = value.split_once('T').map_or_else(|| split_date_offset(value).0, |(date, _)| date);
-    let (year, month, day) = parse_date(date)?;
-    if age_limit.removes_year(year, month, day) { None } else { date.get(..4) }
+    let (year, ..) = parse_date(date)?;
+    if age_limit.removes_year(year) { None } else { date.get(..4) }
 }
 
 /// Replaces the digits of a zip code after the third character by zeros; all digits in a restricted area.

@@ -47,15 +47,15 @@ struct StateKey {
     open_positions: Vec<PathPosition>,
 }
 
-/// The reach of a rule that leaves ids, such as `keep`, when it selects a primitive value: it is written for the value, and not for the ids in the
-/// extensions of the value.
+/// The reach of a rule that leaves ids. One that keeps a primitive value, and any that shifts or perturbs, is written for values, and not for the ids
+/// inside the element that it selects, such as those in extensions.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum IdCover {
     /// The rule covers ids, or none applies.
     Ids,
-    /// The rule selects this value itself.
+    /// The rule is for values and selects this element itself.
     SelectedValue,
-    /// The element is inside such a value.
+    /// The element is inside such an element.
     InsideValue,
 }
 
@@ -108,6 +108,17 @@ impl PathAutomaton {
     }
 }
 
+impl State {
+    /// Returns the context of an element in which an id is hidden without a rule for the element: no rule applies to it, or one that leaves the value
+    /// around it.
+    pub(in crate::deid) fn open_address(&self) -> Option<PrimitiveContext> {
+        let is_open = |primitive: &PrimitiveContext| {
+            (self.hides_ids && primitive.can_name_resource()) || (self.applied_rule.is_none() && primitive.can_be_address())
+        };
+        self.primitive.filter(is_open)
+    }
+}
+
 impl StateKey {
     /// Returns true if the element can hold an id that is hidden without a rule for it: in an address that no rule applies to, or inside a value
     /// whose rule leaves ids.
@@ -144,7 +155,8 @@ impl<'r> AutomatonCompiler<'r> {
         let starts =
             rules.flat_map(|(index, rule)| (0..rule.selection.paths.len()).map(move |path| PathPosition { rule: index, path, step: 0 }));
         let starts: Vec<_> = starts.collect();
-        let key = self.state_key(TypedElement { definition: root, name: type_name }, None, &starts, None);
+        let mut key = self.state_key(TypedElement { definition: root, name: type_name }, None, &starts, None);
+        key.id_cover = self.cover_of_selected(&key);
         Some(self.state_number(key))
     }
 
@@ -271,7 +283,12 @@ impl<'r> AutomatonCompiler<'r> {
         if member.applied_rule == parent.applied_rule {
             return if parent.id_cover == IdCover::Ids { IdCover::Ids } else { IdCover::InsideValue };
         }
-        let leaves_ids = self.method(member.applied_rule).is_some_and(Method::leaves_ids);
-        if leaves_ids && member.primitive.is_some() { IdCover::SelectedValue } else { IdCover::Ids }
+        self.cover_of_selected(member)
+    }
+
+    /// Returns the reach of the rule that selects the element with this key.
+    fn cover_of_selected(&self, key: &StateKey) -> IdCover {
+        let is_for_values = self.method(key.applied_rule).is_some_and(|method| method.spares_only_values(key.primitive.is_some()));
+        if is_for_values { IdCover::SelectedValue } else { IdCover::Ids }
     }
 }

@@ -8,13 +8,14 @@ use crate::deid::config::{Method, ParsedConfig, Rule};
 
 /// The elements with ids of other resources: the addresses in a Bundle, searches, and the values that name a resource by its id. A search for
 /// an identifier identifies its patient as an id does.
-const PATHS: [&str; 6] = [
+const PATHS: [&str; 7] = [
     "Bundle.entry.fullUrl | Bundle.entry.request.url | Bundle.entry.request.ifNoneExist | Bundle.entry.response.location | \
      Bundle.link.url | Bundle.entry.link.url",
     "Parameters.parameter.nodesByType('id')",
     "Task.input.nodesByType('id') | Task.output.nodesByType('id')",
+    "Transport.input.nodesByType('id') | Transport.output.nodesByType('id')",
     "MessageHeader.response.nodesByType('id')",
-    "Subscription.criteria",
+    "Subscription.criteria | Subscription.filterBy.value",
     "AuditEvent.entity.query",
 ];
 

@@ -26,7 +26,7 @@ impl<'p> StreamingWriter<'p> {
         let json = JsonValue::from_valid(rest);
         let name = json.member("resourceType").and_then(JsonValue::text);
         let resource_type = name.and_then(|name| ResourceType::parse(&name)).ok_or(NeedsTree)?;
-        let automaton = self.engine.plan(resource_type).and_then(|plan| plan.automaton.as_ref()).ok_or(NeedsTree)?;
+        let automaton = self.engine.plan(resource_type).and_then(|plan| plan.automaton(json)).ok_or(NeedsTree)?;
         let is_contained = transition.element == "contained";
         // A contained resource is a part of its container. One in an entry has a patient of its own.
         let mut date_offset = if is_contained { None } else { self.engine.entry_offset(resource_type, json, &self.bundle_patients) };

@@ -5,7 +5,6 @@ use super::{NeedsTree, StreamingWriter};
 use crate::deid::config::{Method, Rule};
 use crate::deid::engine::ValueOutcome;
 use crate::deid::plan::{AppliedRule, PathAutomaton, State, Transition};
-use crate::deid::primitive::PrimitiveContext;
 
 impl<'p> StreamingWriter<'p> {
     /// Writes the value of a member and returns true if anything of it is kept.
@@ -106,7 +105,7 @@ impl<'p> StreamingWriter<'p> {
     /// Writes a primitive value and returns true if anything of it is kept.
     fn write_primitive(&mut self, state: &'p State) -> Result<bool, NeedsTree> {
         let begin = self.scanner.position;
-        if let Some(primitive) = self.open_address(state) {
+        if let Some(primitive) = state.open_address().filter(|_| self.engine.hides_addresses()) {
             let value = self.scanner.primitive().ok_or(NeedsTree)?;
             let outcome = self.context.apply_to_address(primitive, &value);
             return Ok(self.write_outcome(begin, outcome));
@@ -133,15 +132,6 @@ impl<'p> StreamingWriter<'p> {
             self.copied_to = self.scanner.position;
         }
         outcome != ValueOutcome::Removed
-    }
-
-    /// Returns the context of an element that can name a resource, if ids are hidden and no rule for the element applies to it: no rule, or one for
-    /// the value around it.
-    fn open_address(&self, state: &State) -> Option<PrimitiveContext> {
-        let is_open = |primitive: &PrimitiveContext| {
-            (state.hides_ids && primitive.can_name_resource()) || (state.applied_rule.is_none() && primitive.can_be_address())
-        };
-        state.primitive.filter(|primitive| self.engine.hides_addresses() && is_open(primitive))
     }
 
     /// Returns the rule that applies to an element, unless it leaves the element unchanged.

@@ -88,6 +88,21 @@ fn a_rule_that_keeps_a_value_does_not_keep_the_ids_in_its_extensions() {
 }
 
 #[test]
+fn a_preview_shows_what_becomes_of_an_id_beside_a_kept_value_once() {
+    let config = configuration(&[["Patient.gender", KEEP], HASHED_IDS], KEY);
+    let resource = EXTENDED_GENDER.replacen(r#""valueUri":"Patient/MRN-1""#, r#""valueUri":"http://x.org/page""#, 1);
+    let steps = deidentifier(&config).explain(resource.as_bytes(), None).unwrap().steps;
+    let steps_of = |path: &str| -> Vec<(usize, bool)> {
+        let of_path = steps.iter().filter(|step| step.element_path == path);
+        of_path.map(|step| (step.rule_number, step.before == step.after)).collect()
+    };
+    let hidden = steps_of("Patient.gender.extension[0].valueReference.reference");
+    assert!(matches!(hidden[..], [(rule, false)] if rule > 2), "{hidden:?}");
+    assert_eq!(steps_of("Patient.gender.extension[2].valueUri"), [(1, true)], "no address");
+    assert_eq!(steps_of("Patient.gender"), [(1, true)]);
+}
+
+#[test]
 fn names_of_definitions_and_other_urls_stay() {
     for resource in [
         r#"{"resourceType":"Provenance","id":"p","implicitRules":"http://x.org/Patient/rules","policy":["http://x.org/Consent/policy"]}"#,
@@ -97,6 +112,86 @@ fn names_of_definitions_and_other_urls_stay() {
     }
     let observation = r#"{"resourceType":"Observation","id":"o","meta":{"profile":["http://hl7.org/fhir/StructureDefinition/bp"],"source":"https://x.org/feed"},"extension":[{"url":"http://x.org/StructureDefinition/1","valueUri":"http://x.org/CodeSystem/1"}],"code":{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0203"}]},"subject":{"type":"Patient"}}"#;
     assert_eq!(written(&[["Patient.id", r#""method":"cryptoHash""#]], observation), parse_json(observation));
+}
+
+// Nothing tells it from the address of a Medication, whose id would get out. Hashed alike, both still join.
+#[test]
+fn a_definition_under_the_name_of_a_type_that_is_none_is_hashed_alike_wherever_it_stands() {
+    let url = "http://x.org/Medication/MRN-1";
+    let plan = written(&[HASHED_IDS], &format!(r#"{{"resourceType":"PlanDefinition","id":"p","url":"{url}"}}"#));
+    let task = written(&[HASHED_IDS], &format!(r#"{{"resourceType":"Task","id":"t","input":[{{"valueCanonical":"{url}"}}]}}"#));
+    let response = written(&[HASHED_IDS], &format!(r#"{{"resourceType":"QuestionnaireResponse","id":"q","questionnaire":"{url}"}}"#));
+    let hashed = format!("http://x.org/Medication/{}", hashed_id());
+    for address in [&plan["url"], &task["input"][0]["valueCanonical"], &response["questionnaire"]] {
+        assert_eq!(*address, hashed);
+    }
+    for questionnaire in ["http://x.org/Questionnaire/phq-9|2.0", "http://x.org/SubscriptionTopic/admission", "http://x.org/valueset/1"] {
+        let resource = format!(r#"{{"resourceType":"QuestionnaireResponse","id":"q","questionnaire":"{questionnaire}"}}"#);
+        assert_eq!(written(&[HASHED_IDS], &resource)["questionnaire"], questionnaire);
+    }
+}
+
+#[test]
+fn a_rule_that_shifts_or_perturbs_an_element_leaves_no_ids_in_it() {
+    let id = hashed_id();
+    let extensions = r#""extension":[{"url":"a","valueReference":{"reference":"Patient/MRN-1"}},{"url":"b","valueId":"MRN-1"},{"url":"c","valueUri":"Patient/MRN-1"}]"#;
+    let encounter = format!(r#"{{"resourceType":"Encounter","id":"e","period":{{"start":"2020-01-02",{extensions}}}}}"#);
+    let subject = r#""subject":{"reference":"Patient/MRN-1"}"#;
+    let observation = format!(r#"{{"resourceType":"Observation","id":"o",{subject},"valueQuantity":{{"value":7,{extensions}}}}}"#);
+    let (shift, perturb) = (r#""method":"dateShift""#, r#""method":"perturb","span":2"#);
+    for (rule, resource) in [
+        (["Encounter.period", shift], &encounter),
+        (["Encounter.period.start | Encounter.period", shift], &encounter),
+        (["Encounter", shift], &encounter),
+        (["Observation.value", perturb], &observation),
+        (["Observation", perturb], &observation),
+    ] {
+        let output = written(&[HASHED_REFERENCES, rule, HASHED_IDS], resource);
+        assert!(!output.to_string().contains("MRN-1"), "{rule:?}: {output}");
+        let element = if rule[0].starts_with("Encounter") { &output["period"] } else { &output["valueQuantity"] };
+        assert_eq!((&element["extension"][1]["valueId"], element["extension"].as_array().map(Vec::len)), (&id.clone().into(), Some(3)));
+        let alone = written(&[rule, HASHED_IDS], resource).to_string();
+        assert_eq!(
+            alone.contains("MRN-1"),
+            rule[0] == "Observation.value",
+            "{rule:?}: only the subject is outside of the element: {alone}"
+        );
+    }
+}
+
+#[test]
+fn the_address_of_a_contained_resource_hides_its_id_and_still_resolves() {
+    let id = hashed_id();
+    let response = r##"{"resourceType":"QuestionnaireResponse","id":"q","contained":[{"resourceType":"Questionnaire","id":"MRN-1"}],"questionnaire":"#MRN-1"}"##;
+    let response = written(&[HASHED_IDS], response);
+    assert_eq!((&response["contained"][0]["id"], &response["questionnaire"]), (&id.clone().into(), &format!("#{id}").into()));
+    let definition = r##"{"resourceType":"StructureDefinition","id":"s","snapshot":{"element":[{"id":"Observation.value","contentReference":"#Observation.value"}]}}"##;
+    assert_eq!(written(&[HASHED_IDS], definition)["snapshot"], parse_json(definition)["snapshot"], "the name of an element");
+}
+
+#[test]
+fn ids_in_transports_subscriptions_and_uuids_are_hidden() {
+    let uuid = "53fefa32-fcbb-4ff8-8a92-55ee120877b7";
+    let rules = DeidConfig::parse(configuration(&[HASHED_IDS], KEY).as_bytes(), FhirVersion::R5).unwrap().for_job(&job());
+    for resource in [
+        r#"{"resourceType":"Transport","id":"t","input":[{"valueId":"MRN-1"}],"output":[{"valueId":"MRN-1"}]}"#.to_owned(),
+        r#"{"resourceType":"Subscription","id":"s","filterBy":[{"value":"Patient/MRN-1"}]}"#.to_owned(),
+        format!(r#"{{"resourceType":"Task","id":"t","input":[{{"valueUuid":"urn:uuid:{uuid}"}}]}}"#),
+    ] {
+        let explanation = rules.explain(resource.as_bytes(), None).unwrap();
+        let output = String::from_utf8(explanation.output).unwrap();
+        assert!(explanation.is_exact && !output.contains("MRN-1") && !output.contains(uuid), "{output}");
+    }
+}
+
+// In R5 a Composition has the elements of a definition.
+#[test]
+fn the_address_of_a_composition_hides_its_id_in_each_version() {
+    for version in FhirVersion::ALL {
+        let config = DeidConfig::parse(configuration(&[HASHED_IDS], KEY).as_bytes(), version).unwrap().for_job(&job());
+        let task = r#"{"resourceType":"Task","id":"t","input":[{"valueUri":"https://x.org/r4/Composition/MRN-1"}]}"#;
+        assert!(!deidentify(&config, task).unwrap().contains("MRN-1"), "{version}");
+    }
 }
 
 #[test]
@@ -124,6 +219,10 @@ fn addresses_of_every_form_hide_ids() {
         ("https://x.org/r4/?_type=Patient&identifier=MRN-1", ""),
         ("?identifier=MRN-1", ""),
         ("Patient%2FMRN-1", ""),
+        ("http://x.org/patient/MRN-1", ""),
+        ("PATIENT/MRN-1", ""),
+        ("patient?identifier=MRN-1", ""),
+        ("https://x.org/library/fhir/Patient/MRN-1/$everything", ""),
         ("urn:uuid:53fefa32-fcbb-4ff8-8a92-55ee120877b7", "urn:uuid:"),
     ] {
         let task = format!(r#"{{"resourceType":"Task","id":"t","input":[{{"valueUri":"{address}"}}]}}"#);

@@ -9,7 +9,7 @@ use crate::deid::tree::NoObserver;
 use crate::head::{MemberIndex, Resource};
 use crate::semantics::compartment::PatientCompartment;
 
-const PATHS: [&str; 46] = [
+const PATHS: [&str; 50] = [
     "nodesByType('Extension')",
     "nodesByType('HumanName')",
     "nodesByType('HumanName').family",
@@ -51,6 +51,10 @@ const PATHS: [&str; 46] = [
     "(Observation.value as Quantity).value",
     "DomainResource.text",
     "Observation.component.select(code | value)",
+    "Patient.where(gender in ('male' | 'other')).name",
+    "Patient.where(gender = 'female').nodesByType('Period')",
+    "Observation.where(status in ('final')).component.value",
+    "Resource.where(status = 'final').id",
     "Patient.name.where(given.distinct().count() = 1 or family ~ 'muller').given",
     "Patient.where(birthDate < today() - 30 years).name.combine(contact.name)",
     "Observation.where(value is Quantity and value > 5 'kg').value",
@@ -176,6 +180,8 @@ fn patients() -> BoxedStrategy<String> {
             ("text", fixed(&[r#"{"status":"generated","div":"<div>x</div>"}"#])),
             ("extension", list(extension())),
             ("name", prop_oneof![list(names.clone()), names].boxed()),
+            ("gender", fixed(&[r#""male""#, r#"" female\t""#, r#""f\u0065male""#])),
+            ("_gender", extension().prop_map(|extension| format!(r#"{{"extension":[{extension}]}}"#)).boxed()),
             ("birthDate", fixed(&[r#""1920-01-02""#, r#""2001-02-03""#, r#""2001-02""#])),
             ("_birthDate", extension().prop_map(|extension| format!(r#"{{"extension":[{extension}]}}"#)).boxed()),
             ("address", list(address)),
@@ -194,7 +200,7 @@ fn observations(depth: usize) -> BoxedStrategy<String> {
     let mut members = vec![
         ("id", fixed(&[r#""o1""#])),
         ("meta", meta()),
-        ("status", fixed(&[r#""final""#])),
+        ("status", fixed(&[r#""final""#, r#""preliminary""#])),
         ("subject", fixed(&[r#"{"reference":"Patient/p1","display":"P"}"#, r#"{"reference":"urn:uuid:1"}"#])),
         ("effectiveDateTime", fixed(&[r#""2015-02-07T13:28:17-05:00""#, r#""1901""#])),
         ("component", list(component)),
@@ -342,6 +348,82 @@ fn the_streaming_engine_handles_ordinary_resources() {
         let [streamed, by_tree] = outputs_of_both_engines(config, &resource);
         assert!(streamed.is_some());
         assert_eq!(streamed, by_tree);
+    }
+}
+
+/// Returns an Encounter with a status, and with another Encounter inside it.
+fn encounter(status: &str) -> String {
+    let nested = r#"{"resourceType":"Encounter","id":"e2","status":"finished","period":{"end":"2020-02-03"}}"#;
+    let period = r#"{"start":"2020-02-03T04:05:06Z","_start":{"extension":[{"url":"x","valueDateTime":"2020-02-03"}]}}"#;
+    format!(
+        r#"{{"resourceType":"Encounter","contained":[{nested}],"id":"e","period":{period}{status},"statusHistory":[{{"status":"planned","period":{period}}}]}}"#
+    )
+}
+
+#[test]
+fn the_streaming_engine_decides_conditions_about_a_code_of_the_resource() {
+    let redact = r#""method":"redact""#;
+    let shift = ["nodesByType('dateTime')", r#""method":"dateShift""#];
+    let ongoing = "Encounter.where(status in ('planned' | 'in-progress')).nodesByType('dateTime')";
+    let config = |rules: &[[&str; 2]]| configuration(rules, r#""dateShiftKey":"k""#);
+    for (status, is_redacted) in [
+        (r#","status":"planned""#, true),
+        (r#","status":" in-progress""#, true),
+        (r#","status":"pl\u0061nned","_status":{"id":"x"}"#, true),
+        (r#","status":"finished""#, false),
+        (r#","_status":{"id":"x"}"#, false),
+        ("", false),
+    ] {
+        let [streamed, by_tree] = outputs_of_both_engines(&config(&[[ongoing, redact], shift]), &encounter(status));
+        assert!(streamed.is_some() && streamed == by_tree, "{status}\n{streamed:?}\n{by_tree:?}");
+        let output = by_tree.unwrap();
+        assert_eq!(output.matches("T00:00:00Z").count(), if is_redacted { 0 } else { 2 }, "{status}: {output}");
+        assert_eq!(output.matches("{end:").count(), 1, "{status}: the contained Encounter is finished: {output}");
+    }
+    // Two rules with one condition, and rules with several.
+    let finished = ["Encounter.where(status = 'finished').period.end", redact];
+    let planned = ["Encounter.where(status = 'planned').id", r#""method":"cryptoHash""#];
+    for status in ["planned", "in-progress", "finished"] {
+        let resource = encounter(&format!(r#","status":"{status}""#));
+        let rules = [[ongoing, redact], [ongoing, redact], finished, planned, shift];
+        let [streamed, by_tree] = outputs_of_both_engines(&config(&rules), &resource);
+        assert!(streamed.is_some() && streamed == by_tree, "{status}\n{streamed:?}\n{by_tree:?}");
+    }
+}
+
+#[test]
+fn a_condition_about_a_code_that_an_earlier_rule_changes_needs_the_tree() {
+    let resource = encounter(r#","status":"planned""#);
+    let ongoing = ["Encounter.where(status = 'planned').nodesByType('dateTime')", r#""method":"redact""#];
+    for (path, settings, can_stream) in [
+        ("Encounter.status", r#""method":"redact""#, false),
+        ("nodesByType('code')", r#""method":"cryptoHash""#, false),
+        ("nodesByName('status')", r#""method":"redact""#, false),
+        ("Encounter", r#""method":"redact""#, false),
+        ("Encounter.status", r#""method":"keep""#, true),
+        ("Encounter.statusHistory", r#""method":"redact""#, true),
+    ] {
+        let config = configuration(&[[path, settings], ongoing], "");
+        let [streamed, by_tree] = outputs_of_both_engines(&config, &resource);
+        assert_eq!(streamed.is_some(), can_stream, "{path} {settings}");
+        assert!(by_tree.is_some() && (streamed.is_none() || streamed == by_tree), "{path} {settings}\n{streamed:?}\n{by_tree:?}");
+    }
+}
+
+#[test]
+fn the_streaming_engine_handles_all_types_of_the_samples() {
+    let of_conditions = ["Encounter", "EpisodeOfCare", "Procedure", "MedicationAdministration", "Appointment"];
+    for name in ["study", "safe-harbor"] {
+        let path = format!("{}/../../tests/samples/anonymization/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let config = std::fs::read_to_string(path).unwrap();
+        let types = FhirVersion::R4.types().iter().map(|kind| (kind.as_str(), ""));
+        let with_status = |status| of_conditions.into_iter().map(move |kind| (kind, status));
+        let ongoing = with_status(r#","status":"in-progress""#).chain(with_status(r#","status":"booked""#));
+        for (kind, status) in types.chain(ongoing).chain(with_status(r#","status":"finished""#)) {
+            let resource = format!(r#"{{"resourceType":"{kind}","id":"MRN-1"{status},"meta":{{"versionId":"1"}}}}"#);
+            let [streamed, by_tree] = outputs_of_both_engines(&config, &resource);
+            assert!(streamed.is_some() && streamed == by_tree, "{name}: {resource}\n{streamed:?}\n{by_tree:?}");
+        }
     }
 }
 

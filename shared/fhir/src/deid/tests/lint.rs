@@ -745,6 +745,27 @@ fn the_coverage_lists_what_a_method_cannot_change() {
 }
 
 #[test]
+fn the_coverage_shows_that_ids_in_the_extensions_of_kept_values_are_hidden() {
+    let [reference, id] = ["reference", "id"].map(|kind| {
+        let name = if kind == "id" { "valueId".to_owned() } else { format!("valueReference.{kind}") };
+        format!("Patient.gender.extension.{name}")
+    });
+    let treatments = |rules: &[[&str; 2]]| {
+        let (_, found) = coverage(rules, "");
+        let treatment = |path: &str| found.iter().find(|element| element.0 == path).map(|element| element.1);
+        assert_eq!(treatment(&reference), treatment(&id));
+        treatment(&reference)
+    };
+    for rule in [KEEP, SHIFT] {
+        assert_eq!(treatments(&[["Patient.gender", rule], ["Resource.id", HASH]]), Some(DeidTreatment::Hashed), "{rule}");
+        assert_eq!(treatments(&[["Patient.gender", rule], ["Resource.id", REDACT]]), Some(DeidTreatment::Removed), "{rule}");
+    }
+    assert_eq!(treatments(&[["Patient.gender", KEEP]]), None, "no rule hides ids");
+    assert_eq!(treatments(&[["Patient.gender", REDACT], ["Resource.id", HASH]]), None, "removed with the value");
+    assert_eq!(treatments(&[["nodesByType('Extension')", REDACT], ["Patient.gender", KEEP], ["Resource.id", HASH]]), None);
+}
+
+#[test]
 fn the_coverage_of_a_choice_has_no_single_type_and_counts_the_text_of_each() {
     let coverage = parse(&[["Observation.subject", REDACT]], "").coverage(ResourceType::parse("Observation").unwrap()).unwrap();
     let value = coverage.elements.iter().find(|element| element.path == "Observation.value").unwrap();

@@ -26,15 +26,17 @@ fn birth_date_of(deidentifier: &Deidentifier, id: &str, date: &str) -> Option<St
 }
 
 #[test]
-fn redact_keeps_the_year_unless_it_reveals_an_age_over_89() {
+fn redact_keeps_the_year_unless_it_can_reveal_an_age_over_89() {
     let redact = r#""method":"REDACT""#;
     for (date, expected) in [
         ("2001-02-03", Some("2001")),
         ("2001-02", Some("2001")),
         ("2001", Some("2001")),
-        // On 2026-11-21 a person born on 1936-11-22 is 89.
-        ("1936-11-22", Some("1936")),
-        ("1936-11-21", None),
+        // On 2026-11-21 a person born on 1936-11-22 is 89, but somebody born in 1936 is 90 in the year of the export.
+        ("1937-01-01", Some("1937")),
+        ("1936-12-31", None),
+        ("1936-11-22", None),
+        ("1936", None),
         ("no date", None),
         ("", None),
     ] {
@@ -43,10 +45,12 @@ fn redact_keeps_the_year_unless_it_reveals_an_age_over_89() {
     }
 }
 
-/// Returns the birth dates that exports of the nights after [`TODAY`] write. The exports have the same keys.
-fn birth_dates_by_night(settings: &str, born: &str, id: &str) -> Vec<Option<String>> {
-    let parameters = r#""enablePartialDatesForRedact":true,"dateShiftKey":"0123456789""#;
-    let config = configuration(&[["Patient.birthDate", settings]], parameters);
+const LASTING_KEY: &str = r#","dateShiftKey":"0123456789""#;
+
+/// Returns the birth dates that exports of the nights after [`TODAY`] write. `key` is the lasting key of all of them; if it is empty, each has its
+/// own.
+fn birth_dates_by_night(settings: &str, key: &str, born: &str, id: &str) -> Vec<Option<String>> {
+    let config = configuration(&[["Patient.birthDate", settings]], &format!(r#""enablePartialDatesForRedact":true{key}"#));
     let config = DeidConfig::parse(config.as_bytes(), FhirVersion::R4).unwrap();
     let night = |number: u8| {
         let job = DeidJobContext { key: [number; 32], today: TODAY + time::Duration::days(number.into()), time: NOON };
@@ -60,7 +64,7 @@ fn birth_dates_by_night(settings: &str, born: &str, id: &str) -> Vec<Option<Stri
 fn with_lasting_keys_the_shifted_date_decides_when_a_birth_date_is_removed() {
     // Each of these dates is removed in one of the 200 nights, by whatever number of days it is shifted.
     for (id, born) in [("p", "1937-03-20"), ("q", "1937-03-21"), ("r", "1937-04-15"), ("s", "1937-05-10"), ("t", "1937-05-10")] {
-        let written = birth_dates_by_night(r#""method":"dateShift""#, born, id);
+        let written = birth_dates_by_night(r#""method":"dateShift""#, LASTING_KEY, born, id);
         let shifted = date(&json!(written[0].as_ref().unwrap()));
         let birthday = shifted - time::Duration::days(50);
         let first_night_without = birthday.replace_year(birthday.year() + 90).unwrap();
@@ -71,17 +75,33 @@ fn with_lasting_keys_the_shifted_date_decides_when_a_birth_date_is_removed() {
     }
 }
 
+// Lines of exports without lasting keys are in the same order, so that a reader can join them, too.
 #[test]
-fn with_lasting_keys_the_year_decides_when_the_year_of_a_date_is_removed() {
-    let redacted = |born: &str| birth_dates_by_night(r#""method":"redact""#, born, "p");
-    // The first night is that of November 21.
-    let nights_of_2026 = 41;
-    for born in ["1937-01-01", "1937-06-30", "1937-12-31", "1937-05", "1937"] {
-        let written = redacted(born);
-        let (before, after) = written.split_at(nights_of_2026);
-        assert!(before.iter().all(|year| year.as_deref() == Some("1937")) && after.iter().all(Option::is_none), "{born}: {written:?}");
+fn the_year_decides_when_the_year_of_a_date_is_removed() {
+    for key in [LASTING_KEY, ""] {
+        let redacted = |born: &str| birth_dates_by_night(r#""method":"redact""#, key, born, "p");
+        // The first night is that of November 21.
+        let nights_of_2026 = 41;
+        for born in ["1937-01-01", "1937-06-30", "1937-12-31", "1937-05", "1937"] {
+            let written = redacted(born);
+            let (before, after) = written.split_at(nights_of_2026);
+            assert!(before.iter().all(|year| year.as_deref() == Some("1937")) && after.iter().all(Option::is_none), "{born}: {written:?}");
+        }
+        assert!(redacted("1936-12-31").iter().all(Option::is_none));
     }
-    assert!(redacted("1936-12-31").iter().all(Option::is_none));
+}
+
+// A date that is there although it is shifted behind the limit of ages would tell that the shift is small.
+#[test]
+fn without_lasting_keys_the_shifted_date_decides_when_a_birth_date_is_removed() {
+    for born in ["1936-11-22", "1937-01-10", "1937-02-20"] {
+        for (night, written) in (0..).zip(birth_dates_by_night(r#""method":"dateShift""#, "", born, "p")) {
+            let Some(written) = written else { continue };
+            let today = TODAY + time::Duration::days(night);
+            let birthday = date(&json!(written)) - time::Duration::days(50);
+            assert!(birthday.replace_year(birthday.year() + 90).unwrap() > today, "{born} {today} {written}");
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod identifiers;
 mod identifying_elements;
+mod ids_beside_values;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
@@ -21,7 +22,7 @@ pub struct DeidCoverage {
     pub resource_type: ResourceType,
     /// The elements in the order of their paths. An element with members is one entry if all of it is treated alike, apart from
     /// extensions. Elements that occur repeatedly with the same treatment, such as the parts of every Identifier, are listed where
-    /// they occur first.
+    /// they occur first. References and ids in the extensions of values that a rule leaves are listed, because they are hidden.
     pub elements: Vec<CoveredElement>,
     /// The paths of identifiers whose values remain although the id of the resource does not: they name the same person, thing or place.
     /// Numbers of devices and policies, UIDs of images and addresses of systems are among them.
@@ -152,18 +153,23 @@ impl ConfigLinter<'_> {
         let applies = |rule: &&Rule| rule.applies_to(resource_type.as_str());
         let conditional: Vec<_> = self.config.rules.iter().filter(applies).filter(|rule| !rule.selection.is_exact).collect();
         let conditional_rules = conditional.iter().map(|rule| rule.number).collect();
-        // `perturb` keeps its method, because it leaves members of a quantity unchanged.
         let mut rules = self.worst_case_rules(|rule| matches!(rule.method, Method::Keep));
         for (rule, original) in rules.iter_mut().zip(&self.config.rules) {
-            if let Method::Perturb(_) = original.method {
+            if let Method::Perturb(_) | Method::DateShift = original.method {
+                // They leave members of elements unchanged, and no ids in them.
                 rule.method = original.method.clone();
+            } else if !original.method.leaves_ids() {
+                // Ids beside a value remain open only if the method leaves them.
+                rule.method = Method::Redact;
             }
         }
         let automaton = self.automaton(&rules, root)?;
         let count = automaton.iter().count();
         let mut walk = CoverageWalk { linter: self, automaton, decisions: vec![BTreeSet::new(); count], has_free_text: vec![false; count] };
         walk.collect();
-        let elements = walk.elements(resource_type);
+        let mut elements = walk.elements(resource_type);
+        elements.extend(walk.ids_beside_values(resource_type));
+        elements.sort_by(|left, right| left.path.cmp(&right.path));
         let identifiers_beside_id = walk.identifiers_beside_id(resource_type);
         Some(DeidCoverage { resource_type, elements, identifiers_beside_id, conditional_rules })
     }
@@ -212,6 +218,9 @@ impl CoverageWalk<'_, '_> {
 
     /// Returns the decision about the value of a state.
     fn decision(&self, state: &State) -> Option<Decision> {
+        if let Some(treatment) = self.treatment_beside_value(state) {
+            return Some((treatment, None));
+        }
         let Some(applied) = state.applied_rule else { return Some((DeidTreatment::KeptUnnamed, None)) };
         let rule = self.linter.config.rules.get(applied.index)?;
         let parameters = &self.linter.config.parameters;
@@ -247,7 +256,7 @@ impl CoverageWalk<'_, '_> {
         Some((treatment, Some(rule.number).filter(|_| !rule.is_implied)))
     }
 
-    /// Lists the elements, each as a whole if all of it is treated alike.
+    /// Lists the elements in any order, each as a whole if all of it is treated alike.
     fn elements(&self, resource_type: ResourceType) -> Vec<CoveredElement> {
         let mut elements = Vec::new();
         let mut expanded = HashSet::from([0]);
@@ -295,7 +304,6 @@ impl CoverageWalk<'_, '_> {
                 }
             }
         }
-        elements.sort_by(|left, right| left.path.cmp(&right.path));
         elements
     }
 }

@@ -116,6 +116,57 @@ fn resources_that_no_lake_can_have_are_left_out_with_their_position() {
 }
 
 #[test]
+fn ids_that_break_the_rules_of_fhir_are_added_and_told_with_their_position() {
+    let entries = [
+        r#"{"resource":{"resourceType":"Patient","id":"p"}}"#.to_owned(),
+        format!(r#"{{"resource":{{"resourceType":"Patient","id":"{}"}}}}"#, "a".repeat(65)),
+        r#"{"resource":{"resourceType":"Group","id":"a_b"}}"#.to_owned(),
+    ];
+    let bundle = format!(r#"{{"resourceType":"Bundle","entry":[{}]}}"#, entries.join(","));
+    // The second id is not read by the fast parser of heads.
+    let lines = "{\"resourceType\":\"Patient\",\"id\":\"p\"}\n{\"resourceType\":\"Group\",\t\"id\":\"a_b\"}\n";
+    for (name, content, expected) in [
+        (
+            "b.json",
+            bundle.as_str(),
+            vec![
+                (InputPosition::Byte(bundle.find(&entries[1]).unwrap() as u64), "Patient"),
+                (InputPosition::Byte(bundle.find(&entries[2]).unwrap() as u64), "Group"),
+            ],
+        ),
+        ("l.ndjson", lines, vec![(InputPosition::Line(2), "Group")]),
+    ] {
+        let folder = Folder::new();
+        folder.write(name, content.as_bytes());
+        let report = folder.add().unwrap();
+        assert!(report.left_out.is_empty(), "{report:?}");
+        let example = |(position, kind): &(InputPosition, &str)| LeftOutExample {
+            file: name.to_owned(),
+            position: *position,
+            detail: (*kind).to_owned(),
+        };
+        let examples: Vec<_> = expected.iter().map(example).collect();
+        assert_eq!((report.irregular_ids.count, &report.irregular_ids.examples), (examples.len() as u64, &examples));
+    }
+}
+
+#[test]
+fn a_patch_and_a_deletion_that_names_no_resource_are_told_by_name() {
+    let folder = Folder::new();
+    let patch = r#"{"request":{"method":"PATCH","url":"Patient/p"}}"#;
+    folder.write("b.json", format!(r#"{{"resourceType":"Bundle","type":"transaction","entry":[{patch}]}}"#).as_bytes());
+    let report = folder.add().unwrap();
+    assert_eq!((report.left_out[&LeftOutReason::Patch].count, report.is_complete()), (1, false));
+    let folder = Folder::new();
+    let delete = |url: &str| format!(r#"{{"request":{{"method":"DELETE","url":"{url}"}}}}"#);
+    let deletions =
+        format!(r#"{{"resourceType":"Bundle","type":"transaction","entry":[{},{}]}}"#, delete("Patient/p"), delete("Patient?x=1"));
+    folder.write("d.ndjson", format!("{deletions}\n").as_bytes());
+    let report = folder.add().unwrap();
+    assert_eq!((report.deletions, report.left_out[&LeftOutReason::UnknownDeletion].count, report.is_complete()), (1, 1, false));
+}
+
+#[test]
 fn an_input_without_data_and_one_that_is_the_lake_are_refused() {
     let folder = Folder::new();
     folder.write("notes.txt", b"x");

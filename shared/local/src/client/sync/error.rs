@@ -70,6 +70,12 @@ pub enum SyncCommandError {
     /// The server cannot be used.
     #[error("the server cannot be used; nothing was written")]
     Origin(#[source] OriginError),
+    /// There is no CapabilityStatement at the URL.
+    #[error(
+        "there is no CapabilityStatement (`metadata`) at this URL, and nothing was written. The URL must be the base URL of the FHIR server; \
+         that of headrace serve ends with /fhir"
+    )]
+    NoCapabilityStatement(#[source] OriginError),
     /// The server demands a long pause before its first answer.
     #[error("the server is busy until {0}, and nothing was written: run the command again then")]
     BusyUntil(String),

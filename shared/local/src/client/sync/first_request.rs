@@ -35,6 +35,7 @@ pub(super) async fn check_origin(origin: &HttpOrigin) -> Result<(), SyncCommandE
                 }
                 origin.pause(delay).await;
             }
+            Err(error @ OriginError::Rejected { status: 404, .. }) => return Err(SyncCommandError::NoCapabilityStatement(error)),
             Err(error) => return Err(SyncCommandError::Origin(error)),
         }
     }

@@ -7,6 +7,9 @@ use indicatif::HumanCount;
 use crate::client::late_changes::{TypeCounts, describe_late_changes};
 use crate::terminal::printable;
 
+/// The number of types that a note names.
+const NAMED_TYPES: usize = 20;
+
 /// Formats a row for each type with resources, deletions or faults, and the result. Without any row it is one sentence.
 pub(super) fn result(report: &SyncReport, lake: &str) -> String {
     let has_row = |one: &&TypeReport| one.windows > 0 || one.deletions.is_some_and(|count| count > 0) || !one.faults.is_empty();
@@ -58,7 +61,8 @@ pub(super) fn remarks(report: &SyncReport) -> Vec<String> {
     let is_not_searchable = |one: &&TypeReport| !one.is_covered && one.faults.is_empty() && one.left_at.is_none();
     let not_searchable: Vec<&str> = report.types.iter().filter(is_not_searchable).map(|one| one.resource_type.as_str()).collect();
     if !not_searchable.is_empty() {
-        remarks.push(format!("note: the server cannot search these types, so the lake does not have them: {}", not_searchable.join(", ")));
+        let types = name_types(&not_searchable);
+        remarks.push(format!("note: the server cannot search these types, so the lake does not have them: {types}"));
     }
     if report.is_complete {
         remarks.extend(late_changes(report));
@@ -66,6 +70,16 @@ pub(super) fn remarks(report: &SyncReport) -> Vec<String> {
         remarks.push("note: the watermark of the lake was not moved; the next synchronization starts where this one did".to_owned());
     }
     remarks
+}
+
+/// Names the first types, and counts the others. The report has all of them.
+fn name_types(types: &[&str]) -> String {
+    let named = types.iter().take(NAMED_TYPES).copied().collect::<Vec<_>>().join(", ");
+    match types.len().saturating_sub(NAMED_TYPES) {
+        0 => named,
+        1 => format!("{named} and 1 other"),
+        others => format!("{named} and {others} others"),
+    }
 }
 
 /// Returns the notes about changes and deletions at or before the watermark that the lake had.
@@ -153,6 +167,13 @@ mod tests {
         (report.types[0].late_changes, report.types[0].is_whole) = (0, true);
         let text = result(&report, "lake");
         assert!(!untrue(&text) && remarks(&report).is_empty(), "{text}");
+    }
+
+    #[test]
+    fn a_note_names_some_of_many_types() {
+        let types = (0..NAMED_TYPES + 5).map(|_| TypeReport::new(ResourceType::PATIENT)).collect();
+        let notes = remarks(&complete(types, None)).concat();
+        assert!(notes.matches("Patient").count() == NAMED_TYPES && notes.ends_with("Patient and 5 others"), "{notes}");
     }
 
     #[test]

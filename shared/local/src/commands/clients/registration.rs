@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use headrace_core::access::{Client, ClientKeys, FixedConfiguration, FixedConfigurations, RejectedScope, Scopes, is_external_name};
+use headrace_core::request::ANONYMIZATION_FOLDER;
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
 use headrace_core::vocab::ids::{Caller, RegistrationId, is_bucket_name};
@@ -11,7 +12,8 @@ use headrace_edge::jwks::{InvalidJwksUrl, UrlPolicy};
 use headrace_edge::system::random_id;
 
 use super::jwks::{self, JwksError};
-use crate::cli::{AddClientArgs, KeySetArgs, OptionError, parse_option};
+use crate::cli::{AddClientArgs, KeySetArgs, OptionError, RegistryLocation, parse_option};
+use crate::server::state::FILES_FOLDER;
 
 /// The names of callers with an external identity, for errors.
 const EXTERNAL_NAMES: &str = "the ARN of a user (arn:aws:iam::ACCOUNT:user/NAME), the ARN of a role's sessions without path and \
@@ -31,7 +33,7 @@ pub enum RegistrationError {
     #[error("--external-identity needs the client's external name: {EXTERNAL_NAMES}")]
     MissingExternalName,
     /// No caller with an external identity has this name, so that the registration would restrict nobody.
-    #[error("no caller with an external identity is named `{0}`: write {EXTERNAL_NAMES}")]
+    #[error("`{0}` is not the name of a caller with an external identity: write {EXTERNAL_NAMES}")]
     ExternalName(String),
     /// The id of all callers without a registration has keys.
     #[error("`*` stands for all callers that have no registration of their own, and has no keys: use --external-identity")]
@@ -117,6 +119,19 @@ pub(super) fn new_client(add: &AddClientArgs, now: Millis) -> Result<Client, Reg
 /// Returns the configurations to which a client is restricted, or `None` if there are none.
 pub(super) fn fixed_configurations(configurations: &[FixedConfiguration]) -> Option<FixedConfigurations> {
     Some(configurations.iter().cloned().collect()).filter(|_| !configurations.is_empty())
+}
+
+/// Returns a line for each configuration that the server on this machine does not have. Returns nothing for a deployment, and for a client
+/// with a destination of its own, because this command does not read these places.
+pub(super) fn missing_configurations(configurations: &[FixedConfiguration], client: &Client, registry: &RegistryLocation) -> String {
+    if registry.table.is_some() || client.destination.is_some() {
+        return String::new();
+    }
+    let folder = registry.state.join(FILES_FOLDER).join(ANONYMIZATION_FOLDER);
+    let missing = configurations.iter().map(|fixed| fixed.name.as_str()).filter(|name| !folder.join(name).exists());
+    let line =
+        |name: &str| format!("attention: there is no `{name}` in `{}`: exports with it are rejected until it is there\n", folder.display());
+    missing.map(line).collect()
 }
 
 /// Reads the new keys of a registered client.

@@ -117,7 +117,7 @@ impl ShownExport<'_> {
         let lines = lines.iter().filter(|(_, value)| !value.is_empty());
         let text: String = lines.map(|(label, value)| format!("{label:12} {}\n", printable(value))).collect();
         match &self.answer {
-            Ok((_, Some(manifest))) => format!("{text}\n{}", format_table(&file_rows(manifest))),
+            Ok((_, Some(manifest))) => text + &format_files(manifest),
             Ok((_, None)) | Err(_) => text,
         }
     }
@@ -167,7 +167,13 @@ fn count_by_type(files: &[crate::client::bulk::ManifestFile]) -> BTreeMap<&str, 
     counts
 }
 
-/// Returns the rows of the table of files.
+/// Formats the table of files after an empty line. An increment without changes has no files, and no table.
+fn format_files(manifest: &Manifest) -> String {
+    let rows = file_rows(manifest);
+    if rows.len() > 1 { format!("\n{}", format_table(&rows)) } else { String::new() }
+}
+
+/// Returns the rows of the table of files, the first one with its headings.
 fn file_rows(manifest: &Manifest) -> Vec<[String; 4]> {
     let mut rows = vec![["LIST", "TYPE", "FILES", "RESOURCES"].map(str::to_owned)];
     for (list, files) in [("output", &manifest.output), ("deleted", &manifest.deleted), ("error", &manifest.error)] {
@@ -251,6 +257,27 @@ mod tests {
             checksum: None,
         };
         assert_eq!(count_by_type(&[file(u64::MAX), file(2)]).get("Patient"), Some(&(2, u64::MAX)));
+    }
+
+    #[test]
+    fn an_export_without_files_has_no_table_of_files() {
+        let manifest = Manifest {
+            transaction_time: "2026-01-31T08:00:00.000Z".to_owned(),
+            request: None,
+            requires_access_token: None,
+            organized_by: None,
+            output: Vec::new(),
+            deleted: Vec::new(),
+            error: Vec::new(),
+            extension: Value::Null,
+            next: None,
+            server_time: None,
+            warnings: Vec::new(),
+        };
+        let url = Url::parse("https://h.example/r4/_operations/export/1").unwrap();
+        let shown = ShownExport { status_url: &url, listed: None, answer: Ok((None, Some(Box::new(manifest)))), prices: None };
+        let text = shown.format();
+        assert!(text.contains("data up to   2026-01-31T08:00:00.000Z") && !text.contains("RESOURCES"), "{text}");
     }
 
     #[test]

@@ -147,6 +147,7 @@ fn format_report(report: &AddReport) -> String {
             text += &format!("attention: {}\n", counted(count, one, many));
         }
     }
+    text += &format_irregular_ids(&report.irregular_ids);
     text += &format_watermark_problem(report);
     text.extend(report.left_out.iter().map(|(reason, left_out)| format_left_out(*reason, left_out)));
     text
@@ -198,11 +199,29 @@ fn format_left_out(reason: LeftOutReason, left_out: &LeftOut) -> String {
     let label = if reason.is_loss() { "attention: " } else { "" };
     let mut text = format!("{label}left out: {} ({})\n", HumanCount(left_out.count), reason.describe());
     if reason.is_loss() {
-        text.extend(left_out.examples.iter().take(MAX_SHOWN).map(format_example));
-        let more = left_out.count.saturating_sub(MAX_SHOWN as u64);
-        if more > 0 {
-            text += &format!("  and {more} more\n");
-        }
+        text += &format_examples(left_out);
+    }
+    text
+}
+
+/// Formats the resources that were added with an id that breaks the rules of FHIR.
+fn format_irregular_ids(irregular: &LeftOut) -> String {
+    if irregular.count == 0 {
+        return String::new();
+    }
+    let (one, many) = (
+        "resource has an id that breaks FHIR's rules: it is exported unchanged, and readers may refuse it",
+        "resources have ids that break FHIR's rules: they are exported unchanged, and readers may refuse them",
+    );
+    format!("{}\n{}", counted(irregular.count, one, many), format_examples(irregular))
+}
+
+/// Formats the first positions, and the number of the others.
+fn format_examples(found: &LeftOut) -> String {
+    let mut text: String = found.examples.iter().take(MAX_SHOWN).map(format_example).collect();
+    let more = found.count.saturating_sub(MAX_SHOWN as u64);
+    if more > 0 {
+        text += &format!("  and {more} more\n");
     }
     text
 }
@@ -217,15 +236,20 @@ fn format_example(example: &LeftOutExample) -> String {
     format!("  {}, {position}{detail}\n", printable(&example.file))
 }
 
+/// Returns the first positions as JSON.
+fn examples_json(found: &LeftOut) -> Vec<Value> {
+    let example = |example: &LeftOutExample| match example.position {
+        InputPosition::Byte(offset) => json!({ "file": example.file, "byte": offset, "detail": example.detail }),
+        InputPosition::Line(number) => json!({ "file": example.file, "line": number, "detail": example.detail }),
+    };
+    found.examples.iter().map(example).collect()
+}
+
 /// Returns the report as JSON.
 fn report_json(report: &AddReport) -> Value {
     let resources = report.resources.iter().map(|((folder, kind), count)| (format!("{folder}{kind}"), Value::from(*count)));
     let left_out = report.left_out.iter().map(|(reason, left_out)| {
-        let examples = left_out.examples.iter().map(|example| match example.position {
-            InputPosition::Byte(offset) => json!({ "file": example.file, "byte": offset, "detail": example.detail }),
-            InputPosition::Line(number) => json!({ "file": example.file, "line": number, "detail": example.detail }),
-        });
-        json!({ "reason": reason.as_str(), "count": left_out.count, "isLoss": reason.is_loss(), "examples": examples.collect::<Vec<_>>() })
+        json!({ "reason": reason.as_str(), "count": left_out.count, "isLoss": reason.is_loss(), "examples": examples_json(left_out) })
     });
     let watermarks = report.watermarks.iter().map(|(folder, change)| match change {
         WatermarkChange::Written(time) => json!({ "folder": folder, "completeUpTo": time.instant(), "isWritten": true }),
@@ -248,6 +272,7 @@ fn report_json(report: &AddReport) -> Value {
         "resources": resources.collect::<serde_json::Map<_, _>>(),
         "deletions": report.deletions,
         "deletionsWithoutTime": report.deletions_without_time,
+        "irregularIds": { "count": report.irregular_ids.count, "examples": examples_json(&report.irregular_ids) },
         "rewrittenResources": report.rewritten,
         "replacedResources": report.replaced,
         "references": {

@@ -34,16 +34,27 @@ impl DirectoryLakeWriter {
         Self { root: root.into() }
     }
 
-    /// Returns a function that converts errors of the file system. They name the lake.
-    fn error(&self) -> impl Fn(io::Error) -> StoreError + Clone + Send + use<> {
-        let root = self.root.clone();
-        move |error| store_error(STORE, &root, error)
+    /// Returns the path of an object, and a function that converts errors of the file system about it.
+    fn object(&self, object: &str) -> (PathBuf, impl Fn(io::Error) -> StoreError + Clone + Send + use<>) {
+        let (path, name) = (self.root.join(object), object.to_owned());
+        (path.clone(), move |error| {
+            // An error with the path need not say it twice.
+            match store_error(STORE, &path, error) {
+                error @ (StoreError::NotApplied { .. } | StoreError::Overloaded { .. } | StoreError::Unknown { .. }) => {
+                    error.about_object(&name)
+                }
+                error @ (StoreError::Stale
+                | StoreError::Misconfigured { .. }
+                | StoreError::OutOfSpace { .. }
+                | StoreError::Unreadable { .. }) => error,
+            }
+        })
     }
 }
 
 impl LakeWriter for DirectoryLakeWriter {
     async fn put(&self, object: &str, mut content: ByteStream) -> Result<(), StoreError> {
-        let (path, failed) = (self.root.join(object), self.error());
+        let (path, failed) = self.object(object);
         if path.exists() {
             return Ok(());
         }
@@ -58,12 +69,12 @@ impl LakeWriter for DirectoryLakeWriter {
     }
 
     async fn put_metadata(&self, object: &str, content: Bytes) -> Result<(), StoreError> {
-        let (path, failed) = (self.root.join(object), self.error());
+        let (path, failed) = self.object(object);
         blocking(move || replace(&path, &content).map_err(failed)).await
     }
 
     async fn replace_metadata(&self, object: &str, expected: Option<&[u8]>, content: Bytes) -> Result<bool, StoreError> {
-        let (path, failed, expected) = (self.root.join(object), self.error(), expected.map(<[u8]>::to_vec));
+        let ((path, failed), expected) = (self.object(object), expected.map(<[u8]>::to_vec));
         blocking(move || replace_if_unchanged(&path, expected.as_deref(), &content).map_err(failed)).await
     }
 }
@@ -176,6 +187,19 @@ mod tests {
                 }
                 other => panic!("{name}: {other:?}"),
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_about_a_metadata_object_names_the_object() {
+        let folder = tempfile::tempdir().unwrap();
+        let lake = DirectoryLakeWriter::open(folder.path());
+        let name = "_headrace/watermark.json";
+        fs::create_dir_all(folder.path().join(name).join("x")).unwrap();
+        let errors = [lake.put_metadata(name, Bytes::new()).await.err(), lake.replace_metadata(name, None, Bytes::new()).await.err()];
+        for error in errors {
+            let text = headrace_core::vocab::error::error_chain(&error.unwrap());
+            assert!(text.contains("watermark.json"), "{text}");
         }
     }
 

@@ -1,6 +1,5 @@
 //! Output files in a directory. Files and folders are accessible by their owner only, because they contain patient data.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, IoSlice, Read as _, Write};
@@ -10,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use headrace_core::job::file::{FileName, FileSummary, Fragment, FragmentName, OutputFile, OutputFileName};
+use headrace_core::job::file_names::FileNames;
 use headrace_core::job::folder::Folder;
 use headrace_core::metering::count;
 use headrace_core::output::content::ContentDigest;
@@ -110,7 +110,7 @@ impl DirectoryOutputStore {
         for error in blocking(move || Ok(unusable_keys_files(&folder))).await? {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                "exports with the anonymization configuration of a keys file will fail"
+                "a keys file cannot be used: exports with its anonymization configuration will fail"
             );
         }
         Ok(())
@@ -478,7 +478,7 @@ impl OutputStore for DirectoryOutputStore {
         }
     }
 
-    async fn delete_all_except(&self, folder: &Folder, keep: &BTreeSet<OutputFileName>) -> Result<u64, StoreError> {
+    async fn delete_all_except(&self, folder: &Folder, keep: &FileNames) -> Result<u64, StoreError> {
         let (root, keep, failed) = (self.job_dir(folder), keep.clone(), self.error_at(folder));
         count(|usage| {
             usage.lists += 1;

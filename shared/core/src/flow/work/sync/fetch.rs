@@ -14,6 +14,7 @@ use super::super::task_end::{TaskEnd, complete_task, yield_task};
 use super::history::run_history_task;
 use super::pages::{PageError, PageReader};
 use super::parts::Narrowing;
+use super::progress::recorded_cap;
 use super::reconcile::run_reconcile_task;
 use super::repeats::log_repeat;
 use super::window_end::{WindowEnd, WindowError, capped_text};
@@ -42,13 +43,17 @@ pub(in super::super) async fn run_fetch_task(
     }
     let (mut repeats, mut page_size, mut record) = (0, fetch.page_size, SyncRecord::new(fetch.resource_type));
     let mut narrowing = Narrowing::default();
+    if lease.cursor.item > 0 && lease.cursor != RECORDED {
+        narrowing.cap = recorded_cap(&PageReader { ports, lease, settings, stop_at }).await?;
+    }
     while lease.cursor != RECORDED {
         let mut reader = PageReader { ports, lease, settings, stop_at };
         let mut window = WindowReader::new(&mut reader, fetch, page_size, narrowing);
         let end = window.read().await;
         let (lines, resources, duplicates) = window.counts(&end);
         let late_changes = window.late_changes(&end);
-        let (warning, remark) = (window.warning.take(), window.remark.map(str::to_owned));
+        let remarks = window.remarks.join("; ");
+        let (warning, remark) = (window.warning.take(), Some(remarks).filter(|remarks| !remarks.is_empty()));
         let checkpoint = window.into_checkpoint();
         let cursor = match end {
             // The rest of the window follows its first part.
@@ -84,7 +89,7 @@ pub(in super::super) async fn run_fetch_task(
             }
             Err(error) => {
                 let fault = format!("{}: {}", fetch.shown_scope(lease), error.into_fault());
-                tracing::warn!(job.id = %lease.job.id, task.id = lease.task.task, kind = %fetch.resource_type, fault, "a window cannot be read");
+                tracing::warn!(job.id = %lease.job.id, task.id = lease.task.task, kind = %fetch.resource_type, fault, "a window of a synchronization could not be read: the synchronization will be incomplete");
                 record.fault = Some(fault);
                 // The lines of this window are discarded with its files.
                 let checkpoint = OpenCheckpoint::new(ports.output(), lease);
@@ -93,7 +98,8 @@ pub(in super::super) async fn run_fetch_task(
             }
         };
         let is_whole = matches!(fetch.scope, FetchScope::Everything { .. });
-        record = SyncRecord { windows: 1, resources, duplicates, is_whole, late_changes, remark, warning, ..record };
+        let cap = narrowing.cap;
+        record = SyncRecord { windows: 1, resources, duplicates, is_whole, late_changes, cap, remark, warning, ..record };
         let counters = Counters { source_bytes: resources, resources: lines, ..Counters::default() };
         commit(ports, lease, settings, checkpoint, (&record, counters), cursor).await?;
         (repeats, record) = (0, SyncRecord::new(fetch.resource_type));

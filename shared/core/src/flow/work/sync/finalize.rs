@@ -1,12 +1,13 @@
 //! Finalizes a synchronization: publishes what was fetched if nothing is missing, and moves the watermark of the lake last.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use headrace_fhir::definitions::ResourceType;
 
 use crate::job::file::OutputKind;
 use crate::job::file_list::FileListPart;
+use crate::job::file_names::FileNames;
 use crate::job::sync::{FetchScope, FetchTask, FinalizeSync, SyncRecord, SyncRequest};
 use crate::job::task::{Lease, TaskCompletion, TaskUpdate, Work};
 use crate::job::{ExportError, ExportTime, Phase};
@@ -85,7 +86,7 @@ async fn end_job(ports: &impl AllPorts, lease: &mut Lease, settings: &WorkerSett
         update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::ListFiles(part)).await?;
     }
     // Everything is in the lake, or is of no use.
-    ports.output().delete_all_except(&lease.job.folder(), &BTreeSet::new()).await?;
+    ports.output().delete_all_except(&lease.job.folder(), &FileNames::default()).await?;
     complete_task(ports, lease, TaskCompletion::JobComplete(ports.now())).await
 }
 
@@ -127,9 +128,10 @@ fn deletion_works(request: &SyncRequest, records: &[SyncRecord], time: ExportTim
     let tasks = |record: &SyncRecord| {
         let is_compared = request.reconciles && record.is_covered && (record.history.is_none() || lacks_deletions(record, time));
         let ids = is_compared.then_some(FetchScope::Reconcile { to: time.transaction_time });
-        let (resource_type, page_size, window_resources) = (record.resource_type, request.page_size, request.window_resources);
+        let SyncRequest { page_size, window_resources, ignores_totals, .. } = *request;
+        let resource_type = record.resource_type;
         let scopes = record.history.map(FetchScope::History).into_iter().chain(ids);
-        scopes.map(move |scope| Work::Fetch(FetchTask { resource_type, scope, page_size, window_resources }))
+        scopes.map(move |scope| Work::Fetch(FetchTask { resource_type, scope, page_size, window_resources, ignores_totals }))
     };
     records.iter().flat_map(tasks).collect()
 }

@@ -44,6 +44,9 @@ const READINGS: u32 = 5;
 /// The size of the events after which they are recorded before it is time.
 const UNRECORDED_BYTES: usize = 8 << 20;
 
+/// The size of the texts of versions in memory, for each resource that a history may have.
+const TEXT_BYTES_PER_RESOURCE: usize = 50;
+
 /// The size of the pages of servers that leave out the link to the next page, or a divisor of it.
 const PAGE_WITHOUT_LINK: u32 = 50;
 
@@ -205,10 +208,15 @@ impl<'f> HistoryReader<'f> {
 
     /// Returns an error if the events are of more resources than fit into memory. Each takes as much as ten of a window.
     fn check_size(&self, limit: usize) -> Result<(), PageError> {
-        if self.events.resources() <= limit {
+        let limit_bytes = limit.saturating_mul(TEXT_BYTES_PER_RESOURCE);
+        let excess = if self.events.resources() > limit {
+            format!("the events of more than {limit} resources")
+        } else if self.events.text_bytes() > limit_bytes {
+            format!("more than {limit_bytes} bytes of versions of resources that changed during the synchronization")
+        } else {
             return Ok(());
-        }
-        Err(PageError::Final(format!("it has the events of more than {limit} resources; --reconcile finds deletions without a history")))
+        };
+        Err(PageError::Final(format!("it has {excess}; --reconcile finds deletions without a history")))
     }
 
     /// Returns an error if a first page without a link to another is not the whole history: some servers leave out the link.
@@ -280,6 +288,7 @@ impl<'f> HistoryReader<'f> {
         loop {
             let parsed = parse_page(&page)?;
             self.events.add(&parsed)?;
+            self.check_size(pages.settings.max_window_resources / 2)?;
             let Some(link) = parsed.next.filter(|_| !is_enough(&self.events, id)) else { return Ok(true) };
             follow(&mut links, &link, INSTANCE_PAGES)?;
             page = pages.read(OriginRequest::Link { page: &page.url, link: &link }).await?;

@@ -65,6 +65,8 @@ pub(super) struct Events {
     newest: HashMap<String, NewestEvents>,
     /// The answers of the server about resources of which the history does not say whether they exist: true if they are gone.
     answers: HashMap<String, bool>,
+    /// The size of the texts of versions in memory.
+    text_bytes: usize,
     /// The number of events that were read.
     count: usize,
     order: TimeOrder,
@@ -82,6 +84,7 @@ impl Events {
             later: HashMap::new(),
             newest: HashMap::new(),
             answers: HashMap::new(),
+            text_bytes: 0,
             count: 0,
             order: TimeOrder::default(),
             unrecorded: (Vec::new(), 0),
@@ -92,6 +95,7 @@ impl Events {
     /// Starts anew with an empty history. The resources that changed after the window stay known.
     pub(super) fn start_anew(&mut self) {
         self.newest.clear();
+        self.text_bytes = 0;
         self.start_sequence();
     }
 
@@ -103,6 +107,11 @@ impl Events {
     /// Returns the number of resources in memory.
     pub(super) fn resources(&self) -> usize {
         self.newest.len() + self.later.len()
+    }
+
+    /// Returns the size of the texts of versions in memory, in bytes.
+    pub(super) fn text_bytes(&self) -> usize {
+        self.text_bytes
     }
 
     /// Adds a page. Returns the time of its oldest event.
@@ -200,7 +209,10 @@ impl Events {
             self.later.entry(id).or_default().add(at, version, is_deletion);
         } else {
             let event = TimedEvent { at, version, name_hash, position: self.count, text };
-            self.newest.entry(id).or_default().add(event, is_deletion);
+            let newest = self.newest.entry(id).or_default();
+            let before = newest.text_bytes();
+            newest.add(event, is_deletion);
+            self.text_bytes = self.text_bytes + newest.text_bytes() - before;
         }
     }
 

@@ -113,8 +113,17 @@ impl LakeState {
         self.is_publishing(kind) && self.end_of_type(kind).is_none() && held.names(kind)
     }
 
-    /// Returns the moment up to which the lake has a type that a synchronization leaves out.
+    /// Returns true if an interrupted synchronization was fetching a type anew: the lake may have a part of what it lacked before the watermark.
+    fn is_renewed(&self, kind: ResourceType) -> bool {
+        self.filler.publishing_full && self.is_publishing(kind)
+    }
+
+    /// Returns the moment up to which the lake has a type that a synchronization leaves out. It is the first one if the type was being fetched
+    /// anew: all of it is fetched when it returns.
     pub(super) fn left_at(&self, kind: ResourceType) -> Option<String> {
+        if self.is_renewed(kind) && self.end_of_type(kind).is_some() {
+            return Some(Millis(0).instant());
+        }
         let up_to_watermark = || self.watermark.filter(|_| self.has_up_to_watermark(kind)).map(Millis::instant);
         self.filler.left_types.get(&kind).cloned().or_else(up_to_watermark)
     }
@@ -134,9 +143,9 @@ impl LakeState {
         capabilities.0.keys().chain(&self.filler.publishing_types).all(|kind| self.end_of_type(*kind).is_some())
     }
 
-    /// Returns the moment from which a type is fetched. `None` for the beginning of time.
+    /// Returns the moment from which a type is fetched. `None` for the beginning of time, also if an interrupted synchronization began there.
     pub(super) fn fetch_from(&self, kind: ResourceType, request: &SyncRequest) -> Option<Millis> {
-        self.end_of_type(kind).filter(|_| !request.is_full)
+        self.end_of_type(kind).filter(|_| !request.is_full && !self.is_renewed(kind))
     }
 
     /// Returns the moment up to which the lake has the deletions of a type, if an earlier synchronization did not find all.

@@ -127,6 +127,12 @@ impl NewestEvents {
         }
     }
 
+    /// Returns the size of the texts that are kept, in bytes.
+    pub(super) fn text_bytes(&self) -> usize {
+        let versions = self.version.iter().chain(self.last_tied.as_deref());
+        versions.filter_map(|version| version.text.as_ref()).map(String::len).sum()
+    }
+
     /// Returns true if an event is certainly after this time.
     pub(super) fn has_newer_than(&self, at: Instant) -> bool {
         [&self.version, &self.deletion].into_iter().flatten().any(|event| event.at > at && !may_be_same_time(event.at, at))

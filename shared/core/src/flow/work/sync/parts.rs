@@ -2,29 +2,26 @@
 //! window, and a total that agrees with it. Each part of the window has fewer resources, so that its total is higher than what was read of it.
 //! If everything that was read changed within one second, the time before and after that second is counted.
 
+//! What a server does not count is verified by a second reading of the ids of both parts.
+
 use std::time::Duration;
 
 use crate::job::sync::FetchTask;
 use crate::ports::AllPorts;
 use crate::vocab::clock::Millis;
 
+use super::cap::check_undivided;
 use super::lines::WindowLines;
-use super::pages::PageReader;
+use super::pages::{PageError, PageReader};
 use super::split::{Range, count_window};
+use super::verify::knows_all_ids;
 use super::window_end::WindowError;
 
 /// The smallest number of resources that is taken for a cap. No known server shows fewer.
 const SMALLEST_CAP: u64 = 100;
 
-/// A divisor of the usual caps, such as 100, 500, 1,000 and 10,000.
-const CAP_DIVISOR: u64 = 50;
-
 /// The shortest part of a window: a server may compare times by the second.
 const SECOND: Duration = Duration::from_secs(1);
-
-/// The remark about a second with as many resources as a server may show, if nothing else tells whether it caps searches.
-const MAY_BE_CAPPED: &str =
-    "the resources that changed within one second are as many as a limit of the server may be: whether it has more cannot be seen";
 
 /// The part of a window that is read at once because the server caps its totals and results, or because the window has too many resources.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,33 +64,57 @@ fn parts_of((from, to): Range, lines: &WindowLines) -> Vec<Part> {
     parts
 }
 
-/// Compares the server's counts of the parts of a window with what was read. Resources only leave a window in the past, so a higher count
-/// means that some were not sent. Returns a remark if the server may have more resources of a single second than it shows.
-pub(super) async fn check_parts<W: AllPorts>(
-    pages: &mut PageReader<'_, '_, W>,
-    fetch: &FetchTask,
-    range: Range,
-    lines: &WindowLines,
-    cap: Option<u64>,
-) -> Result<Option<&'static str>, WindowError> {
-    let resources = lines.resources();
-    if resources < SMALLEST_CAP {
-        return Ok(None);
-    }
-    for Part { range, read, edge } in parts_of(range, lines) {
-        if count_window(pages, fetch.resource_type, range).await?.is_some_and(|count| count > read) {
-            return Err(WindowError::Capped { middle: edge, resources });
+/// A window whose pages were read to their end.
+#[derive(Clone, Copy)]
+pub(super) struct ReadWindow<'w> {
+    /// The task.
+    pub(super) fetch: &'w FetchTask,
+    /// The range of time.
+    pub(super) range: Range,
+    /// The number of resources to request for a page.
+    pub(super) page_size: u32,
+    /// The resources that were read.
+    pub(super) lines: &'w WindowLines,
+    /// The number of resources at which the server caps a search, if it has shown itself.
+    pub(super) cap: Option<u64>,
+}
+
+impl ReadWindow<'_> {
+    /// Verifies that the server has sent all resources of the window. Returns a remark if that cannot be seen.
+    pub(super) async fn check<W: AllPorts>(&self, pages: &mut PageReader<'_, '_, W>) -> Result<Option<&'static str>, WindowError> {
+        let may_be_capped = self.lines.resources() >= SMALLEST_CAP;
+        let is_divided = self.lines.are_all_timed() && self.lines.middle().is_some();
+        // The parts of a divided window are the whole window.
+        let is_read_again = !self.fetch.is_counted() && !(may_be_capped && is_divided);
+        if is_read_again && !self.knows_all_ids(pages, self.range).await? {
+            return Err(WindowError::Repeat("incomplete: a second reading of the ids finds resources that the pages left out".to_owned()));
         }
+        if !may_be_capped {
+            return Ok(None);
+        }
+        self.check_parts(pages).await?;
+        if is_divided { Ok(None) } else { check_undivided(pages, self).await }
     }
-    if lines.are_all_timed() && lines.middle().is_some() {
-        return Ok(None);
+
+    /// Compares the parts of the window with what was read. Resources only leave a window in the past, so one that was not read was not sent.
+    async fn check_parts<W: AllPorts>(&self, pages: &mut PageReader<'_, '_, W>) -> Result<(), WindowError> {
+        for Part { range, read, edge } in parts_of(self.range, self.lines) {
+            let has_more = if self.fetch.is_counted() {
+                count_window(pages, self.fetch.resource_type, range).await?.is_some_and(|count| count > read)
+            } else {
+                !self.knows_all_ids(pages, range).await?
+            };
+            if has_more {
+                return Err(WindowError::Capped { middle: edge, resources: self.lines.resources() });
+            }
+        }
+        Ok(())
     }
-    match cap {
-        Some(cap) if resources >= cap => Err(WindowError::Final(format!(
-            "incomplete: the server shows and counts no more than {cap} resources of a search, and as many changed within one second"
-        ))),
-        None if lines.only_second().is_some() && resources.is_multiple_of(CAP_DIVISOR) => Ok(Some(MAY_BE_CAPPED)),
-        Some(_) | None => Ok(None),
+
+    /// Returns true if a second reading of the ids of a range finds no resource that the pages left out.
+    async fn knows_all_ids<W: AllPorts>(&self, pages: &mut PageReader<'_, '_, W>, range: Range) -> Result<bool, PageError> {
+        let known = usize::try_from(self.lines.resources()).unwrap_or(usize::MAX);
+        knows_all_ids(pages, (self.fetch.resource_type, range, self.page_size), known, |id| self.lines.contains(id)).await
     }
 }
 

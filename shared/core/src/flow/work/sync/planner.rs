@@ -108,8 +108,9 @@ impl<'a, 'l, W: AllPorts> SyncPlanner<'a, 'l, W> {
 
     /// Adds a task.
     fn add(&mut self, kind: ResourceType, scope: FetchScope, resources: u64) {
-        let SyncRequest { page_size, window_resources, .. } = *self.request;
-        self.tasks.push((self.next_task, Work::Fetch(FetchTask { resource_type: kind, scope, page_size, window_resources })));
+        let SyncRequest { page_size, window_resources, ignores_totals, .. } = *self.request;
+        let fetch = FetchTask { resource_type: kind, scope, page_size, window_resources, ignores_totals };
+        self.tasks.push((self.next_task, Work::Fetch(fetch)));
         self.next_task += 1;
         self.resources += resources;
     }

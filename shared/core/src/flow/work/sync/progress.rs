@@ -41,6 +41,15 @@ pub(super) async fn recorded_fragments<W: AllPorts>(pages: &PageReader<'_, '_, W
     Ok(fragments)
 }
 
+/// Returns the number of resources at which the server caps a search, as the last attempt at the task has recorded it with a part of the
+/// window.
+pub(super) async fn recorded_cap<W: AllPorts>(pages: &PageReader<'_, '_, W>) -> Result<Option<u64>, ExportError> {
+    let Some(last) = recorded_fragments(pages, OutputKind::SyncRecords).await?.pop() else { return Ok(None) };
+    let bytes = read_fragment(pages.ports, pages.lease, &last, 0..last.summary.bytes).await?;
+    let record = serde_json::from_slice::<SyncRecord>(bytes.trim_ascii_end()).map_err(|_| unreadable())?;
+    Ok(record.cap)
+}
+
 /// Reads the progress and the lines of a fragment.
 pub(super) async fn read_progress<W: AllPorts, P: DeserializeOwned>(
     pages: &PageReader<'_, '_, W>,

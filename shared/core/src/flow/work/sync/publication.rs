@@ -11,7 +11,7 @@ use crate::job::sync::{FinalizeSync, Publication};
 use crate::job::task::Lease;
 use crate::job::{ExportError, ExportTime, Phase};
 use crate::lake::sync_report::{SyncReport, TypeReport};
-use crate::lake::watermark::{LakeFiller, WATERMARK_OBJECT, filler_watermark, parse_filler, publishing_watermark};
+use crate::lake::watermark::{LakeFiller, Publisher, WATERMARK_OBJECT, filler_watermark, parse_filler, publishing_watermark};
 use crate::ports::{AllPorts, FragmentSelection, LakeFeed as _, LakeWriter as _, MetadataObject, ResourceSource as _, TaskStore as _};
 use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
@@ -91,7 +91,8 @@ pub(super) async fn mark_publication(
     if current.as_ref().is_some_and(|current| parse_filler(current).publishing.as_deref() == Some(job)) {
         return Ok(());
     }
-    let content = publishing_watermark(current.as_ref(), &work.request.origin, (job, late_types(report)))
+    let publisher = Publisher { origin: &work.request.origin, job, types: late_types(report), is_full: work.request.is_full };
+    let content = publishing_watermark(current.as_ref(), publisher)
         .map_err(|_| StoreError::Unreadable { store: "the lake", detail: format!("the object {WATERMARK_OBJECT}") })?;
     replace_watermark(ports, current.as_ref(), content).await
 }

@@ -37,6 +37,11 @@ pub(super) fn ids_query(kind: ResourceType, (from, to): (Option<Millis>, Millis)
     }
 }
 
+/// Returns the query for the ids of the first resources of a window in this order.
+pub(super) fn ordered_query(kind: ResourceType, (from, to): (Option<Millis>, Millis), page_size: u32, order: &str) -> String {
+    format!("{kind}?{}&_sort={order}&_elements=id&_count={}", window(from, to), page_size.min(MODEST_PAGE_SIZE))
+}
+
 /// Returns true if the pages of this spelling are requested in the order of time.
 pub(super) fn is_sorted_by_time(spelling: u32) -> bool {
     spelling < 2

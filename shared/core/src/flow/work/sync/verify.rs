@@ -1,5 +1,7 @@
 //! Verifies a window that the server does not count: reads the ids of its resources a second time.
 
+use std::collections::HashSet;
+
 use headrace_fhir::definitions::ResourceType;
 use headrace_fhir::searchset::{SearchEntry, SearchPage};
 use serde::Deserialize;
@@ -24,6 +26,29 @@ struct IdentityJson {
 pub(super) fn matched_id(entry: &SearchEntry<'_>) -> Option<String> {
     let SearchEntry::Match(text) = entry else { return None };
     serde_json::from_str::<IdentityJson>(text).ok()?.id
+}
+
+/// Returns true if a search for the resources of a range shows more than this number of different ones.
+pub(super) async fn shows_more_than<W: AllPorts>(
+    pages: &mut PageReader<'_, '_, W>,
+    (kind, range, page_size): (ResourceType, Range, u32),
+    number: u64,
+) -> Result<bool, PageError> {
+    let (mut page, _) = first_page(pages, |spelling| ids_query(kind, range, page_size, spelling)).await?;
+    let (mut ids, mut links) = (HashSet::new(), FollowedLinks::default());
+    loop {
+        let Ok(parsed) = SearchPage::parse(&page.body) else { return Ok(false) };
+        PageError::check_complete(&parsed)?;
+        ids.extend(parsed.entries.iter().filter_map(matched_id));
+        if ids.len() as u64 > number {
+            return Ok(true);
+        }
+        let Some(link) = parsed.next else { return Ok(false) };
+        if !links.insert(&link) || links.count() as u64 > number {
+            return Ok(false);
+        }
+        page = pages.read(OriginRequest::Link { page: &page.url, link: &link }).await?;
+    }
 }
 
 /// Returns true if each resource that the server has in the range is known. Resources can only leave a range in the past, so one that is

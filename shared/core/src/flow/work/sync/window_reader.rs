@@ -15,7 +15,7 @@ use super::super::heartbeat::send_heartbeat_if_due;
 use super::lines::{WindowCut, WindowLines};
 use super::pages::{PageError, PageReader};
 use super::paging::{FollowedLinks, first_page};
-use super::parts::{Narrowing, check_parts};
+use super::parts::{Narrowing, ReadWindow};
 use super::queries::{everything_query, is_sorted_by_time, window_query};
 use super::split::count_window;
 use super::verify::knows_all_ids;
@@ -38,8 +38,8 @@ pub(super) struct WindowReader<'r, 'a, 'l, W: AllPorts> {
     links: FollowedLinks,
     /// The first warning of the server.
     pub(super) warning: Option<String>,
-    /// The remark about what is not known after the window.
-    pub(super) remark: Option<&'static str>,
+    /// The remarks about what is not known after the window.
+    pub(super) remarks: Vec<&'static str>,
     started_at: Millis,
 }
 
@@ -51,8 +51,8 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
         let checkpoint = OpenCheckpoint::new(pages.ports.output(), pages.lease);
         let (lines, started_at) = (new_lines(pages.lease, fetch, range, 0), pages.ports.now());
         let links = FollowedLinks::default();
-        let (cap, remark) = (narrowing.cap, fetch.remark());
-        Self { pages, fetch, page_size, range, cap, lines, checkpoint, links, warning: None, remark, started_at }
+        let (cap, remarks) = (narrowing.cap, fetch.remark().into_iter().collect());
+        Self { pages, fetch, page_size, range, cap, lines, checkpoint, links, warning: None, remarks, started_at }
     }
 
     /// Returns the number of recorded lines, of different resources and of repeated resources.
@@ -114,11 +114,9 @@ impl<'r, 'a, 'l, W: AllPorts> WindowReader<'r, 'a, 'l, W> {
         self.write_ready().await?;
         self.check_count(counted_before, self.range.1, self.lines.resources()).await?;
         let Some(to) = self.range.1 else { return Ok(WindowEnd::Complete) };
-        if self.fetch.is_counted() {
-            self.remark = check_parts(self.pages, self.fetch, (self.range.0, to), &self.lines, self.cap).await?;
-        } else if !self.knows_all_ids(to).await? {
-            return Err(WindowError::Repeat("incomplete: a second reading of the ids finds resources that the pages left out".to_owned()));
-        }
+        let Self { fetch, page_size, cap, .. } = *self;
+        let window = ReadWindow { fetch, range: (self.range.0, to), page_size, lines: &self.lines, cap };
+        self.remarks.extend(window.check(self.pages).await?);
         Ok(WindowEnd::Complete)
     }
 

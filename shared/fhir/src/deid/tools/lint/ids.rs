@@ -15,12 +15,13 @@ enum IdHolder {
     Reference,
     BundleAddress,
     BundleSearch,
-    /// A value of the type `id` in Parameters, or in the input or output of a Task.
+    /// A value of the type `id` in Parameters, or in the input or output of a Task or a Transport.
     Value,
 }
 
 /// The elements whose values of the type `id` name resources.
-const VALUE_HOLDERS: [(&str, &str); 3] = [("Parameters", "parameter"), ("Task", "input"), ("Task", "output")];
+const VALUE_HOLDERS: [(&str, &str); 5] =
+    [("Parameters", "parameter"), ("Task", "input"), ("Task", "output"), ("Transport", "input"), ("Transport", "output")];
 
 impl IdHolder {
     /// Returns true if a state is that of such an element.
