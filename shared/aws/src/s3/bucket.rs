@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use headrace_core::request::EncryptionKey;
 use headrace_core::vocab::error::{BoxError, SourceError, StoreError};
 
 use super::usage::UsageCounter;
-use crate::backoff::REQUEST_PATIENCE;
+use crate::backoff::{Backoff, REQUEST_PATIENCE};
 use crate::errors::{ErrorClass, Service};
 
 /// A bucket and the prefix of all keys in it.
@@ -73,6 +76,22 @@ impl BucketPrefix {
     /// Returns the S3 key of the object at this path below the prefix.
     pub(super) fn key(&self, path: &str) -> String {
         format!("{}{path}", self.prefix)
+    }
+
+    /// Makes a call, and repeats it as long as the bucket is overloaded, until the patience ends.
+    pub(super) async fn call_patiently<T, E, F>(&self, call: impl Fn() -> F) -> Result<T, SdkError<E, HttpResponse>>
+    where
+        E: ProvideErrorMetadata,
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+    {
+        let mut backoff = Backoff::new(self.patience);
+        loop {
+            let result = call().await;
+            let is_overloaded = result.as_ref().is_err_and(|error| self.service.classify(error) == ErrorClass::Overloaded);
+            if !is_overloaded || !backoff.pause().await {
+                return result;
+            }
+        }
     }
 
     /// Checks that the bucket exists and may be accessed.

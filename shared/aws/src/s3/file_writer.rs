@@ -28,8 +28,9 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// The largest file that is written with one PutObject: the default file size of 64 MB, and a long last line.
 const PUT_LIMIT_BYTES: usize = 72 << 20;
 
-/// The size of a part of a multipart upload. The next part is filled while one is uploaded.
-const PART_BYTES: usize = 16 << 20;
+/// The size of a part of a multipart upload. The next part is filled while one is uploaded, so that both together take no more memory than
+/// [`PUT_LIMIT_BYTES`]. A folder takes 3,500 parts a second.
+const PART_BYTES: usize = 32 << 20;
 
 /// A file that is being written to S3.
 pub struct S3FileWriter {
@@ -131,7 +132,8 @@ impl S3FileWriter {
             None => {
                 let bucket = &self.bucket;
                 let create = encrypted!(bucket, bucket.client.create_multipart_upload());
-                let created = create.bucket(&bucket.bucket).key(&key).content_type(NDJSON).send().await;
+                let create = create.bucket(&bucket.bucket).key(&key).content_type(NDJSON);
+                let created = bucket.call_patiently(|| create.clone().send()).await;
                 let created = created.map_err(|error| bucket.service.store_error(error))?;
                 let id = created.upload_id().unwrap_or_default().to_owned();
                 MultipartUpload { id, completed: Vec::new(), in_flight: None }
@@ -142,8 +144,11 @@ impl S3FileWriter {
         let (body, length) = self.take_body(PART_BYTES / BUFFER_BYTES);
         let (bucket, id) = (self.bucket.clone(), upload.id.clone());
         upload.in_flight = Some(tokio::spawn(with_current_meter(async move {
-            let request = bucket.client.upload_part().bucket(&bucket.bucket).key(key).upload_id(id).part_number(number);
-            let response = request.content_length(i64::try_from(length).unwrap_or(i64::MAX)).body(body()).send().await;
+            let upload = || {
+                let request = bucket.client.upload_part().bucket(&bucket.bucket).key(&key).upload_id(&id).part_number(number);
+                request.content_length(i64::try_from(length).unwrap_or(i64::MAX)).body(body()).send()
+            };
+            let response = bucket.call_patiently(upload).await;
             let response = response.map_err(|error| bucket.service.store_error(error))?;
             Ok(CompletedPart::builder().part_number(number).set_e_tag(response.e_tag).build())
         })));
@@ -161,8 +166,8 @@ impl S3FileWriter {
         upload.wait_for_part(bucket.service.store).await?;
         let fragment = self.key(&FileName::Fragment(self.fragment));
         let complete = bucket.client.complete_multipart_upload().bucket(&bucket.bucket).key(&fragment).upload_id(&upload.id);
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(upload.completed)).build();
-        match complete.multipart_upload(parts).send().await {
+        let complete = complete.multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(upload.completed)).build());
+        match bucket.call_patiently(|| complete.clone().send()).await {
             Ok(_) => {}
             // The SDK repeats a call whose answer was lost. The upload is complete then, and S3 may know it no longer.
             Err(error) if error.code() == Some("NoSuchUpload") => bucket.verify_length(&fragment, summary).await?,

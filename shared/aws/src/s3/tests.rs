@@ -232,7 +232,7 @@ async fn a_completion_that_landed_before_its_repetition_is_compared_with_the_obj
     for (length, succeeds) in [(SIZE as u64, true), (SIZE as u64 - 1, false)] {
         let created = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>";
         let part = Answer::WithHeaders(200, vec![("etag", "\"e\"".to_owned())], String::new());
-        let parts = std::iter::repeat_n(part, SIZE.div_ceil(16 << 20));
+        let parts = std::iter::repeat_n(part, SIZE.div_ceil(32 << 20));
         let head = head_of(FileSummary { bytes: length, ..summary });
         let answers = [Answer::Http(200, created.to_owned())].into_iter().chain(parts).chain([s3_error(404, "NoSuchUpload"), head]);
         let (store, _) = scripted_output(answers);
@@ -242,6 +242,24 @@ async fn a_completion_that_landed_before_its_repetition_is_compared_with_the_obj
         let committed = writer.commit(FileName::Fragment(name), summary).await;
         assert_eq!(committed.is_ok(), succeeds, "{committed:?}");
     }
+}
+
+#[tokio::test]
+async fn a_multipart_upload_waits_for_an_overloaded_bucket() {
+    const SIZE: usize = 73 << 20;
+    let created = "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>";
+    let part = || Answer::WithHeaders(200, vec![("etag", "\"e\"".to_owned())], String::new());
+    let overloaded = || s3_error(503, "SlowDown");
+    let created = Answer::Http(200, created.to_owned());
+    let completed = Answer::Http(200, "<CompleteMultipartUploadResult></CompleteMultipartUploadResult>".to_owned());
+    let (store, script) =
+        scripted_output([overloaded(), created, part(), overloaded(), overloaded(), part(), part(), overloaded(), completed]);
+    let name = FragmentName { kind: OutputKind::parse("Patient").unwrap(), task: 2, attempt: 1, fencing_token: 1 };
+    let mut writer = store.new_fragment(&folder(), name).await.unwrap();
+    writer.write(Bytes::from(vec![b'\n'; SIZE])).await.unwrap();
+    writer.commit(FileName::Fragment(name), FileSummary { bytes: SIZE as u64, ..SUMMARY }).await.unwrap();
+    let parts: Vec<_> = script.sent().iter().filter_map(|sent| sent.uri.split_once("partNumber=")?.1.chars().next()).collect();
+    assert_eq!(parts, ['1', '2', '2', '2', '3']);
 }
 
 #[tokio::test]

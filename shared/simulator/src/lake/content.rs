@@ -3,16 +3,20 @@
 use std::io;
 use std::ops::Range;
 
-use async_compression::tokio::bufread::ZstdEncoder;
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use headrace_fhir::definitions::ResourceType;
-use tokio::io::AsyncReadExt as _;
+use zstd::stream::raw::{Encoder, InBuffer, Operation as _, OutBuffer};
 
 use crate::scale::{COMPRESSION_RATIO, LINE_BYTES, Scale};
 
 /// The stored bytes of a frame, which are decompressed at once.
 pub(super) const FRAME_BYTES: u64 = 4 << 20;
+
+/// The level of compression: the fastest of the usual ones.
+const FASTEST_LEVEL: i32 = 1;
+
+/// More bytes than the headers of a frame and of its blocks take.
+const FRAME_HEADERS_BYTES: usize = 1 << 10;
 
 /// The part of a line that does not compress, in hexadecimal digits.
 const NOISE_DIGITS: usize = 54;
@@ -30,18 +34,35 @@ pub(super) fn compress(resource_type: ResourceType, lines: Range<u32>, scale: Sc
     let frame_lines = (scale.shrink(FRAME_BYTES * COMPRESSION_RATIO) / LINE_BYTES).max(1);
     let frame_lines = u32::try_from(frame_lines).unwrap_or(u32::MAX);
     let (mut stored, mut text, mut line_bytes) = (Vec::new(), String::new(), 0);
+    // One encoder for all frames: the creation of one asks the processor for its abilities, which takes long in a virtual machine.
+    let mut encoder = Encoder::new(FASTEST_LEVEL)?;
     let mut start = lines.start;
     while start < lines.end {
         let end = lines.end.min(start.saturating_add(frame_lines));
         text.clear();
         (start..end).for_each(|number| add_line(&mut text, resource_type, number));
         line_bytes += text.len() as u64;
-        let mut encoder = ZstdEncoder::with_quality(text.as_bytes(), async_compression::Level::Fastest);
-        // Reading from memory never waits.
-        encoder.read_to_end(&mut stored).now_or_never().unwrap_or_else(|| Err(io::Error::other("the encoder waits")))?;
+        add_frame(&mut encoder, text.as_bytes(), &mut stored)?;
         start = end;
     }
     Ok((stored.into(), line_bytes))
+}
+
+/// Appends a frame with this content.
+fn add_frame(encoder: &mut Encoder<'_>, content: &[u8], stored: &mut Vec<u8>) -> io::Result<()> {
+    encoder.reinit()?;
+    // A frame is never longer than its content, apart from its headers.
+    let mut frame = vec![0; content.len() + FRAME_HEADERS_BYTES];
+    let mut output = OutBuffer::around(frame.as_mut_slice());
+    let mut input = InBuffer::around(content);
+    while input.pos() < content.len() {
+        encoder.run(&mut input, &mut output)?;
+    }
+    if encoder.finish(&mut output, true)? > 0 {
+        return Err(io::Error::other("a frame is longer than its content"));
+    }
+    stored.extend_from_slice(output.as_slice());
+    Ok(())
 }
 
 /// Returns the lines with these numbers, not compressed.

@@ -54,6 +54,11 @@ impl ModelOutput {
         self.objects(call).await
     }
 
+    /// Takes the time of deleting one object, which takes about as long as writing a small one.
+    pub(super) async fn delete_one(&self) -> Result<(), StoreError> {
+        self.objects(("DeleteObjects", self.prefix.parameters().put)).await
+    }
+
     /// Makes a request that transfers no bytes.
     async fn objects(&self, (operation, latency): (&'static str, Duration)) -> Result<(), StoreError> {
         let started = self.worker.time().elapsed();

@@ -18,7 +18,7 @@ use crate::meter::Activity;
 const PUT_LIMIT_BYTES: u64 = 72 << 20;
 
 /// The size of a part of a multipart upload, in real bytes, as in the adapter.
-const PART_BYTES: u64 = 16 << 20;
+const PART_BYTES: u64 = 32 << 20;
 
 /// A file that is being written.
 #[derive(Debug)]
@@ -106,6 +106,7 @@ impl FileWriter for ModelWriter {
                 self.send("CompleteMultipartUpload", 0).await?;
                 if !matches!(name, FileName::Fragment(_)) {
                     self.output.copy(real_bytes).await?;
+                    self.output.delete_one().await?;
                 }
             }
         }

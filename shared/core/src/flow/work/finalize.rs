@@ -162,7 +162,6 @@ fn inputs_by_kind(fragments: &[Fragment], notices: &[OperationOutcome]) -> Vec<V
 async fn complete_job(ports: &impl AllPorts, lease: &mut Lease, settings: &WorkerSettings) -> Result<TaskEnd, ExportError> {
     let files = ports.jobs().output_files(&lease.job).await?;
     let files = close_gaps(ports, lease, settings, files).await?;
-    let now = ports.now();
     let (count, list) = (files.len() as u64, FileListPart::from_files(&files));
     let recorded: FileNames = files.iter().map(|file| file.name).collect();
     // The files are given away and not copied: those of a large export take tens of megabytes.
@@ -174,7 +173,8 @@ async fn complete_job(ports: &impl AllPorts, lease: &mut Lease, settings: &Worke
         update_leased_task(ports, lease, settings.lease.duration, TaskUpdate::ListFiles(part)).await?;
     }
     delete_unrecorded_files(ports, lease, settings, &recorded).await?;
-    complete_task(ports, lease, TaskCompletion::JobComplete(now)).await
+    // The folder of a large export is listed for minutes, in which the client waits.
+    complete_task(ports, lease, TaskCompletion::JobComplete(ports.now())).await
 }
 
 /// Deletes all files that are not recorded. The folder of a large export is listed for longer than a lease.

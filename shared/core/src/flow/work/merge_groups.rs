@@ -10,6 +10,14 @@ use crate::job::file::Fragment;
 /// The largest number of fragments that one task merges. Each costs a round trip to the store.
 pub(super) const FRAGMENTS_PER_TASK: usize = 200;
 
+/// The number of tasks from which on a round has larger tasks instead of more. Together they read as much as S3 allows in one folder, and more
+/// workers would wait for it, and are paid.
+const TASKS_PER_ROUND: u64 = 1_000;
+
+/// The number by which the usual largest group is multiplied to get that of a round with many fragments. A worker on AWS merges it in seven
+/// seconds.
+const LARGE_GROUP_FACTOR: u64 = 8;
+
 /// The part of a file, as a divisor, that may be left of a group without more fragments being added to it.
 const SMALL_REST: u64 = 64;
 
@@ -27,10 +35,14 @@ struct GroupSizes {
 /// Divides fragments, which are sorted by kind, into groups of one kind, up to [`FRAGMENTS_PER_TASK`] per group.
 ///
 /// A group fills whole output files of `file_bytes` and hardly more, and has between half of `limit_bytes` and `limit_bytes`. One file may be
-/// more than that. A file exceeds its size by a part of its last line, which is up to one of `lines` equal parts of the file.
+/// more than that. If there would be more than [`TASKS_PER_ROUND`] groups, they are up to [`LARGE_GROUP_FACTOR`] times as large. A file exceeds
+/// its size by a part of its last line, which is up to one of `lines` equal parts of the file.
 pub(super) fn merge_groups(fragments: &[Fragment], (file_bytes, lines): (u64, u64), limit_bytes: u64) -> Vec<Vec<Fragment>> {
     let file = file_bytes.max(1) + file_bytes / lines.max(1);
-    let least = (limit_bytes / 2 / file).max(1).saturating_mul(file);
+    let bytes: u64 = fragments.iter().map(|fragment| fragment.summary.bytes).sum();
+    let usual = limit_bytes / 2;
+    let aim = (bytes / TASKS_PER_ROUND).clamp(usual, usual.saturating_mul(LARGE_GROUP_FACTOR));
+    let least = (aim / file).max(1).saturating_mul(file);
     let sizes = GroupSizes { file, least, most: least + least / 2 };
     fragments.chunk_by(|one, next| one.name.kind == next.name.kind).flat_map(|fragments| groups_of_kind(fragments, sizes)).collect()
 }
@@ -105,6 +117,18 @@ mod tests {
         assert!(left < size(&all) / 25, "{left} of {} are left", size(&all));
         assert!(groups.iter().all(|group| size(group) <= LIMIT), "no task is larger than the limit");
         assert!(groups.len() > 300, "{} tasks", groups.len());
+    }
+
+    #[test]
+    fn many_fragments_are_merged_by_about_a_thousand_tasks_that_leave_little() {
+        // The ends of the tasks that read 10 TB.
+        let sizes = (1..=18_000_u64).map(|index| index * 7_919 % 18_000 * (FILE / 18_000) + 1_000);
+        let all = fragments(OutputKind::Output(ResourceType::PATIENT), sizes);
+        let groups = merge_groups(&all, (FILE, LINES), LIMIT);
+        assert!((1_000..1_300).contains(&groups.len()), "{} tasks", groups.len());
+        assert!(groups.iter().all(|group| size(group) <= 8 * LIMIT), "no task is much larger than the others");
+        let left: u64 = groups.iter().map(|group| size(group) % FILE).sum();
+        assert!(left < size(&all) / 100, "{left} of {} are left", size(&all));
     }
 
     #[test]

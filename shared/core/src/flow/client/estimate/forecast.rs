@@ -76,6 +76,10 @@ const MERGE_LIMIT_FRAGMENTS: f64 = 400.0;
 const MERGE_TASK_BYTES: f64 = MERGE_LIMIT_BYTES / 2.0;
 const MERGE_TASK_FRAGMENTS: f64 = 200.0;
 
+/// The number of merge tasks of a round from which on each task merges more bytes, and the most that it merges.
+const MERGE_TASKS_OF_ROUND: f64 = 1_000.0;
+const LARGEST_MERGE_TASK_BYTES: f64 = MERGE_LIMIT_BYTES * 2.0;
+
 /// The bytes of a fragment that count as one: expected values have fractions.
 const LEAST_FRAGMENT: f64 = 100_000.0;
 
@@ -242,7 +246,8 @@ impl Calculator<'_> {
         loop {
             let (count, bytes) =
                 kinds.iter().fold((0.0, 0.0), |(count, bytes), (fragments, size)| (count + fragments, bytes + fragments * size));
-            let groups: Vec<f64> = kinds.iter().map(|(count, size)| group_size(*count, *size)).collect();
+            let task_bytes = (bytes / MERGE_TASKS_OF_ROUND).clamp(MERGE_TASK_BYTES, LARGEST_MERGE_TASK_BYTES);
+            let groups: Vec<f64> = kinds.iter().map(|(count, size)| group_size(*count, *size, task_bytes)).collect();
             let tasks: f64 = kinds.iter().zip(&groups).map(|((count, _), group)| (count / group).ceil()).sum();
             let is_little = bytes <= MERGE_LIMIT_BYTES && count <= MERGE_LIMIT_FRAGMENTS;
             if is_little || tasks >= count {
@@ -304,9 +309,9 @@ impl Calculator<'_> {
     }
 }
 
-/// Returns the number of fragments of this size that one task merges.
-fn group_size(count: f64, size: f64) -> f64 {
-    (MERGE_TASK_BYTES / size.max(1.0)).floor().clamp(1.0, MERGE_TASK_FRAGMENTS).min(count.max(1.0))
+/// Returns the number of fragments of this size that one task merges, which merges up to `task_bytes`.
+fn group_size(count: f64, size: f64, task_bytes: f64) -> f64 {
+    (task_bytes / size.max(1.0)).floor().clamp(1.0, MERGE_TASK_FRAGMENTS).min(count.max(1.0))
 }
 
 /// The sums of the rounds so far.
