@@ -80,7 +80,7 @@ async fn deleted_patients(behavior: ServerBehavior, patients: u64, deleted: u64)
     scenario.server.with_store(|store| {
         store.versions.clear();
         for number in 0..patients {
-            store.put(PATIENT, &format!("p-{number}"), Millis(start.0 + number * 10));
+            store.put(PATIENT, &format!("p-{number}"), Millis(start.0 + number * 20));
         }
     });
     let whole = SyncRequest { window_resources: 1_000, page_size: 100, ..small_request() };
