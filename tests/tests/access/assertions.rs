@@ -128,7 +128,11 @@ fn assertion_cases() -> Vec<Case> {
         ("no sub", |_, claims| drop(claims.as_object_mut().map(|claims| claims.remove("sub"))), Some("iss and sub")),
         ("another sub", |_, claims| claims["sub"] = json!("somebody"), Some("iss and sub")),
         ("an unknown client", |_, claims| (claims["sub"], claims["iss"]) = (json!("x"), json!("x")), Some("is not registered here")),
-        ("a reserved client id", |_, claims| (claims["sub"], claims["iss"]) = (json!("local"), json!("local")), Some("the client is not registered here")),
+        (
+            "a reserved client id",
+            |_, claims| (claims["sub"], claims["iss"]) = (json!("local"), json!("local")),
+            Some("the client is not registered here"),
+        ),
         ("a list as sub", |_, claims| claims["sub"] = json!(["ehr"]), Some("claims cannot be read")),
         ("a list of audiences", |_, claims| claims["aud"] = json!(["https://else.example", claims["aud"]]), None),
         ("no aud", |_, claims| drop(claims.as_object_mut().map(|claims| claims.remove("aud"))), Some("aud is not")),

@@ -19,6 +19,9 @@ use crate::process::{command_result, headrace};
 /// dates.
 const CONFIG: &str = include_str!("../../samples/anonymization/study.json");
 
+/// The same for R4B, which has other types of products.
+const R4B_CONFIG: &str = include_str!("../../samples/anonymization/study-r4b.json");
+
 /// The same for R5, which has other elements with dates.
 const R5_CONFIG: &str = include_str!("../../samples/anonymization/study-r5.json");
 
@@ -33,7 +36,11 @@ fn config(on_error: &str) -> String {
 /// Returns the configuration for a FHIR version with a fixed key for date shifts. With a random key of the job, the dates of one patient in
 /// 101 are shifted by zero days. With this key, every date in these tests is shifted, and none to a birth date.
 fn config_with_date_shift_key(version: &str) -> String {
-    let config = if version == "R5" { R5_CONFIG.to_owned() } else { CONFIG.replacen("\"R4\"", &format!("\"{version}\""), 1) };
+    let config = match version {
+        "R4B" => R4B_CONFIG,
+        "R5" => R5_CONFIG,
+        _ => CONFIG,
+    };
     config.replacen("\"parameters\": {", "\"parameters\": { \"dateShiftKey\": \"each date moves\",", 1)
 }
 

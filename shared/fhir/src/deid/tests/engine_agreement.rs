@@ -432,9 +432,12 @@ fn a_condition_about_a_code_that_an_earlier_rule_changes_needs_the_tree() {
 #[test]
 fn the_streaming_engine_handles_all_types_of_the_samples() {
     let of_conditions = ["Encounter", "EpisodeOfCare", "Procedure", "MedicationAdministration", "Appointment"];
-    for (name, version, added) in
-        [("study", FhirVersion::R4, None), ("safe-harbor", FhirVersion::R4, None), ("study-r5", FhirVersion::R5, Some("EncounterHistory"))]
-    {
+    for (name, version, added) in [
+        ("study", FhirVersion::R4, None),
+        ("safe-harbor", FhirVersion::R4, None),
+        ("study-r4b", FhirVersion::R4b, None),
+        ("study-r5", FhirVersion::R5, Some("EncounterHistory")),
+    ] {
         let path = format!("{}/../../tests/samples/anonymization/{name}.json", env!("CARGO_MANIFEST_DIR"));
         let config = std::fs::read_to_string(path).unwrap();
         let types = version.types().iter().map(|kind| (kind.as_str(), ""));

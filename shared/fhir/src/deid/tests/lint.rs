@@ -696,7 +696,9 @@ fn sample(name: &str, version: FhirVersion) -> DeidConfig {
 
 #[test]
 fn the_shipped_samples_have_no_remarks() {
-    for (name, version) in [("safe-harbor", FhirVersion::R4), ("study", FhirVersion::R4), ("study-r5", FhirVersion::R5)] {
+    for (name, version) in
+        [("safe-harbor", FhirVersion::R4), ("study", FhirVersion::R4), ("study-r4b", FhirVersion::R4b), ("study-r5", FhirVersion::R5)]
+    {
         assert_eq!(sample(name, version).lint(), [], "{name}");
     }
 }

@@ -105,7 +105,11 @@ impl TokenSeeder {
 
 /// Returns the text of a sample for a version of FHIR.
 fn sample(name: &str, version: &str) -> String {
-    let name = if (name, version) == ("study", "R5") { "study-r5" } else { name };
+    let name = match (name, version) {
+        ("study", "R4B") => "study-r4b",
+        ("study", "R5") => "study-r5",
+        (name, _) => name,
+    };
     let path = format!("{}/../../tests/samples/anonymization/{name}.json", env!("CARGO_MANIFEST_DIR"));
     std::fs::read_to_string(path).unwrap().replacen("\"R4\"", &format!("\"{version}\""), 1)
 }
