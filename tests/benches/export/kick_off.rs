@@ -37,7 +37,10 @@ async fn run(state: &Path) -> Result<(Vec<Duration>, Vec<Duration>), BoxError> {
     let dynamo = EmbeddedDynamo::open(&state.join("jobs.db"))?;
     let client = dynamo.client();
     TableSchema::create(&client, "jobs").await?;
-    let (lake, parts) = (DirectoryLake::open(state), DirectoryOutputStore::open(state.join("files")));
+    // Exports must not read their own output.
+    let lake = state.join("lake");
+    std::fs::create_dir(&lake)?;
+    let (lake, parts) = (DirectoryLake::open(&lake), DirectoryOutputStore::open(state.join("files")));
     let jobs = DynamoJobStore::new(client.clone(), "jobs");
     let authenticator = Authenticator::new(jobs.clone(), SystemClock, AccessControl::None);
     let kickoff = KickoffHandler::new(authenticator, (jobs, LocalQueue::default()), (lake, parts), SystemClock, terms(), random_job_id);

@@ -86,7 +86,7 @@ pub enum ExportCommandError {
         lake: PathBuf,
         /// The form of the resources.
         state: &'static str,
-        /// What becomes of the resources.
+        /// The effect of the same command on the resources.
         continuation: &'static str,
     },
     /// The user interrupted the export.
