@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_dynamodb::types::AttributeValue;
 use headrace_aws::{DynamoJobStore, TableSchema};
 use headrace_edge::auth::Authenticator;
+use headrace_edge::base_url::TrustedBaseUrl;
 use headrace_edge::config::AccessControl;
 use headrace_edge::system::{SystemClock, random_job_id};
 use headrace_local::server::queue::LocalQueue;
@@ -66,7 +67,9 @@ async fn run(state: &Path) -> Result<(Vec<Duration>, Vec<Duration>), BoxError> {
 fn request(query: Option<&str>) -> Result<Request, http::Error> {
     let request = http::Request::get(format!("/fhir/$export?{}", query.unwrap_or_default()));
     let request = request.header("host", "127.0.0.1").header("accept", "application/fhir+json").header("prefer", "respond-async");
-    Ok(request.body(Body::Empty)?.with_raw_http_path("/fhir/$export"))
+    let mut request = request.body(Body::Empty)?.with_raw_http_path("/fhir/$export");
+    request.extensions_mut().insert(TrustedBaseUrl("http://127.0.0.1/fhir".to_owned()));
+    Ok(request)
 }
 
 /// Formats the median, the 99th percentile and the maximum.
