@@ -11,6 +11,7 @@ use headrace_local::client::bulk::BulkClient;
 use headrace_tests::flows::{Result, run};
 use headrace_tests::lake;
 
+use crate::entries::entry_names;
 use crate::process::{Server, headrace, send_signal};
 
 /// Longest time that a command may take that must end at once. It is long because the machine may be busy.
@@ -69,14 +70,6 @@ impl TestFolder {
 /// Returns the error output as text.
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Returns the names in a folder, sorted.
-fn names(folder: &Path) -> Result<Vec<String>> {
-    let mut names: Vec<String> =
-        fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<Result<_>>()?;
-    names.sort();
-    Ok(names)
 }
 
 #[test]
@@ -198,14 +191,14 @@ fn names_of_the_lake_reach_the_terminal_without_escape_sequences() -> Result<()>
 #[test]
 fn a_source_that_overlaps_the_output_or_has_no_ndjson_is_refused() -> Result<()> {
     let folder = TestFolder::new()?;
-    let before = names(&folder.lake())?;
+    let before = entry_names(&folder.lake())?;
     for (source, out) in [("lake", "lake"), ("lake", "lake/out"), ("lake", ".")] {
         let path = |name: &str| folder.0.path().join(name);
         let output = headrace(&["export", "--overwrite"]).arg(path(source)).arg(path(out)).output()?;
         assert_eq!(output.status.code(), Some(1));
         assert!(stderr(&output).contains("overlap"), "{}", stderr(&output));
     }
-    assert_eq!((names(&folder.lake())?, names(folder.0.path())?), (before, vec!["lake".to_owned()]));
+    assert_eq!((entry_names(&folder.lake())?, entry_names(folder.0.path())?), (before, vec!["lake".to_owned()]));
     fs::rename(folder.lake().join("Patient.ndjson"), folder.lake().join("Patient.json"))?;
     let output = folder.export()?;
     assert_eq!(output.status.code(), Some(1));
@@ -229,7 +222,7 @@ fn a_rejected_export_leaves_no_output_directory_of_its_own() -> Result<()> {
     // A folder that was there before belongs to the user.
     fs::create_dir(folder.out())?;
     assert_eq!(export()?.status.code(), Some(1));
-    assert_eq!(names(&folder.out())?, Vec::<String>::new());
+    assert_eq!(entry_names(&folder.out())?, Vec::<String>::new());
     Ok(())
 }
 
@@ -325,11 +318,11 @@ fn the_state_of_a_killed_export_is_removed_by_the_next() -> Result<()> {
     wait_for_files(&folder.out())?;
     child.kill()?;
     child.wait()?;
-    assert_eq!(names(&folder.out())?.iter().filter(|name| name.starts_with(".headrace-state-")).count(), 1);
+    assert_eq!(entry_names(&folder.out())?.iter().filter(|name| name.starts_with(".headrace-state-")).count(), 1);
     fs::remove_dir_all(folder.lake().join("large"))?;
     let output = folder.export()?;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert_eq!(names(&folder.out())?, ["Patient-1.ndjson", "manifest.json"]);
+    assert_eq!(entry_names(&folder.out())?, ["Patient-1.ndjson", "manifest.json"]);
     Ok(())
 }
 
@@ -375,21 +368,21 @@ fn a_state_folder_that_others_can_read_is_tightened_or_refused() -> Result<()> {
     fs::write(shared.join("notes.txt"), "")?;
     let text = failed_start(&folder.lake(), &shared)?;
     assert!(text.contains("chmod 700") && text.contains("shared"), "{text}");
-    assert_eq!(names(&shared)?, ["notes.txt"]);
+    assert_eq!(entry_names(&shared)?, ["notes.txt"]);
     Ok(())
 }
 
 #[test]
 fn a_state_folder_that_exports_of_the_lake_would_read_is_refused_before_anything_is_written() -> Result<()> {
     let folder = TestFolder::new()?;
-    let (lake, before) = (folder.lake(), names(&folder.lake())?);
+    let (lake, before) = (folder.lake(), entry_names(&folder.lake())?);
     symlink(&lake, folder.0.path().join("link"))?;
     for state in [lake.join("state"), lake.clone(), folder.0.path().to_owned(), folder.0.path().join("link/state")] {
         let text = failed_start(&lake, &state)?;
         let words = format!("the state folder `{}` and the lake `{}` overlap", state.display(), lake.display());
         assert!(text.contains(&words) && text.contains("--state"), "{text}");
     }
-    assert_eq!(names(&lake)?, before);
+    assert_eq!(entry_names(&lake)?, before);
     assert!(!folder.0.path().join("jobs.db").exists());
     // No export reads it: the default of --state, if the server starts in the folder of the lake.
     assert!(Server::start(&lake, &lake.join(".headrace"), &[])?.base.starts_with("http://"));

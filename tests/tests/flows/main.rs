@@ -16,6 +16,7 @@ mod deidentification;
 mod deployment_credentials;
 mod destinations;
 mod dry_run;
+mod entries;
 mod event_targets;
 mod events;
 mod export_command;

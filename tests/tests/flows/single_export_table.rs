@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use headrace_local::server::service::{ServerAccess, Service};
 use headrace_tests::flows::{Result, run, server_config};
 
+use crate::entries::entry_names;
 use crate::process::headrace;
 
 /// Number of files and folders of a lake, its own folder among them, up to which the table is in memory.
@@ -25,14 +26,6 @@ fn lake_of(parent: &Path, entries: usize) -> Result<PathBuf> {
         fs::write(lake.join(format!("{folder}{n}.ndjson")), format!("{{\"resourceType\":\"Patient\",\"id\":\"{n}\"}}\n"))?;
     }
     Ok(lake)
-}
-
-/// Returns the names in a folder, sorted.
-fn names(folder: &Path) -> Result<Vec<String>> {
-    let mut names: Vec<String> =
-        fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<Result<_>>()?;
-    names.sort();
-    Ok(names)
 }
 
 #[test]
@@ -79,7 +72,7 @@ fn a_single_export_is_the_same_on_both_sides_of_the_boundary_and_leaves_no_state
         let mut expected: Vec<String> = (2..entries).map(|n| format!("{{\"resourceType\":\"Patient\",\"id\":\"{n}\"}}")).collect();
         expected.sort_unstable();
         assert!(lines == expected, "{} of {} lines", lines.len(), expected.len());
-        left.push((names(&out)?, names(folder.path())?));
+        left.push((entry_names(&out)?, entry_names(folder.path())?));
     }
     assert!(left.windows(2).all(|both| both[0] == both[1]), "{left:?}");
     assert!(left.iter().all(|(out, beside)| !out.iter().any(|name| name.starts_with('.')) && *beside == ["lake", "out"]), "{left:?}");

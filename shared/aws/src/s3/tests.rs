@@ -132,7 +132,7 @@ async fn errors_of_the_lake_that_no_retry_mends_name_the_setting_and_the_remedy(
 }
 
 /// Returns a client that gets these answers and makes one try for each.
-fn scripted_client(answers: impl IntoIterator<Item = Answer>) -> (Client, Script) {
+pub(super) fn scripted_client(answers: impl IntoIterator<Item = Answer>) -> (Client, Script) {
     let script = Script::new(answers);
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())

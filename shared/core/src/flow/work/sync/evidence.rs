@@ -37,7 +37,7 @@ pub(super) struct Evidence<'p, 'a, 'l, W: AllPorts> {
 }
 
 impl<'p, 'a, 'l, W: AllPorts> Evidence<'p, 'a, 'l, W> {
-    /// Starts now.
+    /// Creates a reader for the evidence about one window, whose time begins now.
     pub(super) fn new(pages: &'p mut PageReader<'a, 'l, W>) -> Self {
         let until = pages.ports.now() + PATIENCE;
         Self { pages, until }
