@@ -7,6 +7,7 @@ mod name_token;
 mod open_names;
 mod path;
 mod pretty;
+mod quote_finder;
 mod scanner;
 
 use std::borrow::Cow;

@@ -44,10 +44,10 @@ pub(super) fn deidentify_streaming<'p>(
     patient: DatePatient<'p>,
     out: &'p mut Vec<u8>,
 ) -> Result<(), NeedsTree> {
-    let mut scanner = Scanner::new(line).ok_or(NeedsTree)?;
+    let mut scanner = Scanner::new(line);
     scanner.skip_spaces();
     // Both determine how members are treated, and they may follow other members.
-    let (resource_type, id) = type_and_id(scanner.clone()).ok_or(NeedsTree)?;
+    let (resource_type, id) = type_and_id(scanner).ok_or(NeedsTree)?;
     let json = JsonValue::from_valid(line);
     let automaton = engine.plan(resource_type).and_then(|plan| plan.automaton(json)).ok_or(NeedsTree)?;
     let (given, found) = match patient {

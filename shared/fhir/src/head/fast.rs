@@ -25,7 +25,7 @@ pub(super) fn parse(line: &str) -> Option<FastHead<'_>> {
 /// Parses a head like [`parse`], and passes the byte ranges of each root member's name and value to `visit`.
 #[inline(always)]
 pub(super) fn parse_members<'a>(line: &'a str, visit: &mut impl FnMut(Range<usize>, Range<usize>)) -> Option<FastHead<'a>> {
-    let mut scanner = Scanner::new(line)?;
+    let mut scanner = Scanner::new(line);
     let mut names = OpenNames::default();
     let (mut resource_type, mut id, mut meta) = (None, None, Meta::default());
     scanner.expect(b'{')?;

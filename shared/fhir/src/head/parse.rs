@@ -14,11 +14,20 @@ impl ResourceHead {
     /// Parses the head of one line as [`Self::parse`] does, and returns the identity of the version with it, if the fast path could
     /// read the line.
     pub fn parse_with_identity(line: &[u8]) -> Result<(Self, Option<ResourceIdentity<'_>>), InvalidResource> {
-        let text = std::str::from_utf8(line).map_err(|error| InvalidResource::NotUtf8(error.valid_up_to()))?;
+        let text = text_of(line)?;
         match fast::parse(text) {
             Some(fast) => Ok((fast.head, Some(fast.identity))),
             None => general::parse(text).map(|head| (head, None)),
         }
+    }
+}
+
+/// Returns the text of a line, which must be UTF-8.
+// `simdutf8` checks lines twice as fast as the standard library, which says where the fault is.
+pub(super) fn text_of(line: &[u8]) -> Result<&str, InvalidResource> {
+    match simdutf8::basic::from_utf8(line) {
+        Ok(text) => Ok(text),
+        Err(_) => std::str::from_utf8(line).map_err(|error| InvalidResource::NotUtf8(error.valid_up_to())),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::parse::text_of;
 use super::resource_head::{InvalidResource, ResourceHead, ResourceIdentity};
 use super::{fast, general};
 use crate::json::{JsonValue, unescape_name};
@@ -30,7 +31,7 @@ pub struct Resource<'a> {
 impl<'a> Resource<'a> {
     /// Parses and validates one line in a single pass. Fails like [`ResourceHead::parse`].
     pub fn parse(line: &'a [u8], index: &'a mut MemberIndex) -> Result<Self, InvalidResource> {
-        let text = std::str::from_utf8(line).map_err(|error| InvalidResource::NotUtf8(error.valid_up_to()))?;
+        let text = text_of(line)?;
         index.members.clear();
         index.may_have_escapes = false;
         let (head, identity) = match fast::parse_members(text, &mut |name, value| index.members.push((name, value))) {

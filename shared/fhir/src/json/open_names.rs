@@ -1,5 +1,7 @@
 //! The names in the open objects of a JSON text, to notice a member that may occur twice.
 
+use arrayvec::ArrayVec;
+
 /// The greatest number of names in the open objects that is supported.
 const MAX_NAMES: usize = 128;
 
@@ -8,17 +10,15 @@ const MAX_OBJECTS: usize = 32;
 
 /// The hashes of the names in the open objects, one object after the other.
 pub(crate) struct OpenNames {
-    hashes: [u32; MAX_NAMES],
-    hash_count: usize,
+    hashes: ArrayVec<u32, MAX_NAMES>,
     /// The innermost object.
     current: ObjectNames,
     /// The objects around it.
-    outer: [ObjectNames; MAX_OBJECTS],
-    outer_count: usize,
+    outer: ArrayVec<ObjectNames, MAX_OBJECTS>,
 }
 
 /// The names of one object.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct ObjectNames {
     /// The index of its first hash.
     first_hash: usize,
@@ -29,8 +29,7 @@ struct ObjectNames {
 impl Default for OpenNames {
     /// Starts with one open object, the root.
     fn default() -> Self {
-        let none = ObjectNames { first_hash: 0, filter: [0; 2] };
-        Self { hashes: [0; MAX_NAMES], hash_count: 0, current: none, outer: [none; MAX_OBJECTS], outer_count: 0 }
+        Self { hashes: ArrayVec::new(), current: ObjectNames::default(), outer: ArrayVec::new() }
     }
 }
 
@@ -38,19 +37,17 @@ impl OpenNames {
     /// Starts an object in the current one. Returns `None` if there are too many.
     #[inline(always)]
     pub(crate) fn open_object(&mut self) -> Option<()> {
-        *self.outer.get_mut(self.outer_count)? = self.current;
-        self.outer_count += 1;
-        self.current = ObjectNames { first_hash: self.hash_count, filter: [0; 2] };
+        self.outer.try_push(self.current).ok()?;
+        self.current = ObjectNames { first_hash: self.hashes.len(), filter: [0; 2] };
         Some(())
     }
 
     /// Ends the current object: the one around it goes on with its own names.
     #[inline(always)]
     pub(crate) fn close_object(&mut self) {
-        self.hash_count = self.current.first_hash;
-        self.outer_count = self.outer_count.saturating_sub(1);
-        if let Some(outer) = self.outer.get(self.outer_count) {
-            self.current = *outer;
+        self.hashes.truncate(self.current.first_hash);
+        if let Some(outer) = self.outer.pop() {
+            self.current = outer;
         }
     }
 
@@ -61,12 +58,10 @@ impl OpenNames {
         let [first, second] = self.current.filter;
         let short = u32::try_from(hash >> 32).unwrap_or_default();
         // Equal hashes only mean that the names may be equal. The general parser compares them.
-        if first & bits[0] != 0 && second & bits[1] != 0 && self.hashes.get(self.current.first_hash..self.hash_count)?.contains(&short) {
+        if first & bits[0] != 0 && second & bits[1] != 0 && self.hashes.get(self.current.first_hash..)?.contains(&short) {
             return None;
         }
         self.current.filter = [first | bits[0], second | bits[1]];
-        *self.hashes.get_mut(self.hash_count)? = short;
-        self.hash_count += 1;
-        Some(())
+        self.hashes.try_push(short).ok()
     }
 }

@@ -9,32 +9,35 @@ use std::ops::Range;
 
 use super::name_token::NameToken;
 use super::open_names::OpenNames;
+use super::quote_finder::QuoteFinder;
 use crate::json::JsonValue;
 
 /// A JSON text and the position up to which it has been read.
 ///
 /// After a method has returned `None`, the position is undefined.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(crate) struct Scanner<'a> {
     pub(crate) text: &'a str,
     bytes: &'a [u8],
     pub(crate) position: usize,
     /// The end of the name that was read last.
     name_end: usize,
+    quotes: QuoteFinder,
 }
 
 /// The deepest nesting that is supported: one bit for each level.
 const MAX_DEPTH: u32 = u64::BITS;
 
+/// The number of bytes of a word, of which the hash of a name is made.
+const WORD_BYTES: usize = 8;
+
 /// An odd factor whose product mixes all bits, so that different names practically never have the same hash.
 const HASH_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl<'a> Scanner<'a> {
-    /// Creates a scanner at the start of `text`. Returns `None` if the text has control characters.
-    pub(crate) fn new(text: &'a str) -> Option<Self> {
-        // One check of the whole text, which the compiler vectorises, so that no string has to be checked again.
-        let has_control = text.bytes().fold(false, |found, byte| found | (byte < b' '));
-        (!has_control).then_some(Self { text, bytes: text.as_bytes(), position: 0, name_end: 0 })
+    /// Creates a scanner at the start of `text`.
+    pub(crate) fn new(text: &'a str) -> Self {
+        Self { text, bytes: text.as_bytes(), position: 0, name_end: 0, quotes: QuoteFinder::default() }
     }
 
     /// Returns the range of the name that [`Self::name`] read last, without its quotes.
@@ -47,7 +50,8 @@ impl<'a> Scanner<'a> {
         self.bytes.get(self.position).copied()
     }
 
-    /// Skips spaces, the only whitespace that a scanned text can have: [`Self::new`] rejects control characters.
+    /// Skips spaces, the only whitespace that a scanned text can have.
+    #[inline(always)]
     pub(crate) fn skip_spaces(&mut self) {
         while let Some(b' ') = self.bytes.get(self.position) {
             self.position += 1;
@@ -67,6 +71,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Consumes the next byte that is not a space. Returns `None` if it is not `expected`.
+    #[inline(always)]
     pub(crate) fn expect(&mut self, expected: u8) -> Option<()> {
         (self.token()? == expected).then_some(())
     }
@@ -130,51 +135,31 @@ impl<'a> Scanner<'a> {
     fn skip_unique_name(&mut self, names: &mut OpenNames) -> Option<usize> {
         self.expect(b'"')?;
         let start = self.position;
-        let hash = self.skip_and_hash_name()?;
-        self.name_end = self.position;
-        self.position += 1;
-        self.expect(b':')?;
-        names.add(hash)?;
+        self.skip_rest_of_name(names)?;
         Some(start)
     }
 
-    /// Moves to the quote that ends a name, and returns the hash of the name. Returns `None` if the name has escapes.
+    /// Skips a name from behind its opening quote, and the colon behind it. Returns `None` if the name has escapes.
     #[inline(always)]
-    fn skip_and_hash_name(&mut self) -> Option<u64> {
-        let mut hash = 0_u64;
-        loop {
-            let rest = self.bytes.get(self.position..)?;
-            let word = match rest.first_chunk::<8>() {
-                Some(chunk) => u64::from_le_bytes(*chunk),
-                None if rest.is_empty() => return None,
-                None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
-            };
-            let stops = quotes_and_backslashes(word);
-            if stops != 0 {
-                let bits = stops.trailing_zeros() & !7;
-                self.position += (bits / 8) as usize;
-                let is_quote = self.bytes.get(self.position) == Some(&b'"');
-                return is_quote.then_some((hash ^ (word & !(u64::MAX << bits))).wrapping_mul(HASH_FACTOR));
-            }
-            hash = (hash ^ word).wrapping_mul(HASH_FACTOR);
-            self.position += 8;
+    fn skip_rest_of_name(&mut self, names: &mut OpenNames) -> Option<()> {
+        let start = self.position;
+        self.skip_to_quote_or_backslash()?;
+        self.name_end = self.position;
+        names.add(hash_name(self.bytes, start, self.name_end)?)?;
+        // The usual end of a name is tested at once.
+        if self.bytes.get(self.position..).and_then(<[u8]>::first_chunk) == Some(b"\":") {
+            self.position += 2;
+            return Some(());
         }
+        let is_quote = self.next_byte()? == b'"';
+        self.position += 1;
+        if is_quote { self.expect(b':') } else { None }
     }
 
     /// Moves to the next quote or backslash within a string.
     #[inline(always)]
     fn skip_to_quote_or_backslash(&mut self) -> Option<()> {
-        while let Some(chunk) = self.bytes.get(self.position..).and_then(<[u8]>::first_chunk::<8>) {
-            let stops = quotes_and_backslashes(u64::from_le_bytes(*chunk));
-            if stops != 0 {
-                self.position += (stops.trailing_zeros() / 8) as usize;
-                return Some(());
-            }
-            self.position += 8;
-        }
-        while !matches!(self.bytes.get(self.position)?, b'"' | b'\\') {
-            self.position += 1;
-        }
+        self.position = self.quotes.next(self.bytes, self.position)?;
         Some(())
     }
 
@@ -187,60 +172,9 @@ impl<'a> Scanner<'a> {
             self.position += 1;
             match stop {
                 b'"' => return Some(()),
-                b'\\' => self.skip_escape()?,
+                b'\\' => self.position = escape_end(self.bytes, self.position)?,
                 _ => return None,
             }
-        }
-    }
-
-    /// Skips and validates an escape, from behind its backslash.
-    fn skip_escape(&mut self) -> Option<()> {
-        let escaped = *self.bytes.get(self.position)?;
-        self.position += 1;
-        match escaped {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
-            b'u' => {
-                let digits = self.bytes.get(self.position..self.position + 4)?;
-                self.position += 4;
-                digits.iter().all(u8::is_ascii_hexdigit).then_some(())
-            }
-            _ => None,
-        }
-    }
-
-    /// Skips and validates the rest of a number, whose first byte is `first`.
-    fn skip_number(&mut self, first: u8) -> Option<()> {
-        let leading = if first == b'-' { self.digit()? } else { first };
-        if leading != b'0' {
-            self.skip_digits();
-        }
-        if self.bytes.get(self.position) == Some(&b'.') {
-            self.position += 1;
-            self.digit()?;
-            self.skip_digits();
-        }
-        if let Some(b'e' | b'E') = self.bytes.get(self.position) {
-            self.position += 1;
-            if let Some(b'+' | b'-') = self.bytes.get(self.position) {
-                self.position += 1;
-            }
-            self.digit()?;
-            self.skip_digits();
-        }
-        Some(())
-    }
-
-    /// Reads one digit.
-    fn digit(&mut self) -> Option<u8> {
-        let digit = self.bytes.get(self.position).copied().filter(u8::is_ascii_digit)?;
-        self.position += 1;
-        Some(digit)
-    }
-
-    /// Skips any number of digits.
-    fn skip_digits(&mut self) {
-        while self.bytes.get(self.position).is_some_and(u8::is_ascii_digit) {
-            self.position += 1;
         }
     }
 
@@ -262,7 +196,10 @@ impl<'a> Scanner<'a> {
     fn skip_primitive_from(&mut self, first: u8) -> Option<()> {
         match first {
             b'"' => self.skip_string(),
-            b'-' | b'0'..=b'9' => self.skip_number(first),
+            b'-' | b'0'..=b'9' => {
+                self.position = number_end(self.bytes, self.position, first)?;
+                Some(())
+            }
             b't' => self.skip_literal(b"rue"),
             b'f' => self.skip_literal(b"alse"),
             b'n' => self.skip_literal(b"ull"),
@@ -272,33 +209,49 @@ impl<'a> Scanner<'a> {
 
     /// Skips and validates one value of any type. Returns `None` also if an object in it may have a member twice.
     pub(crate) fn skip_value(&mut self, names: &mut OpenNames) -> Option<()> {
+        // The copy stays in registers.
+        let mut scanner = *self;
+        scanner.skip_value_inline(names)?;
+        *self = scanner;
+        Some(())
+    }
+
+    /// Skips a value as [`Self::skip_value`] does.
+    #[inline(always)]
+    fn skip_value_inline(&mut self, names: &mut OpenNames) -> Option<()> {
         // One bit for each open container, the innermost in the lowest bit: 1 is an object, 0 an array.
         let (mut open, mut depth) = (0_u64, 0);
+        let mut first = self.token()?;
         loop {
-            let first = self.token()?;
-            if let b'{' | b'[' = first {
-                if depth == MAX_DEPTH {
-                    return None;
-                }
-                let is_object = first == b'{';
-                (open, depth) = (open << 1 | u64::from(is_object), depth + 1);
-                // A container may be empty. In an object, a name comes before the value.
-                let next = self.token()?;
-                self.position -= 1;
-                match (is_object, next) {
-                    (true, b'"') => {
-                        names.open_object()?;
-                        self.skip_unique_name(names)?;
-                        continue;
+            match first {
+                b'"' => self.skip_string()?,
+                b'{' | b'[' => {
+                    if depth == MAX_DEPTH {
+                        return None;
                     }
-                    // The closing bracket is consumed below.
-                    (true, b'}') => names.open_object()?,
-                    (false, b']') => {}
-                    (true, _) => return None,
-                    (false, _) => continue,
+                    let is_object = first == b'{';
+                    (open, depth) = (open << 1 | u64::from(is_object), depth + 1);
+                    let next = self.token()?;
+                    match (is_object, next) {
+                        (true, b'"') => {
+                            names.open_object()?;
+                            self.skip_rest_of_name(names)?;
+                            first = self.token()?;
+                            continue;
+                        }
+                        (true, b'}') => {
+                            names.open_object()?;
+                            self.position -= 1;
+                        }
+                        (false, b']') => self.position -= 1,
+                        (true, _) => return None,
+                        (false, _) => {
+                            first = next;
+                            continue;
+                        }
+                    }
                 }
-            } else {
-                self.skip_primitive_from(first)?;
+                _ => self.skip_primitive_from(first)?,
             }
             // The value is complete: close containers until another value follows.
             loop {
@@ -319,16 +272,120 @@ impl<'a> Scanner<'a> {
                     _ => return None,
                 }
             }
+            first = self.token()?;
         }
     }
 }
 
-/// Returns a word in which the lowest set bit marks the first byte of `word` that is a quote or a backslash, and 0 if there is none.
+/// Returns the hash of the name in `bytes` from `start` to `end`.
 #[inline(always)]
-fn quotes_and_backslashes(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
-    // Borrows of the subtraction can only disturb higher bits, so the lowest set bit is exact.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
-    (zeros(word ^ (ONES * 0x22)) | zeros(word ^ (ONES * 0x5c))) & HIGH
+fn hash_name(bytes: &[u8], start: usize, end: usize) -> Option<u64> {
+    let up_to_end = bytes.get(..end)?;
+    let length = end - start;
+    let (first, last) = match up_to_end.last_chunk() {
+        Some(last) if (1..=2 * WORD_BYTES).contains(&length) => {
+            // Two words cover the name, and overlap if it is shorter than both. What stands before it is shifted out.
+            let first = up_to_end.get(start.min(end - WORD_BYTES)..)?.first_chunk()?;
+            let shift = WORD_BYTES.saturating_sub(length) * 8;
+            (u64::from_le_bytes(*first) >> shift, u64::from_le_bytes(*last) >> shift)
+        }
+        _ => words_of_unusual_name(up_to_end.get(start..)?),
+    };
+    Some((first.wrapping_mul(HASH_FACTOR) ^ last).wrapping_mul(HASH_FACTOR))
+}
+
+/// Returns two words that stand for a name that is long, empty, or within the first bytes of the text. They are the same for the same name
+/// wherever it stands.
+#[inline(never)]
+fn words_of_unusual_name(name: &[u8]) -> (u64, u64) {
+    let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    if name.len() <= WORD_BYTES {
+        return (word(name), word(name));
+    }
+    name.chunks(WORD_BYTES).fold((0, 0), |(hash, last): (u64, u64), chunk| ((hash ^ last).wrapping_mul(HASH_FACTOR), word(chunk)))
+}
+
+/// Validates an escape from behind its backslash, and returns its end.
+fn escape_end(bytes: &[u8], position: usize) -> Option<usize> {
+    match bytes.get(position)? {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(position + 1),
+        b'u' => {
+            let digits = bytes.get(position + 1..position + 5)?;
+            digits.iter().all(u8::is_ascii_hexdigit).then_some(position + 5)
+        }
+        _ => None,
+    }
+}
+
+/// Validates the rest of a number, whose first byte is `first`, and returns its end.
+fn number_end(bytes: &[u8], position: usize, first: u8) -> Option<usize> {
+    let byte = |position: usize| bytes.get(position).copied();
+    let digits = |mut position: usize| {
+        while byte(position).is_some_and(|byte| byte.is_ascii_digit()) {
+            position += 1;
+        }
+        position
+    };
+    // At least one digit.
+    let some_digits = |position: usize| Some(digits(position)).filter(|end| *end > position);
+    let mut end = match (first, byte(position)) {
+        (b'-', Some(b'0')) => position + 1,
+        (b'-', _) => some_digits(position)?,
+        (b'0', _) => position,
+        _ => digits(position),
+    };
+    if byte(end) == Some(b'.') {
+        end = some_digits(end + 1)?;
+    }
+    if let Some(b'e' | b'E') = byte(end) {
+        end += 1;
+        if let Some(b'+' | b'-') = byte(end) {
+            end += 1;
+        }
+        end = some_digits(end)?;
+    }
+    Some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_name_has_the_same_hash_wherever_it_stands(name in "[a-zA-Zé]{0,40}", before in "[a-z ]{0,20}", behind in "[a-z\":]{0,20}") {
+            let alone = hash_name(name.as_bytes(), 0, name.len());
+            let text = format!("{before}{name}{behind}");
+            prop_assert!(alone.is_some());
+            prop_assert_eq!(hash_name(text.as_bytes(), before.len(), before.len() + name.len()), alone);
+        }
+
+        #[test]
+        fn different_names_have_different_hashes(names in prop::collection::btree_set("[a-zA-Z]{0,40}", 2)) {
+            let hashes: Vec<_> = names.iter().map(|name| hash_name(name.as_bytes(), 0, name.len())).collect();
+            prop_assert_ne!(hashes[0], hashes[1]);
+        }
+    }
+
+    #[test]
+    fn a_number_ends_where_json_says() {
+        for (text, end) in [
+            ("0", Some(1)),
+            ("01", Some(1)),
+            ("-0", Some(2)),
+            ("-", None),
+            ("-x", None),
+            ("12.50]", Some(5)),
+            ("1.", None),
+            ("1e5,", Some(3)),
+            ("1E+05", Some(5)),
+            ("1e", None),
+            ("1e+", None),
+            ("-1.0e-7 ", Some(7)),
+        ] {
+            assert_eq!(number_end(text.as_bytes(), 1, text.as_bytes()[0]), end, "{text}");
+        }
+    }
 }
