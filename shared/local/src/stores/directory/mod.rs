@@ -2,6 +2,8 @@
 
 mod audit;
 mod blocking_call;
+mod file_writer;
+mod growing_file;
 mod keys_files;
 mod lake;
 mod lake_writer;
@@ -11,7 +13,8 @@ mod verified_files;
 
 pub use audit::DirectoryAudit;
 pub(crate) use blocking_call::{CALL_TIME_LIMIT, CallWatch};
+pub use file_writer::DirectoryFileWriter;
 pub use lake::DirectoryLake;
 pub use lake_writer::DirectoryLakeWriter;
-pub use output::{DirectoryFileWriter, DirectoryOutputStore, GivenConfiguration};
+pub use output::{DirectoryOutputStore, GivenConfiguration};
 pub(crate) use overlap::{mixes_with_lake, overlaps_lake};

@@ -1,8 +1,8 @@
 //! Output files in a directory. Files and folders are accessible by their owner only, because they contain patient data.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, IoSlice, Read as _, Write};
+use std::fs;
+use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -13,17 +13,18 @@ use headrace_core::job::file_names::FileNames;
 use headrace_core::job::folder::Folder;
 use headrace_core::metering::count;
 use headrace_core::output::content::ContentDigest;
-use headrace_core::ports::{ByteStream, ConfigLookup, FileAccess, FileRequest, FileWriter, OutputStore};
+use headrace_core::ports::{ByteStream, ConfigLookup, FileAccess, FileRequest, OutputStore};
 use headrace_core::request::{ANONYMIZATION_FOLDER, ConfigName, MAX_CONFIG_BYTES};
 use headrace_core::vocab::error::{SourceError, StoreError};
 use tokio::task::spawn_blocking;
 use walkdir::WalkDir;
 
 use crate::stores::io_fault::{IoFault, not_applied, store_error};
-use crate::stores::private::{create_private_file, create_private_folder, restrict_file};
+use crate::stores::private::{create_private_folder, restrict_file};
 use crate::stores::regular_file::{is_not_regular, open_regular_file};
 
-use super::blocking_call::{BlockingCall, in_place};
+use super::blocking_call::BlockingCall;
+use super::file_writer::DirectoryFileWriter;
 use super::keys_files::{read_keys, unusable_keys_files};
 use super::lake::read_file;
 use super::overlap::overlaps_lake;
@@ -34,9 +35,6 @@ const WHAT: &str = "the destination";
 
 /// Name of the setting of a client's own destination.
 const CLIENT_DESTINATION_SETTING: &str = "`destination` in the client's registration";
-
-/// Size of the write buffer, in bytes. Larger writes bypass it.
-const BUFFER_BYTES: usize = 64 << 10;
 
 /// Size of one read when contents are compared, in bytes.
 const COMPARE_CHUNK_BYTES: usize = 1 << 20;
@@ -124,7 +122,7 @@ impl DirectoryOutputStore {
     }
 
     /// Remembers that this process has written a file.
-    fn add_own_file(&self, path: &Path, summary: FileSummary) {
+    pub(super) fn add_own_file(&self, path: &Path, summary: FileSummary) {
         if self.trusts_own_files {
             self.verified.add(path, summary);
         }
@@ -143,13 +141,13 @@ impl DirectoryOutputStore {
     }
 
     /// Returns a function that converts errors of the file system in a job's folder. They name the destination.
-    fn error_at(&self, folder: &Folder) -> impl Fn(io::Error) -> StoreError + Clone + Send + use<> {
+    pub(super) fn error_at(&self, folder: &Folder) -> impl Fn(io::Error) -> StoreError + Clone + Send + use<> {
         let place = folder.destination.as_ref().map_or_else(|| self.shown_root.clone(), PathBuf::from);
         move |error| store_error(WHAT, &place, error)
     }
 
     /// Returns the path of a file of a job.
-    fn path(&self, folder: &Folder, name: &FileName) -> PathBuf {
+    pub(super) fn path(&self, folder: &Folder, name: &FileName) -> PathBuf {
         self.job_dir(folder).join(name.to_string())
     }
 
@@ -201,7 +199,7 @@ fn found_configuration(text: Bytes) -> ConfigLookup {
 }
 
 /// Creates a hard link to a file. If the name exists, its file must have the same content; it is never replaced.
-fn link_file(from: &Path, to: &Path, summary: FileSummary) -> io::Result<Linked> {
+pub(super) fn link_file(from: &Path, to: &Path, summary: FileSummary) -> io::Result<Linked> {
     if let Some(folder) = to.parent() {
         create_private_folder(folder)?;
     }
@@ -232,7 +230,7 @@ fn replace_by_link(from: &Path, to: &Path, summary: FileSummary) -> io::Result<(
 
 /// The result of [`link_file`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Linked {
+pub(super) enum Linked {
     /// The file has the name.
     Done,
     /// The name belongs to a file with other content.
@@ -241,7 +239,7 @@ enum Linked {
 
 impl Linked {
     /// Returns [`StoreError::Stale`] unless the file has the name.
-    fn or_stale(self) -> Result<(), StoreError> {
+    pub(super) fn or_stale(self) -> Result<(), StoreError> {
         match self {
             Self::Done => Ok(()),
             Self::OtherContent => Err(StoreError::Stale),
@@ -268,91 +266,6 @@ pub(super) fn has_content(path: &Path, summary: FileSummary) -> io::Result<bool>
         content.add(read, 0);
     }
     Ok(content.bytes() == summary.bytes && content.summary().crc64 == summary.crc64)
-}
-
-/// A file that is being written under a temporary name. It is deleted if it is dropped before its commit.
-#[derive(Debug)]
-pub struct DirectoryFileWriter {
-    store: DirectoryOutputStore,
-    folder: Folder,
-    path: Arc<PathBuf>,
-    file: Option<File>,
-    buffer: Vec<u8>,
-    is_committed: bool,
-}
-
-impl DirectoryFileWriter {
-    /// Writes the buffer and then `bytes`. Creates the file at the first call.
-    fn write_through(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => {
-                self.path.parent().map_or(Ok(()), create_private_folder)?;
-                none.insert(create_private_file(&self.path)?)
-            }
-        };
-        write_both(file, &self.buffer, bytes)?;
-        self.buffer.clear();
-        Ok(())
-    }
-}
-
-/// Writes two texts, in one call of the system if it takes both.
-fn write_both(file: &mut impl Write, first: &[u8], second: &[u8]) -> io::Result<()> {
-    let written = loop {
-        match file.write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => break result?,
-        }
-    };
-    file.write_all(first.get(written..).unwrap_or_default())?;
-    file.write_all(second.get(written.saturating_sub(first.len())..).unwrap_or_default())
-}
-
-impl FileWriter for DirectoryFileWriter {
-    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        if self.buffer.len() + bytes.len() < BUFFER_BYTES {
-            self.buffer.extend_from_slice(&bytes);
-            return Ok(());
-        }
-        let call = BlockingCall::Output(Arc::clone(&self.path));
-        in_place(&call, || self.write_through(&bytes)).map_err(self.store.error_at(&self.folder))
-    }
-
-    async fn commit(mut self, name: FileName, summary: FileSummary) -> Result<(), StoreError> {
-        let failed = self.store.error_at(&self.folder);
-        let call = BlockingCall::Output(Arc::clone(&self.path));
-        in_place(&call, || {
-            self.write_through(&[]).map_err(&failed)?;
-            self.file = None;
-            let (from, to) = (self.path.as_path(), self.store.path(&self.folder, &name));
-            match name {
-                FileName::Output(_) => {
-                    link_file(from, &to, summary).map_err(&failed)?.or_stale()?;
-                    fs::remove_file(from).map_err(&failed)
-                }
-                // A fragment's name contains its attempt, so it is unique; an existing file of the other kind is to be replaced.
-                FileName::Fragment(_) | FileName::Overwrite(_) => fs::rename(from, &to).map_err(&failed),
-            }?;
-            self.store.add_own_file(&to, summary);
-            Ok::<_, StoreError>(())
-        })?;
-        self.is_committed = true;
-        count(|usage| {
-            usage.puts += 1;
-            usage.bytes_written += summary.bytes;
-        });
-        Ok(())
-    }
-}
-
-impl Drop for DirectoryFileWriter {
-    fn drop(&mut self) {
-        if !self.is_committed && self.path.exists() {
-            // If this fails, the file is deleted when the job is swept.
-            drop(fs::remove_file(self.path.as_path()));
-        }
-    }
 }
 
 impl OutputStore for DirectoryOutputStore {
@@ -429,8 +342,7 @@ impl OutputStore for DirectoryOutputStore {
             return Err(StoreError::Misconfigured { remedy, cause: "nothing was written".into() });
         }
         let path = self.path(folder, &FileName::Fragment(fragment)).with_extension("partial");
-        let path = Arc::new(path);
-        Ok(DirectoryFileWriter { store: self.clone(), folder: folder.clone(), path, file: None, buffer: Vec::new(), is_committed: false })
+        Ok(DirectoryFileWriter::new(self.clone(), folder.clone(), path))
     }
 
     async fn promote(&self, folder: &Folder, fragment: &Fragment, name: OutputFileName) -> Result<(), StoreError> {
@@ -517,26 +429,6 @@ impl OutputStore for DirectoryOutputStore {
 mod tests {
     use super::*;
 
-    /// A file that takes only some bytes at once.
-    struct SlowFile(Vec<u8>, usize);
-
-    impl Write for SlowFile {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let taken = bytes.len().min(self.1);
-            self.0.extend_from_slice(bytes.get(..taken).unwrap_or_default());
-            Ok(taken)
-        }
-
-        fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-            let all: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
-            self.write(&all)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_file_is_refused_if_it_has_changed_after_this_process_has_written_it() {
         use headrace_core::job::file::OutputKind;
@@ -567,7 +459,7 @@ mod tests {
             assert_eq!(store.file_access(&folder, file, FileRequest::Content).await.unwrap(), FileAccess::Local(path.clone()));
             // Of the same size.
             fs::write(&path, "[]\n").unwrap();
-            File::options().write(true).open(&path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+            fs::File::options().write(true).open(&path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
             let refused = store.file_access(&folder, file, FileRequest::Content).await.unwrap_err();
             assert!(refused.to_string().contains("start a new export"), "{refused}");
         }
@@ -585,16 +477,5 @@ mod tests {
         }
         assert!(read_keys(&path("none")).unwrap().is_none());
         assert!(read_keys(&path("none/keys")).unwrap().is_none());
-    }
-
-    #[test]
-    fn two_texts_are_written_whole_however_few_bytes_a_call_takes() {
-        for at_once in 1..10 {
-            for (first, second) in [("abc", "defg"), ("", "defg"), ("abc", ""), ("", "")] {
-                let mut file = SlowFile(Vec::new(), at_once);
-                write_both(&mut file, first.as_bytes(), second.as_bytes()).unwrap();
-                assert_eq!(String::from_utf8(file.0).unwrap(), format!("{first}{second}"));
-            }
-        }
     }
 }
