@@ -17,7 +17,7 @@ use crate::lines::report_limit::ReportLimit;
 use crate::output::content::ContentDigest;
 use crate::patients::{SectionedFrames, Sections, is_block_header};
 use crate::ports::{FRAGMENTS_PER_CHECKPOINT, FileWriter, OutputStore};
-use crate::versions::record::{LinePosition, VersionLog};
+use crate::versions::record::{LinePosition, RecordChunks, VersionLog};
 use crate::vocab::error::StoreError;
 use crate::vocab::outcome::{IssueCode, OperationOutcome};
 
@@ -189,12 +189,12 @@ impl<'s, P: OutputStore> OpenCheckpoint<'s, P> {
 
     /// Removes the versions and links recorded since the last checkpoint. Returns them as fragments, with the number of
     /// records in each.
-    pub fn take_version_fragments(&mut self) -> impl Iterator<Item = (FragmentName, Bytes, u64)> + use<P> {
+    pub fn take_version_fragments(&mut self) -> impl Iterator<Item = (FragmentName, RecordChunks, u64)> + use<P> {
         let (task, attempt, fencing_token) = self.writer;
         let fragments =
             [(OutputKind::VersionRecords, self.version_log.take_versions()), (OutputKind::Links, self.version_log.take_links())];
         let non_empty = fragments.into_iter().filter(|(_, (_, count))| *count > 0);
-        non_empty.map(move |(kind, (bytes, count))| (FragmentName { kind, task, attempt, fencing_token }, bytes, count as u64))
+        non_empty.map(move |(kind, (chunks, count))| (FragmentName { kind, task, attempt, fencing_token }, chunks, count as u64))
     }
 
     /// Removes the resources to be grouped by patient that were added since the last checkpoint. Returns them as the content of a fragment,

@@ -10,6 +10,12 @@ use headrace_fhir::instant::Instant;
 use crate::job::NoticeCounts;
 use crate::versions::key::ResourceKey;
 
+mod packed_version;
+mod sorted_chunks;
+
+use packed_version::PackedVersion;
+pub use sorted_chunks::SortedChunks;
+
 /// The size of a [`VersionLog`] at which it must be stored before more records are added. It bounds memory.
 const VERSION_LOG_LIMIT_BYTES: usize = 16 << 20;
 
@@ -141,28 +147,17 @@ pub trait FixedSizeRecord: Copy + Ord {
 
     /// Deserializes a record from a fragment that `task` has written.
     fn read(bytes: &[u8], task: u32) -> Self;
+
+    /// Returns the high bits of the key of a serialized record, which begins with its key.
+    fn high_bits_of(bytes: &[u8]) -> u64 {
+        let [high] = read_words(bytes);
+        high
+    }
 }
 
-/// Sorts records and serializes them as the content of a fragment.
+/// Sorts a few records and serializes them as the content of a fragment.
 pub fn write_sorted<T: FixedSizeRecord>(records: &[T]) -> Bytes {
-    // To sort short keys with the index of the record takes a third of the time of sorting the records.
-    let order_of = |(index, record): (u64, &T)| u128::from(record.key().high_bits()) << 64 | u128::from(index);
-    let mut order: Vec<u128> = (0..).zip(records).map(order_of).collect();
-    order.sort_unstable();
-    let mut bytes = Vec::with_capacity(records.len() * T::BYTES);
-    let mut same_key = Vec::new();
-    let record_of = |order: &u128| usize::try_from(order & u128::from(u64::MAX)).ok().and_then(|index| records.get(index));
-    for orders in order.chunk_by(|one, next| one >> 64 == next >> 64) {
-        if let [only] = orders {
-            record_of(only).iter().for_each(|record| record.write(&mut bytes));
-            continue;
-        }
-        same_key.clear();
-        same_key.extend(orders.iter().filter_map(record_of).copied());
-        same_key.sort_unstable();
-        same_key.iter().for_each(|record: &T| record.write(&mut bytes));
-    }
-    bytes.into()
+    SortedChunks::new(records.to_vec()).flatten().collect()
 }
 
 /// Serialized records of one fragment, sorted by key.
@@ -179,18 +174,23 @@ impl EncodedRecords {
         self.bytes.chunks_exact(T::BYTES).map(|bytes| T::read(bytes, self.task))
     }
 
+    /// Returns the high bits of each key.
+    pub fn high_bits<T: FixedSizeRecord>(&self) -> impl DoubleEndedIterator<Item = u64> + ExactSizeIterator {
+        self.bytes.chunks_exact(T::BYTES).map(T::high_bits_of)
+    }
+
     /// Returns the high bits of the first and of the last key. `None` if there is no record.
     pub fn first_and_last_key<T: FixedSizeRecord>(&self) -> Option<(u64, u64)> {
-        let mut records = self.bytes.chunks_exact(T::BYTES).map(|bytes| T::read(bytes, self.task).key().high_bits());
-        let first = records.next()?;
-        Some((first, records.next_back().unwrap_or(first)))
+        let mut keys = self.high_bits::<T>();
+        let first = keys.next()?;
+        Some((first, keys.next_back().unwrap_or(first)))
     }
 
     /// Removes the records whose keys have other high bits than those that are selected, which must be consecutive.
     pub fn retain_keys<T: FixedSizeRecord>(&mut self, is_selected: impl Fn(u64) -> bool) {
-        let is_outside = |bytes: &&[u8]| !is_selected(T::read(bytes, self.task).key().high_bits());
-        let before = self.bytes.chunks_exact(T::BYTES).take_while(is_outside).count();
-        let after = self.bytes.chunks_exact(T::BYTES).skip(before).rev().take_while(is_outside).count();
+        let is_outside = |high_bits: &u64| !is_selected(*high_bits);
+        let before = self.high_bits::<T>().take_while(is_outside).count();
+        let after = self.high_bits::<T>().skip(before).rev().take_while(is_outside).count();
         self.bytes.truncate(self.bytes.len() - after * T::BYTES);
         self.bytes.drain(..before * T::BYTES);
     }
@@ -226,15 +226,11 @@ impl FixedSizeRecord for VersionRecord {
     }
 
     fn write(&self, to: &mut Vec<u8>) {
-        let [high, low] = split_key(self.key);
-        write_words([high, low, self.changed.cast_unsigned(), self.version, self.position.pack(self.flags.to_bits())], to);
+        PackedVersion::new(*self).write(to);
     }
 
     fn read(bytes: &[u8], task: u32) -> Self {
-        let [high, low, changed, version, packed] = read_words(bytes);
-        let (position, flags) = LinePosition::unpack(packed);
-        let (key, flags) = (join_key([high, low]), VersionFlags::from_bits(flags));
-        Self { key, changed: changed.cast_signed(), version, task, position, flags }
+        PackedVersion::read(bytes, task).unpack(task)
     }
 }
 
@@ -341,7 +337,7 @@ pub struct VersionLog {
     /// The number of the task that writes the log.
     pub task: u32,
     /// The records of versions and deletions.
-    pub versions: Vec<VersionRecord>,
+    versions: Vec<PackedVersion>,
     /// The records of links.
     pub links: Vec<ResourceLink>,
     /// Counts of lines that are not recorded, or not by these properties.
@@ -349,10 +345,23 @@ pub struct VersionLog {
     limit_bytes: usize,
 }
 
+/// The content of a fragment of records, in chunks.
+pub type RecordChunks = Box<dyn Iterator<Item = Bytes> + Send>;
+
 impl VersionLog {
     /// Creates the empty log of a task.
     pub fn new(task: u32) -> Self {
         Self { task, versions: Vec::new(), links: Vec::new(), notices: NoticeCounts::default(), limit_bytes: VERSION_LOG_LIMIT_BYTES }
+    }
+
+    /// Adds the record of a version or of a deletion, which this task has read.
+    pub fn add_version(&mut self, record: VersionRecord) {
+        self.versions.push(PackedVersion::new(record));
+    }
+
+    /// Returns the number of versions and deletions.
+    pub fn versions(&self) -> usize {
+        self.versions.len()
     }
 
     /// Returns true if the log has no records.
@@ -360,24 +369,35 @@ impl VersionLog {
         self.versions.is_empty() && self.links.is_empty()
     }
 
+    /// Removes the records of versions and deletions, in the order in which they were added.
+    pub fn drain_versions(&mut self) -> impl Iterator<Item = VersionRecord> {
+        let task = self.task;
+        self.versions.drain(..).map(move |version| version.unpack(task))
+    }
+
     /// Removes the records of versions. Returns the content of a fragment, and the number of records in it.
     ///
-    /// This and [`Self::take_links`] are not generic. So they are compiled with this crate, which is optimized in every profile.
-    pub fn take_versions(&mut self) -> (Bytes, usize) {
-        let versions = std::mem::take(&mut self.versions);
-        (write_sorted(&versions), versions.len())
+    /// The iterators of this and of [`Self::take_links`] are not generic. So they are compiled with this crate, which is optimized in every
+    /// profile.
+    pub fn take_versions(&mut self) -> (RecordChunks, usize) {
+        chunks(std::mem::take(&mut self.versions))
     }
 
     /// Removes the records of links. Returns the content of a fragment, and the number of records in it.
-    pub fn take_links(&mut self) -> (Bytes, usize) {
-        let links = std::mem::take(&mut self.links);
-        (write_sorted(&links), links.len())
+    pub fn take_links(&mut self) -> (RecordChunks, usize) {
+        chunks(std::mem::take(&mut self.links))
     }
 
     /// Returns true if the log must be stored before more records are added.
     pub fn is_full(&self) -> bool {
         self.versions.len() * VersionRecord::BYTES + self.links.len() * ResourceLink::BYTES >= self.limit_bytes
     }
+}
+
+/// Returns records as the content of a fragment, and their number.
+fn chunks<T: FixedSizeRecord + Send + 'static>(records: Vec<T>) -> (RecordChunks, usize) {
+    let count = records.len();
+    (Box::new(SortedChunks::new(records)), count)
 }
 
 #[cfg(test)]

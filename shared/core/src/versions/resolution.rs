@@ -83,7 +83,8 @@ pub fn merged_versions_to_resolve(files: Vec<EncodedRecords>, associations: Asso
 
 /// Returns the version records of [`versions_to_resolve`].
 fn select_versions<T: FixedSizeRecord + Into<VersionRecord>>(files: Vec<EncodedRecords>, associations: Associations) -> Vec<VersionRecord> {
-    let mut keys: Vec<u64> = files.iter().flat_map(EncodedRecords::decode::<T>).map(|record| record.key().high_bits()).collect();
+    let mut keys = Vec::with_capacity(files.iter().map(|file| file.high_bits::<T>().len()).sum());
+    keys.extend(files.iter().flat_map(EncodedRecords::high_bits::<T>));
     // The keys of each file are sorted, so this merges them.
     keys.sort();
     let mut shared: Vec<u64> = keys.array_windows().filter(|[one, next]| one == next).map(|[key, _]| *key).collect();

@@ -24,15 +24,15 @@ pub(super) async fn write_fragment(
     bytes: Bytes,
     lines: u64,
 ) -> Result<Fragment, StoreError> {
-    write_chunks(output, folder, name, vec![bytes], lines).await
+    write_chunks(output, folder, name, [bytes], lines).await
 }
 
-/// Writes a fragment whose content is in memory in chunks. Returns it with its summary, not recorded yet.
+/// Writes a fragment that consists of these chunks. Returns it with its summary, not recorded yet.
 pub(super) async fn write_chunks(
     output: &impl OutputStore,
     folder: &Folder,
     name: FragmentName,
-    chunks: Vec<Bytes>,
+    chunks: impl IntoIterator<Item = Bytes>,
     lines: u64,
 ) -> Result<Fragment, StoreError> {
     let mut content = ContentDigest::default();

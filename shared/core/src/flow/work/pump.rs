@@ -18,7 +18,7 @@ use crate::vocab::clock::Millis;
 use crate::vocab::error::StoreError;
 
 use super::completed_files::CompletedFiles;
-use super::fragments::{write_chunks, write_fragment};
+use super::fragments::write_chunks;
 use super::heartbeat::{send_heartbeat_if_due, update_leased_task};
 use super::reading::{first_reading, second_reading};
 use super::round::overwrites_files;
@@ -415,9 +415,8 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         }
         // Nothing else is awaited while a file is being written but the reader, because the write only goes on together with that.
         self.completed.finish_write().await?;
-        for (name, bytes, lines) in self.checkpoint.take_version_fragments() {
-            let fragment = write_fragment(self.ports.output(), &self.lease.job.folder(), name, bytes, lines).await?;
-            recorded.fragments.push(fragment);
+        for (name, chunks, lines) in self.checkpoint.take_version_fragments() {
+            recorded.fragments.push(write_chunks(self.ports.output(), &self.lease.job.folder(), name, chunks, lines).await?);
         }
         if let Some((name, chunks, lines)) = self.checkpoint.take_patient_page() {
             recorded.fragments.push(write_chunks(self.ports.output(), &self.lease.job.folder(), name, chunks, lines).await?);

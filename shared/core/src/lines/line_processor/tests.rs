@@ -93,7 +93,7 @@ fn rejection(processor: &mut LineProcessor, line: &[u8]) -> (Option<String>, Vec
     let mut log = VersionLog::new(2);
     let output = processor.process(line, LinePosition::new(0, 0), &mut log);
     let reason = if let LineOutput::Rejected(reason) = output { Some(reason) } else { None };
-    (reason, log.versions)
+    (reason, log.drain_versions().collect())
 }
 
 #[test]

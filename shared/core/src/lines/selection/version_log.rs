@@ -29,7 +29,7 @@ impl Selection {
             (None, None) => return,
         };
         let (task, changed) = (log.task, change_time(matched.head.last_updated));
-        log.versions.push(VersionRecord { key, changed, version, task, position, flags: matched.flags });
+        log.add_version(VersionRecord { key, changed, version, task, position, flags: matched.flags });
         if let Some(resource) = resource.filter(|_| has_links) {
             self.log_links(matched.flags, key, &resource, position, log);
         }
@@ -78,6 +78,6 @@ impl Selection {
             position,
             flags,
         });
-        log.versions.extend(records);
+        records.for_each(|record| log.add_version(record));
     }
 }

@@ -127,7 +127,7 @@ fn a_version_log_is_full_at_its_limit() {
         flags: VersionFlags::default(),
     };
     for is_full in [false, false, true] {
-        log.versions.push(record);
+        log.add_version(record);
         assert_eq!(log.is_full(), is_full);
     }
 }

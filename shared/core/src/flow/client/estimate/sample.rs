@@ -220,14 +220,14 @@ impl SampleCounter {
                 let output = processor.process(line.text, position, &mut log);
                 let written = written(&output, line.text.len() as u64 + 1);
                 sample.rejected += u64::from(matches!(output, LineOutput::Rejected(_)));
-                if log.versions.is_empty() {
+                if log.versions() == 0 {
                     if let Some((kind, bytes)) = written {
                         sample.add_output(kind, bytes);
                     }
                     continue;
                 }
-                sample.records += log.versions.len() as u64;
-                let versions = log.versions.drain(..);
+                sample.records += log.versions() as u64;
+                let versions = log.drain_versions();
                 self.versions.extend(versions.map(|record| SampledVersion { record, stratum: key, output: written }));
             }
         }
