@@ -53,6 +53,9 @@ const LEASE_DURATION: Duration = Duration::from_secs(20);
 /// end.
 const MIN_SLICE_BYTES: u64 = 256 << 20;
 
+/// The number of bytes of version records that one task resolves: of 400,000 resources. The workers share those of a lake of half a gigabyte.
+const RESOLVE_BYTES: u64 = 16 << 20;
+
 /// Number of files of a lake up to which the job table of a single export is in memory. The tasks of so many take 2 MB.
 const MAX_FILES_IN_MEMORY: usize = 10_000;
 
@@ -226,6 +229,7 @@ impl Service {
             lease,
             cursor_interval: CURSOR_INTERVAL,
             min_slice_bytes: MIN_SLICE_BYTES,
+            resolve_bytes: RESOLVE_BYTES,
             trust_object_names: config.trust_object_names,
             quotas,
             lake: config.lake_settings.clone(),
