@@ -160,15 +160,21 @@ impl DynamoJobStore {
         until: Millis,
     ) -> Result<Vec<Write>, StoreError> {
         let partition = self.task_partition(&job.id, lease.task.task);
+        // The tasks of round 0 are counted for the whole job, because later rounds need the number of all that have read the lake.
+        let (attribute, seen) = match job.round {
+            0 => (items::SPLIT_TASKS, job.split_tasks),
+            _ => (items::ROUND_SPLIT_TASKS, job.round_split_tasks),
+        };
         let job_update = Update::new(items::job_key(&job.id, JOB_SK))
             .name("#state", "state")
             .value(":running", items::text(JobState::Running.as_str()))
-            .set(items::SPLIT_TASKS, items::number(job.split_tasks + 1));
-        let job_update = match job.split_tasks {
-            0 => job_update.when("#state = :running AND attribute_not_exists(split_tasks)"),
-            seen => job_update.when("#state = :running AND split_tasks = :seen").value(":seen", items::number(seen)),
+            .set(attribute, items::number(seen + 1));
+        // The round is no condition: it does not end before the leased task is complete.
+        let job_update = match seen {
+            0 => job_update.when(&format!("#state = :running AND attribute_not_exists({attribute})")),
+            seen => job_update.when(&format!("#state = :running AND {attribute} = :seen")).value(":seen", items::number(seen)),
         };
-        // An attempt at the plan that died may have left a task of this number, which is replaced.
+        // An attempt at the plan or the finalize task that died may have left a task of this number, which is replaced.
         let due = Some(until + ANNOUNCEMENT_TIMEOUT);
         let new_items = items::task_items(job, (new_task, given), &self.task_partition(&job.id, new_task), due)?;
         let writes = [
@@ -205,7 +211,8 @@ impl DynamoJobStore {
                     .set("round_tasks", items::number(round.tasks))
                     .set("phase", items::text(round.phase.as_str()))
                     .set("first_unmerged_round", items::number(round.first_unmerged_round))
-                    .set("round", items::number(next));
+                    .set("round", items::number(next))
+                    .remove(items::ROUND_SPLIT_TASKS);
                 let job = if round.starts_over { job.set("files_since_round", items::number(next)) } else { job };
                 // The finalize task stays open, and runs again after the round. What it has used so far is now part of the job's usage.
                 let task = task.set("#state", items::text(TaskState::Open.as_str())).set("attempts_since_progress", items::number(0_u32));

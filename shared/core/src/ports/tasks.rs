@@ -48,8 +48,8 @@ pub trait TaskStore: JobStore {
     /// the store detects that and does not apply it again.
     fn update_task(&self, lease: &mut Lease, update: TaskUpdate, until: Millis) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Records that a leased read task keeps a part of its slices, and that a new task of the round has the others, like an update of the task.
-    /// Returns the new task, which the caller announces.
+    /// Records that a leased task keeps a part of its slices or fragments, and that a new task of the round has the others, like an update of
+    /// the task. Returns the new task, which the caller announces.
     ///
     /// Returns `None` and changes nothing if another task is split at the same moment.
     fn split_task(

@@ -87,6 +87,7 @@ macro_rules! job_store_contract {
                 a_task_is_split_only_under_its_lease,
                 the_finalize_task_waits_for_both_parts_of_a_split_task,
                 of_two_tasks_that_split_at_once_one_changes_nothing,
+                a_task_that_merges_is_split_within_its_round,
                 a_list_of_files_is_read_back_in_parts,
                 fragments_are_selected_by_kind_task_and_bucket,
                 quotas_are_exact_under_concurrent_kick_offs,

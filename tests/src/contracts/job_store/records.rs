@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use futures_util::future::try_join_all;
-use headrace_core::job::file::{Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
+use headrace_core::job::file::{Fragment, FragmentName, FragmentPart, OutputFile, OutputFileName, OutputKind};
 use headrace_core::job::file_list::{FileListPart, ListedFile};
 use headrace_core::job::task::{Checkpoint, Cursor, LeaseOutcome, Release, TaskCompletion, TaskUpdate, Work};
 use headrace_core::job::{Counters, ROUND_TASKS};
@@ -308,11 +308,12 @@ pub async fn the_finalize_task_runs_again_after_each_merge_round(store: &impl Ta
     let written = checkpoint(&read, &[patient], 10);
     store.update_task(&mut read, TaskUpdate::Checkpoint(written.clone()), after(60)).await?;
     store.complete_task(&read, TaskCompletion::Done).await?;
+    let work = Work::Merge(written.fragments.iter().copied().map(FragmentPart::whole).collect());
 
     for round in 1..=2 {
         let mut finalize = lease(store, &job, 1, after(u64::from(round))).await?;
         let first = round * ROUND_TASKS;
-        let merge = |n| (first + n, Work::Merge(written.fragments.clone()));
+        let merge = |n| (first + n, work.clone());
         store.update_task(&mut finalize, TaskUpdate::AddTasks(vec![merge(0), merge(1)]), after(60)).await?;
         assert_eq!(lease_refusal(store, &job, first, after(9)).await?, LeaseOutcome::Unavailable, "its round has not started");
         let new_round = store.complete_task(&finalize, TaskCompletion::NextRound(next_round(2, round))).await?;
@@ -324,7 +325,7 @@ pub async fn the_finalize_task_runs_again_after_each_merge_round(store: &impl Ta
         assert_eq!(lease_refusal(store, &job, 1, after(9)).await?, LeaseOutcome::Unavailable);
         for number in [first, first + 1] {
             let mut merge = lease(store, &job, number, T0).await?;
-            assert_eq!(merge.work, Work::Merge(written.fragments.clone()));
+            assert_eq!(merge.work, work);
             let merged = Checkpoint { counters: Counters::default(), ..checkpoint(&merge, &[patient], 20) };
             store.update_task(&mut merge, TaskUpdate::Checkpoint(merged), after(60)).await?;
             store.complete_task(&merge, TaskCompletion::Done).await?;

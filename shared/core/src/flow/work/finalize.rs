@@ -1,7 +1,7 @@
 //! Finalizes a job once all tasks of a round are complete: starts a further round, or merges what is left and completes the job.
 
 use crate::job::ExportError;
-use crate::job::file::{Fragment, OutputKind};
+use crate::job::file::{Fragment, FragmentPart, OutputKind};
 use crate::job::file_list::FileListPart;
 use crate::job::file_names::FileNames;
 use crate::job::task::{Cursor, Lease, TaskCompletion, TaskUpdate, Work};
@@ -65,12 +65,26 @@ fn plan_merge_round<O: OutputStore>(lease: &Lease, settings: &WorkerSettings, fr
     let is_too_much = bytes > settings.merge_limit_bytes || merged().count() > 2 * FRAGMENTS_PER_TASK;
     let file = (lease.job.settings.file_bytes, settings.lines_of_file);
     let groups = merge_groups(fragments, file, settings.merge_limit_bytes / 2);
-    // Rounds come to an end, because each group leaves one fragment, and one more whenever its task yields.
-    if !is_too_much || groups.len() >= fragments.len() {
+    if !is_too_much || !leaves_less(&lease.job, groups.len(), fragments.len()) {
         return None;
     }
-    let works = groups.into_iter().map(Work::Merge).collect();
+    let works = groups.iter().map(|group| Work::Merge(whole_parts(group).collect())).collect();
     Some(RoundPlan { works, phase: Phase::Merge, first_unmerged_round: lease.job.round + 1, starts_over: false })
+}
+
+/// Returns true if a merge round of this many tasks leaves less to the next round than it gets.
+///
+/// Rounds come to an end, because each has fewer tasks than the one before. A task leaves one fragment, and one more whenever it yields or is
+/// split. So the next round has usually fewer fragments than this one has tasks. If it would have as many tasks all the same, the finalize
+/// task merges what is left.
+fn leaves_less(job: &Job, tasks: usize, fragments: usize) -> bool {
+    let tasks_before = if job.phase == Phase::Merge { job.round_tasks as usize } else { usize::MAX };
+    tasks < fragments.min(tasks_before)
+}
+
+/// Returns whole fragments as parts.
+fn whole_parts(fragments: &[Fragment]) -> impl Iterator<Item = FragmentPart> {
+    fragments.iter().copied().map(FragmentPart::whole)
 }
 
 /// Merges fragments into output files, kind by kind. Only the last output file of a kind may be smaller than the others.
@@ -95,7 +109,7 @@ async fn merge(
             // The only fragment of its kind is copied within the store. A copy cannot overwrite, so files that replace others are
             // written below.
             [Input::Fragment(only)] if start <= (Cursor { item: index, offset: 0 }) && !pump.overwrites => {
-                pump.promote(only, after_kind).await?;
+                pump.promote(&only.fragment, after_kind).await?;
             }
             several => {
                 for (item, input) in (index..).zip(several).filter(|(item, _)| *item >= start.item) {
@@ -144,7 +158,7 @@ async fn unreported_deletions(ports: &impl AllPorts, lease: &Lease) -> Result<Op
 fn inputs_by_kind(fragments: &[Fragment], notices: &[OperationOutcome]) -> Vec<Vec<Input>> {
     let mut kinds: Vec<(OutputKind, Vec<Input>)> = Vec::new();
     for fragments in fragments.chunk_by(|one, next| one.name.kind == next.name.kind) {
-        kinds.extend(fragments.first().map(|first| (first.name.kind, fragments.iter().copied().map(Input::Fragment).collect())));
+        kinds.extend(fragments.first().map(|first| (first.name.kind, whole_parts(fragments).map(Input::Fragment).collect())));
     }
     if !notices.is_empty() {
         let lines: String = notices.iter().map(|notice| format!("{notice}\n")).collect();
@@ -191,5 +205,23 @@ async fn delete_unrecorded_files(
             return Ok(());
         }
         send_heartbeat_if_due(ports, lease, settings.lease.duration).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::ExportRequest;
+    use crate::vocab::ids::{Caller, JobId};
+
+    #[test]
+    fn merge_rounds_end_however_many_fragments_yields_and_splits_leave() {
+        let job = Job::accepted(JobId::from_random([7; 16]), Caller("ann".into()), ExportRequest::default(), Millis(0));
+        assert!(leaves_less(&job, 20, 21));
+        assert!(!leaves_less(&job, 20, 20));
+        // 15 tasks of the last round were split.
+        let merged = Job { phase: Phase::Merge, round: 1, round_tasks: 20, round_split_tasks: 15, ..job };
+        assert!(leaves_less(&merged, 19, 35));
+        assert!(!leaves_less(&merged, 20, 35));
     }
 }
