@@ -335,8 +335,8 @@ impl<'a, W: AllPorts> Pump<'a, W> {
     /// later.
     async fn split_if_due(&mut self, cursor: Cursor) -> Result<bool, ExportError> {
         let now = self.ports.now();
-        // While a name is reserved, an earlier attempt has perhaps written its file with lines that would be given away.
         let interval = split_interval(&self.lease.work, self.settings.split_interval);
+        // While a name is reserved and not used, an earlier attempt has perhaps written its file with lines that would be given away.
         if now < self.progress_checked_at + interval || self.has_unused_names() {
             return Ok(false);
         }
