@@ -30,7 +30,7 @@ impl DynamoJobStore {
 
     /// Applies an update of a leased task. Returns [`StoreError::Stale`] if the lease does not hold.
     async fn apply_update(&self, lease: &mut Lease, update: &TaskUpdate, until: Millis) -> Result<(), StoreError> {
-        let reserved = self.file_name_to_reserve(lease, update).await?;
+        let reserved = self.file_names_to_reserve(lease, update).await?;
         let names: Vec<_> = lease.reserved_files.iter().copied().chain(reserved).collect();
         let writes = self.update_writes(lease, update, &names, until)?;
         if self.apply(&writes).await? == WriteOutcome::Applied {
@@ -171,7 +171,7 @@ impl TaskStore for DynamoJobStore {
             }
             TaskUpdate::Heartbeat
             | TaskUpdate::AddTasks(_)
-            | TaskUpdate::ReserveFile(_)
+            | TaskUpdate::ReserveFiles(_)
             | TaskUpdate::Renumber { .. }
             | TaskUpdate::ListFiles(_)
             | TaskUpdate::Release(_) => {}

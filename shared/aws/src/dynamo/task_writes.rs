@@ -1,5 +1,6 @@
 //! The updates of a leased task as conditional writes.
 
+use futures_util::future::try_join_all;
 use headrace_core::job::file::{OutputFile, OutputFileName};
 use headrace_core::job::task::{Checkpoint, Lease, Release, TaskCompletion, TaskState, TaskUpdate, Work};
 use headrace_core::job::{Counters, Job, JobState};
@@ -98,14 +99,14 @@ impl DynamoJobStore {
         output_files.chain(fragments).map(Write::PutNew).collect()
     }
 
-    /// Reserves the next number of the update's kind, if it reserves one. The update records the number in the task, so that the next
-    /// attempt uses it, too.
-    pub(super) async fn file_name_to_reserve(&self, lease: &Lease, update: &TaskUpdate) -> Result<Option<OutputFileName>, StoreError> {
-        let TaskUpdate::ReserveFile(kind) = *update else { return Ok(None) };
-        Ok(Some(OutputFileName { kind, number: self.next_file_number(&lease.job, kind).await? }))
+    /// Reserves the next numbers of the update's kinds, if it reserves any. The update records the numbers in the task, so that the next
+    /// attempt uses them, too.
+    pub(super) async fn file_names_to_reserve(&self, lease: &Lease, update: &TaskUpdate) -> Result<Vec<OutputFileName>, StoreError> {
+        let TaskUpdate::ReserveFiles(kinds) = update else { return Ok(Vec::new()) };
+        try_join_all(kinds.iter().map(|kind| self.next_file_name(&lease.job, *kind))).await
     }
 
-    /// Returns the writes of an update. `reserved` are the names that [`TaskUpdate::ReserveFile`] leaves in the task.
+    /// Returns the writes of an update. `reserved` are the names that [`TaskUpdate::ReserveFiles`] leaves in the task.
     pub(super) fn update_writes(
         &self,
         lease: &Lease,
@@ -121,7 +122,7 @@ impl DynamoJobStore {
                 let task = record_progress(extend_lease(task, lease, until), lease);
                 (task.set("plan_progress", items::json(progress)?), Vec::new())
             }
-            TaskUpdate::ReserveFile(_) => (set_reserved_files(extend_lease(task, lease, until), reserved), Vec::new()),
+            TaskUpdate::ReserveFiles(_) => (set_reserved_files(extend_lease(task, lease, until), reserved), Vec::new()),
             TaskUpdate::AddTasks(tasks) => {
                 let mut items = Vec::new();
                 for (task, work) in tasks {

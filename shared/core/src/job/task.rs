@@ -330,8 +330,8 @@ pub struct Lease {
     pub until: Millis,
     /// The progress of all attempts.
     pub cursor: Cursor,
-    /// The names of output files that are reserved for this task and not recorded as written, in the order in which it writes them: at
-    /// most [`crate::ports::OUTPUT_FILES_PER_CHECKPOINT`].
+    /// The names of output files that are reserved for this task and not recorded as written, in the order in which it writes them: those
+    /// of one [`Checkpoint`] at most.
     pub reserved_files: Vec<OutputFileName>,
     /// The counters of the task so far.
     pub counters: Counters,
@@ -382,8 +382,8 @@ pub enum TaskUpdate {
     ListedUpTo(PlanProgress),
     /// Adds tasks to the job, at most [`crate::ports::TASKS_PER_UPDATE`].
     AddTasks(Vec<(u32, Work)>),
-    /// Reserves a file number of this kind that no other task has. Numbers may be left out; see [`Self::Renumber`].
-    ReserveFile(OutputKind),
+    /// Reserves a file number of each of these kinds that no other task has. Numbers may be left out; see [`Self::Renumber`].
+    ReserveFiles(Vec<OutputKind>),
     /// Records written files and the cursor.
     Checkpoint(Checkpoint),
     /// Records an output file under another number of its kind, which no file has. For the finalize task, which closes the gaps in the
@@ -426,7 +426,8 @@ pub struct PlanProgress {
 /// The files written since the last checkpoint, and the cursor after them (rule P5).
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Checkpoint {
-    /// The output files with the reserved names, at most [`crate::ports::OUTPUT_FILES_PER_CHECKPOINT`].
+    /// The output files with the reserved names: at most [`crate::ports::OUTPUT_FILES_PER_CHECKPOINT`], or, without fragments, at most
+    /// [`crate::ports::PROMOTIONS_PER_CHECKPOINT`].
     pub output_files: Vec<OutputFile>,
     /// The fragments.
     pub fragments: Vec<Fragment>,

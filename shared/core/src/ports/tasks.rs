@@ -22,6 +22,10 @@ pub const TASK_BYTES_PER_UPDATE: usize = 3_000_000;
 /// repeats more: a worker on AWS writes this many files of the default size in seven seconds.
 pub const OUTPUT_FILES_PER_CHECKPOINT: usize = 8;
 
+/// The maximum number of promoted fragments in a [`crate::job::task::Checkpoint`], which are copied at the same time. An export of most lakes
+/// has no more types, so it waits once for all of them. With so many reserved names, the item of the task is still about 1 KB.
+pub const PROMOTIONS_PER_CHECKPOINT: usize = 16;
+
 /// The maximum number of fragments in a [`crate::job::task::Checkpoint`]. A DynamoDB transaction has at most 100 items. The others are the
 /// task and its output files.
 pub const FRAGMENTS_PER_CHECKPOINT: usize = 99 - OUTPUT_FILES_PER_CHECKPOINT;

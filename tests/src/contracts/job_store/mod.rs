@@ -263,7 +263,7 @@ async fn assert_all_updates_are_stale(store: &impl TaskStore, lease: &Lease) -> 
     let updates = [
         TaskUpdate::Heartbeat,
         TaskUpdate::AddTasks(vec![(77, read_work(77))]),
-        TaskUpdate::ReserveFile(kind("Patient")?),
+        TaskUpdate::ReserveFiles(vec![kind("Patient")?]),
         TaskUpdate::Checkpoint(Checkpoint { output_files: vec![output_file], ..checkpoint(lease, &[kind("Observation")?], 9) }),
         TaskUpdate::Checkpoint(checkpoint(lease, &[kind("Observation")?], 9)),
         TaskUpdate::Renumber { file: output_file, number: 9 },

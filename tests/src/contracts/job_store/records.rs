@@ -22,7 +22,7 @@ pub async fn p5_files_and_cursor_are_recorded_together_or_not_at_all(store: &imp
     let job = running_job(store, 1).await?;
     let (patient, observation) = (kind("Patient")?, kind("Observation")?);
     let mut first = lease(store, &job, 2, T0).await?;
-    store.update_task(&mut first, TaskUpdate::ReserveFile(patient), after(60)).await?;
+    store.update_task(&mut first, TaskUpdate::ReserveFiles(vec![patient]), after(60)).await?;
     let written = checkpoint(&first, &[observation, kind("error")?], 500);
     store.update_task(&mut first, TaskUpdate::Checkpoint(written.clone()), after(60)).await?;
     assert_eq!((first.cursor, first.counters, &first.reserved_files), (written.cursor, written.counters, &Vec::new()));
@@ -30,7 +30,7 @@ pub async fn p5_files_and_cursor_are_recorded_together_or_not_at_all(store: &imp
     let fragments = all_fragments(store, &job).await?;
     assert_eq!(fragments, written.fragments);
 
-    store.update_task(&mut first, TaskUpdate::ReserveFile(patient), after(60)).await?;
+    store.update_task(&mut first, TaskUpdate::ReserveFiles(vec![patient]), after(60)).await?;
     let second = lease(store, &job, 2, after(60)).await?;
     assert_eq!((second.cursor, second.counters), (written.cursor, written.counters));
     assert_eq!(second.reserved_files, [OutputFileName { kind: patient, number: 2 }]);
@@ -54,7 +54,7 @@ pub async fn file_numbers_are_never_given_twice(store: &impl TaskStore) -> CaseR
             let mut lease = lease(store, job, number, T0).await?;
             let mut reserved = Vec::new();
             for _ in 0..2 {
-                store.update_task(&mut lease, TaskUpdate::ReserveFile(patient), after(60)).await?;
+                store.update_task(&mut lease, TaskUpdate::ReserveFiles(vec![patient]), after(60)).await?;
                 reserved.extend(lease.reserved_files.iter().copied());
                 let written = checkpoint(&lease, &[], 1);
                 store.update_task(&mut lease, TaskUpdate::Checkpoint(written), after(60)).await?;
@@ -68,7 +68,7 @@ pub async fn file_numbers_are_never_given_twice(store: &impl TaskStore) -> CaseR
     assert_eq!(reserved, expected);
     assert_eq!(store.output_files(&job).await?.iter().map(|file| file.name).collect::<Vec<_>>(), expected);
     let mut other = lease(store, &job, 2, after(60)).await?;
-    store.update_task(&mut other, TaskUpdate::ReserveFile(observation), after(120)).await?;
+    store.update_task(&mut other, TaskUpdate::ReserveFiles(vec![observation]), after(120)).await?;
     assert_eq!(other.reserved_files, [OutputFileName { kind: observation, number: 1 }]);
     Ok(())
 }
@@ -78,9 +78,9 @@ pub async fn a_reserved_file_number_survives_its_attempt(store: &impl TaskStore)
     let job = running_job(store, 2).await?;
     let patient = kind("Patient")?;
     let mut dead = lease(store, &job, 2, T0).await?;
-    store.update_task(&mut dead, TaskUpdate::ReserveFile(patient), after(60)).await?;
+    store.update_task(&mut dead, TaskUpdate::ReserveFiles(vec![patient]), after(60)).await?;
     let mut other = lease(store, &job, 3, T0).await?;
-    store.update_task(&mut other, TaskUpdate::ReserveFile(patient), after(60)).await?;
+    store.update_task(&mut other, TaskUpdate::ReserveFiles(vec![patient]), after(60)).await?;
     let mut next = lease(store, &job, 2, after(60)).await?;
     assert_eq!(next.reserved_files, [OutputFileName { kind: patient, number: 1 }]);
     // The same after a released lease.
@@ -101,7 +101,7 @@ pub async fn several_files_are_reserved_and_recorded_together(store: &impl TaskS
     let (patient, observation) = (kind("Patient")?, kind("Observation")?);
     let mut dead = lease(store, &job, 2, T0).await?;
     for kind in [patient, observation, patient] {
-        store.update_task(&mut dead, TaskUpdate::ReserveFile(kind), after(60)).await?;
+        store.update_task(&mut dead, TaskUpdate::ReserveFiles(vec![kind]), after(60)).await?;
     }
     let name = |kind, number| OutputFileName { kind, number };
     let names = [name(patient, 1), name(observation, 1), name(patient, 2)];
@@ -123,7 +123,7 @@ pub async fn several_files_are_reserved_and_recorded_together(store: &impl TaskS
     // A transaction has at most 100 items.
     for number in 1..=OUTPUT_FILES_PER_CHECKPOINT {
         let kind = if number % 2 == 0 { patient } else { observation };
-        store.update_task(&mut last, TaskUpdate::ReserveFile(kind), after(180)).await?;
+        store.update_task(&mut last, TaskUpdate::ReserveFiles(vec![kind]), after(180)).await?;
     }
     let fragments: Vec<_> = ResourceType::all().map(OutputKind::Output).take(FRAGMENTS_PER_CHECKPOINT).collect();
     let largest = checkpoint(&last, &fragments, 10);
@@ -170,9 +170,9 @@ pub async fn an_update_whose_response_was_lost_is_not_applied_twice(store: &impl
     let mut lease = lease(store, &job, 2, T0).await?;
     let steps: [fn(&headrace_core::job::task::Lease, [headrace_core::job::file::OutputKind; 2]) -> TaskUpdate; 4] = [
         |_, _| TaskUpdate::Heartbeat,
-        |_, [patient, _]| TaskUpdate::ReserveFile(patient),
+        |_, [patient, _]| TaskUpdate::ReserveFiles(vec![patient]),
         |lease, [_, observation]| TaskUpdate::Checkpoint(checkpoint(lease, &[observation], 33)),
-        |_, [_, observation]| TaskUpdate::ReserveFile(observation),
+        |_, [_, observation]| TaskUpdate::ReserveFiles(vec![observation]),
     ];
     for step in steps {
         let record = step(&lease, [patient, observation]);
@@ -188,7 +188,7 @@ pub async fn an_update_whose_response_was_lost_is_not_applied_twice(store: &impl
     // The repeated reservation has left out a number, but the task keeps the one that it has recorded.
     let written = checkpoint(&lease, &[], 34);
     store.update_task(&mut lease, TaskUpdate::Checkpoint(written), after(60)).await?;
-    store.update_task(&mut lease, TaskUpdate::ReserveFile(patient), after(60)).await?;
+    store.update_task(&mut lease, TaskUpdate::ReserveFiles(vec![patient]), after(60)).await?;
     assert_eq!(lease.reserved_files, [OutputFileName { kind: patient, number: 3 }]);
     Ok(())
 }
@@ -200,7 +200,7 @@ pub async fn a_file_is_renumbered_once_and_only_under_the_lease(store: &impl Tas
     let mut read = lease(store, &job, 2, T0).await?;
     let mut files = Vec::new();
     for offset in 1..=3 {
-        store.update_task(&mut read, TaskUpdate::ReserveFile(patient), after(60)).await?;
+        store.update_task(&mut read, TaskUpdate::ReserveFiles(vec![patient]), after(60)).await?;
         let written = checkpoint(&read, &[], offset);
         files.extend(written.output_files.iter().copied());
         store.update_task(&mut read, TaskUpdate::Checkpoint(written), after(60)).await?;

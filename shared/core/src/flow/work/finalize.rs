@@ -7,7 +7,7 @@ use crate::job::file_names::FileNames;
 use crate::job::task::{Cursor, Lease, TaskCompletion, TaskUpdate, Work};
 use crate::job::{Job, Phase};
 use crate::output::manifest::Manifest;
-use crate::ports::{AllPorts, FragmentSelection, JobStore as _, OutputStore, TaskStore as _};
+use crate::ports::{AllPorts, FragmentSelection, JobStore as _, OutputStore, PROMOTIONS_PER_CHECKPOINT, TaskStore as _};
 use crate::request::IgnoredParameter;
 use crate::vocab::clock::Millis;
 use crate::vocab::outcome::OperationOutcome;
@@ -87,7 +87,10 @@ fn whole_parts(fragments: &[Fragment]) -> impl Iterator<Item = FragmentPart> {
     fragments.iter().copied().map(FragmentPart::whole)
 }
 
-/// Merges fragments into output files, kind by kind. Only the last output file of a kind may be smaller than the others.
+/// Turns fragments into output files. The only fragments of their kinds are promoted. Others are merged after that, kind by kind, and only
+/// the last output file of a kind may be smaller than the others.
+///
+/// The cursor counts the inputs in this order, which is the same in all attempts.
 async fn merge(
     ports: &impl AllPorts,
     lease: &mut Lease,
@@ -98,31 +101,60 @@ async fn merge(
     let start = lease.cursor;
     let mut notices = notices(&lease.job);
     notices.extend(unreported_deletions(ports, lease).await?);
-    let kinds = inputs_by_kind(fragments, &notices);
+    let (promoted, merged) = promoted_and_merged(inputs_by_kind(fragments, &notices), overwrites_files(&lease.job));
     let mut pump = Pump::new(ports, lease, settings, stop_at);
-    let mut index = 0;
-    for inputs in &kinds {
-        let end = index + u32::try_from(inputs.len()).unwrap_or(u32::MAX);
-        let after_kind = Cursor { item: end, offset: 0 };
-        match inputs.as_slice() {
-            _ if start >= after_kind => {}
-            // The only fragment of its kind is copied within the store. A copy cannot overwrite, so files that replace others are
-            // written below.
-            [Input::Fragment(only)] if start <= (Cursor { item: index, offset: 0 }) && !pump.overwrites => {
-                pump.promote(&only.fragment, after_kind).await?;
-            }
-            several => {
-                for (item, input) in (index..).zip(several).filter(|(item, _)| *item >= start.item) {
-                    if pump.read(input, item).await? == Progress::TimeUp {
-                        return Ok(Progress::TimeUp);
-                    }
-                }
-                pump.commit_checkpoint(after_kind).await?;
+    if promote(&mut pump, &promoted).await? == Progress::TimeUp {
+        return Ok(Progress::TimeUp);
+    }
+    let mut after = cursor_after(Cursor::default(), promoted.len());
+    for inputs in &merged {
+        let first = after.item;
+        after = cursor_after(after, inputs.len());
+        for (item, input) in (first..).zip(inputs).filter(|(item, _)| *item >= start.item) {
+            if pump.read(input, item).await? == Progress::TimeUp {
+                return Ok(Progress::TimeUp);
             }
         }
-        index = end;
+        if start < after {
+            pump.commit_checkpoint(after).await?;
+        }
     }
     Ok(Progress::Done)
+}
+
+/// Returns the cursor after this many inputs from the start of an input.
+fn cursor_after(start: Cursor, inputs: usize) -> Cursor {
+    Cursor { item: start.item.saturating_add(u32::try_from(inputs).unwrap_or(u32::MAX)), offset: 0 }
+}
+
+/// Promotes the fragments from the cursor on, in batches. Each batch is recorded before the next one begins.
+async fn promote(pump: &mut Pump<'_, impl AllPorts>, fragments: &[Fragment]) -> Result<Progress, ExportError> {
+    let start = pump.lease.cursor;
+    for batch in fragments.get(start.item as usize..).unwrap_or_default().chunks(PROMOTIONS_PER_CHECKPOINT) {
+        // An attempt that ended before its first batch would make no progress.
+        if pump.lease.cursor != start && pump.is_time_up() {
+            return Ok(Progress::TimeUp);
+        }
+        pump.promote(batch, cursor_after(pump.lease.cursor, batch.len())).await?;
+    }
+    Ok(Progress::Done)
+}
+
+/// Splits the inputs by kind: the fragments that are the only inputs of their kinds and are promoted, and the inputs of all other kinds.
+///
+/// A promotion is a copy within the store. It cannot overwrite, so files that replace others are written.
+fn promoted_and_merged(kinds: Vec<Vec<Input>>, overwrites: bool) -> (Vec<Fragment>, Vec<Vec<Input>>) {
+    let (mut promoted, mut merged) = (Vec::new(), Vec::new());
+    for inputs in kinds {
+        if let [Input::Fragment(only)] = inputs.as_slice()
+            && !overwrites
+        {
+            promoted.push(only.fragment);
+        } else {
+            merged.push(inputs);
+        }
+    }
+    (promoted, merged)
 }
 
 /// Returns what the client should know about the whole export: ignored parameters, omitted patients and members, and what was counted.

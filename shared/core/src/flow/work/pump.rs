@@ -3,6 +3,8 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 
 use crate::job::Counters;
 use crate::job::ExportError;
@@ -141,7 +143,7 @@ pub(super) struct Pump<'a, W: AllPorts> {
     /// Other inputs are read from their start.
     start: Cursor,
     /// True if output files replace existing files of the same name, see [`overwrites_files`].
-    pub(super) overwrites: bool,
+    overwrites: bool,
     pub(super) checkpoint: OpenCheckpoint<'a, W::Output>,
     /// The output files that belong to the open checkpoint.
     completed: CompletedFiles<'a>,
@@ -401,7 +403,8 @@ impl<'a, W: AllPorts> Pump<'a, W> {
 
     /// Reserves a name for a complete file and begins to write it, after the file before is written.
     async fn write_output_file(&mut self, kind: OutputKind, open: OpenFile<<W::Output as OutputStore>::Writer>) -> Result<(), ExportError> {
-        let name = self.reserve_file(kind).await?;
+        self.reserve_files(&[kind]).await?;
+        let name = self.reserved_name(0, kind)?;
         self.completed.finish_write().await?;
         let file = if self.overwrites { FileName::Overwrite(name) } else { FileName::Output(name) };
         let summary = open.summary();
@@ -441,22 +444,52 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         self.record_checkpoint(recorded).await
     }
 
-    /// Turns a whole fragment into an output file. No file may exist under the output file's name.
-    pub(super) async fn promote(&mut self, fragment: &Fragment, cursor: Cursor) -> Result<(), ExportError> {
-        let name = self.reserve_file(fragment.name.kind).await?;
-        self.ports.output().promote(&self.lease.job.folder(), fragment, name).await?;
-        let file = OutputFile { name, summary: fragment.summary };
+    /// Turns whole fragments of different kinds into output files, and records them together with the cursor after them. No other files may
+    /// exist under the names of the output files.
+    pub(super) async fn promote(&mut self, fragments: &[Fragment], cursor: Cursor) -> Result<(), ExportError> {
+        let kinds: Vec<OutputKind> = fragments.iter().map(|fragment| fragment.name.kind).collect();
+        self.reserve_files(&kinds).await?;
+        let mut output_files = Vec::with_capacity(fragments.len());
+        for (position, fragment) in fragments.iter().enumerate() {
+            let name = self.reserved_name(position, fragment.name.kind)?;
+            output_files.push(OutputFile { name, summary: fragment.summary });
+        }
+        self.copy_fragments(fragments, &output_files).await?;
         let counters = self.counters_at(cursor);
-        self.record_checkpoint(Checkpoint { output_files: vec![file], fragments: Vec::new(), cursor, counters }).await
+        self.record_checkpoint(Checkpoint { output_files, fragments: Vec::new(), cursor, counters }).await
     }
 
-    /// Reserves the name of the next output file, or returns the name that an earlier attempt reserved: it was writing the same files from
-    /// the same cursor.
-    async fn reserve_file(&mut self, kind: OutputKind) -> Result<OutputFileName, ExportError> {
-        if !self.has_unused_names() {
-            update_leased_task(self.ports, self.lease, self.settings.lease.duration, TaskUpdate::ReserveFile(kind)).await?;
+    /// Copies fragments to output files within the store, all at the same time.
+    ///
+    /// S3 copies a file of several gigabytes for a good part of a lease, so each completed copy is an occasion for a heartbeat. A lease that
+    /// ends all the same does no harm: the next attempt has the same names, and finds the files that are complete.
+    async fn copy_fragments(&mut self, fragments: &[Fragment], files: &[OutputFile]) -> Result<(), ExportError> {
+        let (output, folder) = (self.ports.output(), self.lease.job.folder());
+        let mut copies: FuturesUnordered<_> =
+            fragments.iter().zip(files).map(|(fragment, file)| output.promote(&folder, fragment, file.name)).collect();
+        while let Some(copied) = copies.next().await {
+            copied?;
+            self.send_heartbeat_if_due().await?;
         }
-        match self.lease.reserved_files.get(self.completed.len()) {
+        Ok(())
+    }
+
+    /// Reserves the names of the next output files, which are of these kinds. Names that an earlier attempt has reserved are used first: it was
+    /// writing the same files from the same cursor.
+    async fn reserve_files(&mut self, kinds: &[OutputKind]) -> Result<(), ExportError> {
+        let unused = self.lease.reserved_files.len().saturating_sub(self.completed.len());
+        match kinds.get(unused..) {
+            None | Some([]) => Ok(()),
+            Some(unnamed) => {
+                let update = TaskUpdate::ReserveFiles(unnamed.to_vec());
+                update_leased_task(self.ports, self.lease, self.settings.lease.duration, update).await
+            }
+        }
+    }
+
+    /// Returns the reserved name of a file, which is of this kind. `position` is its position among the files that are not completed.
+    fn reserved_name(&self, position: usize, kind: OutputKind) -> Result<OutputFileName, ExportError> {
+        match self.lease.reserved_files.get(self.completed.len() + position) {
             Some(name) if name.kind == kind => Ok(*name),
             other => Err(StoreError::Unreadable { store: "the job table", detail: format!("the reserved file {other:?}") }.into()),
         }
