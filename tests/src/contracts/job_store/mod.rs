@@ -73,6 +73,7 @@ macro_rules! job_store_contract {
                 file_numbers_are_never_given_twice,
                 a_reserved_file_number_survives_its_attempt,
                 several_files_are_reserved_and_recorded_together,
+                names_of_several_kinds_are_reserved_in_one_update,
                 p6_a_task_is_counted_once,
                 an_update_whose_response_was_lost_is_not_applied_twice,
                 the_finalize_task_runs_again_after_each_merge_round,

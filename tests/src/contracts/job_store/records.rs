@@ -7,7 +7,9 @@ use headrace_core::job::file::{Fragment, FragmentName, FragmentPart, OutputFile,
 use headrace_core::job::file_list::{FileListPart, ListedFile};
 use headrace_core::job::task::{Checkpoint, Cursor, LeaseOutcome, Release, TaskCompletion, TaskUpdate, Work};
 use headrace_core::job::{Counters, ROUND_TASKS};
-use headrace_core::ports::{FRAGMENTS_PER_CHECKPOINT, FragmentSelection, OUTPUT_FILES_PER_CHECKPOINT, TaskStore};
+use headrace_core::ports::{
+    FRAGMENTS_PER_CHECKPOINT, FragmentSelection, OUTPUT_FILES_PER_CHECKPOINT, PROMOTIONS_PER_CHECKPOINT, TaskStore,
+};
 use headrace_core::vocab::error::StoreError;
 use headrace_fhir::definitions::ResourceType;
 
@@ -130,6 +132,35 @@ pub async fn several_files_are_reserved_and_recorded_together(store: &impl TaskS
     store.update_task(&mut last, TaskUpdate::Checkpoint(largest), after(180)).await?;
     assert_eq!(store.output_files(&job).await?.len(), 3 + OUTPUT_FILES_PER_CHECKPOINT);
     assert_eq!(all_fragments(store, &job).await?.len(), 1 + FRAGMENTS_PER_CHECKPOINT);
+    Ok(())
+}
+
+/// Checks that one update reserves a name of each kind, that a repeated call and the next attempt have the same names, and that one checkpoint
+/// records them all.
+pub async fn names_of_several_kinds_are_reserved_in_one_update(store: &impl TaskStore) -> CaseResult {
+    let job = running_job(store, 2).await?;
+    let patient = kind("Patient")?;
+    let mut other = lease(store, &job, 3, T0).await?;
+    store.update_task(&mut other, TaskUpdate::ReserveFiles(vec![patient]), after(60)).await?;
+    // The order is not that of the names.
+    let others = ResourceType::all().map(OutputKind::Output).filter(|kind| *kind != patient).take(PROMOTIONS_PER_CHECKPOINT - 1);
+    let kinds: Vec<OutputKind> = std::iter::once(patient).chain(others).collect();
+    let expected: Vec<_> = kinds.iter().map(|kind| OutputFileName { kind: *kind, number: if *kind == patient { 2 } else { 1 } }).collect();
+    let mut dead = lease(store, &job, 2, T0).await?;
+    let mut unanswered = dead.clone();
+    store.update_task(&mut unanswered, TaskUpdate::ReserveFiles(kinds.clone()), after(60)).await?;
+    assert_eq!(unanswered.reserved_files, expected);
+    store.update_task(&mut dead, TaskUpdate::ReserveFiles(kinds), after(60)).await?;
+    assert_eq!(dead, unanswered);
+    assert_eq!(store.output_files(&job).await?, []);
+    let mut next = lease(store, &job, 2, after(60)).await?;
+    assert_eq!(next.reserved_files, expected);
+    let written = checkpoint(&next, &[], 1);
+    store.update_task(&mut next, TaskUpdate::Checkpoint(written.clone()), after(120)).await?;
+    assert_eq!(next.reserved_files, []);
+    let recorded = store.output_files(&job).await?;
+    assert_eq!(recorded.len(), PROMOTIONS_PER_CHECKPOINT);
+    assert!(written.output_files.iter().all(|file| recorded.contains(file)), "{recorded:?}");
     Ok(())
 }
 

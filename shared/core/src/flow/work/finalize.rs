@@ -135,7 +135,8 @@ async fn promote(pump: &mut Pump<'_, impl AllPorts>, fragments: &[Fragment]) -> 
         if pump.lease.cursor != start && pump.is_time_up() {
             return Ok(Progress::TimeUp);
         }
-        pump.promote(batch, cursor_after(pump.lease.cursor, batch.len())).await?;
+        let after = cursor_after(pump.lease.cursor, batch.len());
+        pump.promote(batch, after).await?;
     }
     Ok(Progress::Done)
 }
