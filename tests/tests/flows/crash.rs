@@ -1,7 +1,7 @@
 //! Crashes at every port call: before the first call, and after each call that changes a store took effect but before the process
-//! received its result. The latter is also a crash before the next call, and a crash after a call that only reads leaves the same stores. Of
-//! promotions that run at the same time, those that have ended by then took effect, and others may have. A new process over the stores that the crash left must complete the export with the same files and
-//! counts, byte for byte, and without leftover files.
+//! received its result. The latter is also a crash before the next call, and a crash after a call that only reads leaves the same stores.
+//! Of promotions that run at the same time, those that have ended took effect, and the others may have. A new process over the stores that
+//! the crash left must complete the export with the same files and counts, byte for byte, and without leftover files.
 //!
 //! The job table is in memory and outlives the processes, and files are in a folder. The queue is lost with its process, so that the
 //! job table alone is authoritative (rule P1). A kill in the middle of a call, between two system calls, is tested by
