@@ -135,8 +135,8 @@ pub async fn several_files_are_reserved_and_recorded_together(store: &impl TaskS
     Ok(())
 }
 
-/// Checks that one update reserves a name of each kind, that a repeated call and the next attempt have the same names, and that one checkpoint
-/// records them all.
+/// Checks that one update reserves a name of each kind, that a repeated call and the next attempt have the same names, and that one
+/// checkpoint records them all.
 pub async fn names_of_several_kinds_are_reserved_in_one_update(store: &impl TaskStore) -> CaseResult {
     let job = running_job(store, 2).await?;
     let patient = kind("Patient")?;

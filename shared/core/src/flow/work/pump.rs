@@ -474,8 +474,8 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         Ok(())
     }
 
-    /// Reserves the names of the next output files, which are of these kinds. Names that an earlier attempt has reserved are used first: it was
-    /// writing the same files from the same cursor.
+    /// Reserves the names of the next output files, which are of these kinds. Names that an earlier attempt has reserved are used first: it
+    /// was writing the same files from the same cursor.
     async fn reserve_files(&mut self, kinds: &[OutputKind]) -> Result<(), ExportError> {
         let unused = self.lease.reserved_files.len().saturating_sub(self.completed.len());
         match kinds.get(unused..) {
