@@ -4,6 +4,7 @@ pub mod file;
 pub mod file_list;
 pub mod file_names;
 pub mod folder;
+pub mod split;
 pub mod sync;
 pub mod task;
 
@@ -177,10 +178,12 @@ pub struct Job {
     pub open_tasks: u32,
     /// The current round. The first reading of the lake is round 0.
     pub round: u32,
-    /// The number of tasks of the current round, if it is not round 0.
+    /// The number of tasks with which the current round began, if it is not round 0.
     pub round_tasks: u32,
     /// The number of tasks that have taken over a part of another read task, beside those of the plan.
     pub split_tasks: u32,
+    /// The number of tasks that have taken over a part of another task of the current round, if it is not round 0.
+    pub round_split_tasks: u32,
     /// The phase of the current round.
     pub phase: Phase,
     /// The first round whose fragments are not merged yet.
@@ -221,6 +224,7 @@ impl Job {
             round: 0,
             round_tasks: 0,
             split_tasks: 0,
+            round_split_tasks: 0,
             phase: Phase::Read,
             first_unmerged_round: 0,
             files_since_round: 0,
@@ -252,7 +256,15 @@ impl Job {
     pub fn tasks_of_round(&self) -> u32 {
         match self.round {
             0 => self.read_tasks(),
-            _ => self.round_tasks,
+            _ => self.round_tasks + self.round_split_tasks,
+        }
+    }
+
+    /// Returns the number of the task that the next split in the current round creates: the one after the last task of the round.
+    pub fn next_task_of_round(&self) -> u32 {
+        match self.round {
+            0 => FIRST_READ_TASK + self.read_tasks(),
+            round => round * ROUND_TASKS + self.tasks_of_round(),
         }
     }
 
@@ -282,7 +294,7 @@ impl Job {
             (0, _) => true,
             (_, None) => false,
             (1, Some(_)) => true,
-            (task, Some(_)) if task >= ROUND_TASKS => task / ROUND_TASKS == self.round && task % ROUND_TASKS < self.round_tasks,
+            (task, Some(_)) if task >= ROUND_TASKS => task / ROUND_TASKS == self.round && task % ROUND_TASKS < self.tasks_of_round(),
             (task, Some(_)) => task - FIRST_READ_TASK < self.read_tasks(),
         }
     }

@@ -9,6 +9,5 @@ pub mod near_misses;
 pub mod origin;
 pub mod reader;
 pub mod slices;
-pub mod split;
 pub mod sync_report;
 pub mod watermark;

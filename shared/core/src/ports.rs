@@ -35,6 +35,6 @@ pub use source::{
     ArchivedObject, ByteStream, ListedObject, METADATA_LIMIT_BYTES, MetadataObject, ObjectPage, ResourceSource, SkippedEntry,
 };
 pub use tasks::{
-    FRAGMENTS_PER_CHECKPOINT, FragmentSelection, LeaseSettings, OUTPUT_FILES_PER_CHECKPOINT, TASK_BYTES_PER_UPDATE, TASKS_PER_UPDATE,
-    TaskStore,
+    FRAGMENTS_PER_CHECKPOINT, FragmentSelection, LeaseSettings, OUTPUT_FILES_PER_CHECKPOINT, PROMOTIONS_PER_CHECKPOINT,
+    TASK_BYTES_PER_UPDATE, TASKS_PER_UPDATE, TaskStore,
 };

@@ -2,7 +2,8 @@
 //!
 //! A copy is what a process leaves that is killed when the call took effect, before its result arrives. A crash after any other call
 //! leaves the same stores as the crash before it, because a process keeps nothing else. So the copies are all states that a crash between
-//! two calls can leave. The queue of a local deployment is lost with its process.
+//! two calls can leave. Of calls at the same time, a copy has the effects of those that have ended, and perhaps of others. The queue of a
+//! local deployment is lost with its process.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -278,7 +278,7 @@ impl<T: TaskStore> TaskStore for FaultyPort<T> {
             TaskUpdate::TakeTime(_) => "tasks.update_task take_time",
             TaskUpdate::ListedUpTo(_) => "tasks.update_task listed_up_to",
             TaskUpdate::AddTasks(_) => "tasks.update_task add_tasks",
-            TaskUpdate::ReserveFile(_) => "tasks.update_task reserve_file",
+            TaskUpdate::ReserveFiles(_) => "tasks.update_task reserve_files",
             TaskUpdate::Checkpoint(_) => "tasks.update_task checkpoint",
             TaskUpdate::Renumber { .. } => "tasks.update_task renumber",
             TaskUpdate::ListFiles(_) => "tasks.update_task list_files",
@@ -286,7 +286,7 @@ impl<T: TaskStore> TaskStore for FaultyPort<T> {
         };
         // If the response of a call is lost, the call has not changed the caller's lease.
         let before = lease.clone();
-        let lost_number = matches!(update, TaskUpdate::ReserveFile(_)) && self.faults.loses_file_numbers();
+        let lost_number = matches!(update, TaskUpdate::ReserveFiles(_)) && self.faults.loses_file_numbers();
         let call = async {
             if lost_number {
                 // The counter counts before the lease is found to be outdated.

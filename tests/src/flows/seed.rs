@@ -100,7 +100,7 @@ pub async fn job_items_by_state() -> Result<BTreeMap<&'static str, Vec<Value>>> 
         messages.push(message);
     }
     messages.sort_by(|one, other| other.body.cmp(&one.body));
-    let faults = FaultInjector::new(|call| if call.name == "tasks.update_task reserve_file" { Fault::CrashAfter } else { Fault::None });
+    let faults = FaultInjector::new(|call| if call.name == "tasks.update_task reserve_files" { Fault::CrashAfter } else { Fault::None });
     let crashing = start_with_faults(faults.clone());
     for message in messages {
         drop(faults.until_crash(crashing.deliver(message)).await);

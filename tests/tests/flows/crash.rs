@@ -1,7 +1,7 @@
 //! Crashes at every port call: before the first call, and after each call that changes a store took effect but before the process
-//! received its result. As calls are sequential, the latter is also a crash before the next call, and a crash after a call that only
-//! reads leaves the same stores. A new process over the stores that the crash left must complete the export with the same files and
-//! counts, byte for byte, and without leftover files.
+//! received its result. The latter is also a crash before the next call, and a crash after a call that only reads leaves the same stores.
+//! Of promotions that run at the same time, those that have ended took effect, and the others may have. A new process over the stores that
+//! the crash left must complete the export with the same files and counts, byte for byte, and without leftover files.
 //!
 //! The job table is in memory and outlives the processes, and files are in a folder. The queue is lost with its process, so that the
 //! job table alone is authoritative (rule P1). A kill in the middle of a call, between two system calls, is tested by
@@ -196,6 +196,43 @@ fn p1_to_p6_a_task_that_gives_a_part_of_its_slices_away_survives_a_crash_at_any_
 }
 
 #[test]
+fn p1_to_p6_a_task_that_gives_a_part_of_its_fragments_away_survives_a_crash_at_any_call() -> Result<()> {
+    let objects = lake_for_a_split_merge();
+    let lake = objects.iter().map(|(object, lines)| (*object, lake_model::lines(lines))).collect();
+    let mut settings = DeploymentSettings::with_file_bytes(600).with_merge_limit_bytes(400);
+    settings.worker.lake.versions = LakeVersions::One;
+    settings.worker.split_interval = std::time::Duration::ZERO;
+    let case = Case { lake, settings, query: "", loses_file_numbers: false, lists_objects_singly: false };
+    let Run { names, expected, crashes, .. } = run(async || run_without_crash(&case).await)?;
+    // No task with a single small object is split while the lake is read. The fragments are read after that.
+    let position = |name: &str| names.iter().position(|other| *other == name);
+    assert!(position("output.read").is_some() && position("output.read") < position("tasks.split_task"), "{names:?}");
+    let all: Vec<_> = objects.into_iter().flat_map(|(_, lines)| lines).collect();
+    assert_eq!(expected.sorted_lines(), lake_model::expected(&all).lines);
+    check_crashes(&case, &crashes, &expected)
+}
+
+#[test]
+fn p1_to_p6_fragments_that_are_promoted_together_survive_a_crash_at_any_call() -> Result<()> {
+    let objects = lake_of_many_types();
+    let lake: Vec<_> = objects.iter().map(|(object, lines)| (*object, lake_model::lines(lines))).collect();
+    let mut settings = DeploymentSettings::with_file_bytes(600);
+    settings.worker.lake.versions = LakeVersions::One;
+    for loses_file_numbers in [false, true] {
+        let case = Case { lake: lake.clone(), settings: settings.clone(), query: "", loses_file_numbers, lists_objects_singly: false };
+        let Run { names, expected, crashes, .. } = run(async || run_without_crash(&case).await)?;
+        let count = |name: &str| names.iter().filter(|other| **other == name).count();
+        // The names of each batch are reserved together, and each file of the type that is merged has a reservation of its own.
+        let merged = expected.file_counts_by_type().get("Observation").copied().unwrap_or_default();
+        assert_eq!((count("output.promote"), count("tasks.update_task reserve_files")), (PROMOTED_TYPES.len(), 2 + merged), "{names:?}");
+        let all: Vec<_> = objects.iter().flat_map(|(_, lines)| lines.clone()).collect();
+        assert_eq!(expected.sorted_lines(), lake_model::expected(&all).lines);
+        check_crashes(&case, &crashes, &expected)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn p4_gaps_in_the_numbers_of_files_are_closed_whatever_call_crashes() -> Result<()> {
     let lake = lake_with_changes().iter().map(|(object, lines)| (*object, lake_model::lines(lines))).collect();
     let reread = Case { lake, settings: settings(LakeVersions::Auto), query: "", loses_file_numbers: true, lists_objects_singly: false };
@@ -221,21 +258,68 @@ fn lake_for_a_split() -> Vec<(&'static str, Vec<Line>)> {
             vec![patient(2, "2026-01-01", 1), patient(30, "2026-01-01", 1), patient(4, "2026-01-01", 1), patient(1, "2026-01-02", 2)],
         ),
     ];
-    let names = [
-        "Observation-1.ndjson",
-        "Observation-2.ndjson",
-        "Observation-3.ndjson",
-        "Observation-4.ndjson",
-        "Observation-5.ndjson",
-        "Observation-6.ndjson",
-        "Observation-7.ndjson",
-        "Observation-8.ndjson",
-    ];
-    lake.extend((2..).zip(names).map(|(ten, object)| {
-        let lines = (0..5).map(|one| version("Observation", ten * 10 + one, "2026-01-01", 1)).collect();
-        (object, lines)
-    }));
+    lake.extend((2..).zip(OBSERVATIONS.into_iter().take(8)).map(five_observations));
     lake
+}
+
+/// Returns a lake of sixteen tasks with an object of five lines each. Two of the fragments that they leave are merged by one task, so that the
+/// round has eight. All lines have the same length, and six of them fill a file, so that the number of files does not depend on the tasks.
+fn lake_for_a_split_merge() -> Vec<(&'static str, Vec<Line>)> {
+    (10..).zip(OBSERVATIONS).map(five_observations).collect()
+}
+
+/// Types whose fragments are promoted: more than one batch, and some before and some behind Observation in the order of the types.
+const PROMOTED_TYPES: [&str; 18] = [
+    "Account",
+    "AllergyIntolerance",
+    "Appointment",
+    "Basic",
+    "CarePlan",
+    "CareTeam",
+    "Claim",
+    "Condition",
+    "Coverage",
+    "Device",
+    "DiagnosticReport",
+    "Encounter",
+    "Goal",
+    "Immunization",
+    "Location",
+    "Organization",
+    "Practitioner",
+    "Procedure",
+];
+
+/// Returns a lake with a line of each promoted type, and two objects of observations, whose fragments are merged.
+pub(crate) fn lake_of_many_types() -> Vec<(&'static str, Vec<Line>)> {
+    let types = PROMOTED_TYPES.iter().map(|resource_type| version(resource_type, 1, "2026-01-01", 1)).collect();
+    let observations = (10..).zip(OBSERVATIONS.into_iter().take(2)).map(five_observations);
+    observations.chain([("Types.ndjson", types)]).collect()
+}
+
+/// Names of objects with observations.
+const OBSERVATIONS: [&str; 16] = [
+    "Observation-01.ndjson",
+    "Observation-02.ndjson",
+    "Observation-03.ndjson",
+    "Observation-04.ndjson",
+    "Observation-05.ndjson",
+    "Observation-06.ndjson",
+    "Observation-07.ndjson",
+    "Observation-08.ndjson",
+    "Observation-09.ndjson",
+    "Observation-10.ndjson",
+    "Observation-11.ndjson",
+    "Observation-12.ndjson",
+    "Observation-13.ndjson",
+    "Observation-14.ndjson",
+    "Observation-15.ndjson",
+    "Observation-16.ndjson",
+];
+
+/// Returns an object of five observations, whose ids begin with the number `ten`.
+fn five_observations((ten, object): (usize, &'static str)) -> (&'static str, Vec<Line>) {
+    (object, (0..5).map(|one| version("Observation", ten * 10 + one, "2026-01-01", 1)).collect())
 }
 
 /// Returns a lake in which two of three patients were changed or deleted after the first dump.

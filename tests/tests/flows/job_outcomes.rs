@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
+use headrace_core::ports::PROMOTIONS_PER_CHECKPOINT;
 use headrace_core::vocab::clock::Millis;
+use headrace_core::vocab::lake_settings::LakeVersions;
 use headrace_tests::flows::{
     ANN, BEN, Deployment, DeploymentSettings, Fault, FaultInjector, LocalDeployment, ManualClock, REAPER_INTERVAL, Result, ServiceProcess,
     TestRequest, run, seed,
 };
 use headrace_tests::lake;
+
+use super::crash::lake_of_many_types;
+use super::lake_model;
 
 /// Starts a process without faults.
 fn start<S: Deployment>(deployment: &S) -> Arc<ServiceProcess<S>> {
@@ -92,6 +97,31 @@ fn p7_a_worker_near_its_time_limit_releases_its_remaining_work() -> Result<()> {
         let tasks = service.faults.call_names().iter().filter(|name| **name == "tasks.complete_task").count();
         let releases = service.faults.call_names().iter().filter(|name| **name == "tasks.update_task release").count();
         assert!(releases >= tasks - 2, "{deliveries} deliveries, {tasks} completed tasks, {releases} releases");
+        Ok(())
+    })
+}
+
+#[test]
+fn p7_a_finalize_task_near_its_time_limit_promotes_a_batch_of_fragments_and_goes_on_behind_it() -> Result<()> {
+    run(async || {
+        let lines: Vec<_> = lake_of_many_types().into_iter().flat_map(|(_, lines)| lines).collect();
+        let deployment = LocalDeployment::with_files(&[("All.ndjson", &lake_model::lines(&lines))]).await?;
+        let mut settings = DeploymentSettings::default();
+        settings.worker.lake.versions = LakeVersions::One;
+        let service = ServiceProcess::start(&deployment, &ManualClock::default(), settings);
+        let status = service.kick_off("").await?;
+        while let Some(message) = service.receive().await? {
+            let is_finalize = message.body.as_deref().is_some_and(|body| body.ends_with(":1}"));
+            service.deliver_until(message, if is_finalize { service.now() } else { Millis(u64::MAX) }).await?;
+        }
+        let completed = service.complete(&status).await?;
+        assert_eq!(completed.sorted_lines(), lake_model::expected(&lines).lines);
+        let names = service.faults.call_names();
+        let count = |name: &str| names.iter().filter(|other| **other == name).count();
+        let types = completed.file_counts_by_type().len();
+        assert!(types > PROMOTIONS_PER_CHECKPOINT && types < 2 * PROMOTIONS_PER_CHECKPOINT, "{types}");
+        // The second attempt promotes what is left, and nothing twice.
+        assert_eq!((count("output.promote"), count("tasks.update_task reserve_files"), count("tasks.update_task release")), (types, 2, 1));
         Ok(())
     })
 }

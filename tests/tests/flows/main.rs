@@ -48,6 +48,7 @@ mod schedules_cli;
 mod scopes;
 mod single_export_table;
 mod small_disk;
+mod splits;
 mod status_polling;
 mod stops;
 mod stub_deployment;

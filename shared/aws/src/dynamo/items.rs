@@ -37,8 +37,11 @@ pub(super) type Item = HashMap<String, AttributeValue>;
 /// The name of the table in errors.
 pub(super) const STORE: &str = "the job table";
 
-/// The attribute of a job with the number of tasks that took over a part of another one.
+/// The attribute of a job with the number of tasks that took over a part of another one in round 0.
 pub(super) const SPLIT_TASKS: &str = "split_tasks";
+
+/// The attribute of a job with the number of tasks that took over a part of another one in the current round, if it is not round 0.
+pub(super) const ROUND_SPLIT_TASKS: &str = "round_split_tasks";
 
 /// The attribute with the end of the pause of a task that is not leased.
 pub(super) const PAUSED_UNTIL: &str = "paused_until";

@@ -97,10 +97,10 @@ impl DynamoJobStore {
         items::plain_key(&self.partition(&job.id, name.number), &items::output_file_sk(job.files_since_round, name))
     }
 
-    /// Reserves the next number of a kind. One unconditional update: reservations never conflict.
+    /// Reserves the name with the next number of a kind. One unconditional update: reservations never conflict.
     ///
     /// If the answer of an applied update is lost, a number is left out, and [`headrace_core::flow`] closes the gap at the end.
-    pub(super) async fn next_file_number(&self, job: &Job, kind: OutputKind) -> Result<u32, StoreError> {
+    pub(super) async fn next_file_name(&self, job: &Job, kind: OutputKind) -> Result<OutputFileName, StoreError> {
         let key = items::plain_key(&format!("JOB#{}#{}", job.id, kind.as_str()), &items::file_numbers_sk(job.files_since_round));
         let update = self
             .client
@@ -116,7 +116,8 @@ impl DynamoJobStore {
             .set_return_consumed_capacity(usage::wanted_capacity());
         let updated = self.repeat(|| update.clone().send()).await?;
         usage::count_write(updated.consumed_capacity.as_ref());
-        Attributes(&updated.attributes.unwrap_or_default()).count("last_number")
+        let number = Attributes(&updated.attributes.unwrap_or_default()).count("last_number")?;
+        Ok(OutputFileName { kind, number })
     }
 
     /// Adds to a running job what the tasks of its current round have completed. Adds the counters alone to a failed one, which nobody has

@@ -8,7 +8,7 @@ use headrace_core::access::Agent;
 use headrace_core::audit::AuditRecord;
 use headrace_core::job::file::Fragment;
 use headrace_core::job::task::{Lease, LeaseOutcome, TaskCompletion, TaskSplit, TaskState, TaskUpdate, Work};
-use headrace_core::job::{FIRST_READ_TASK, Job, JobState};
+use headrace_core::job::{Job, JobState};
 use headrace_core::ports::{FragmentSelection, JobStore as _, LeaseSettings, TaskStore};
 use headrace_core::vocab::clock::Millis;
 use headrace_core::vocab::error::StoreError;
@@ -30,7 +30,7 @@ impl DynamoJobStore {
 
     /// Applies an update of a leased task. Returns [`StoreError::Stale`] if the lease does not hold.
     async fn apply_update(&self, lease: &mut Lease, update: &TaskUpdate, until: Millis) -> Result<(), StoreError> {
-        let reserved = self.file_name_to_reserve(lease, update).await?;
+        let reserved = self.file_names_to_reserve(lease, update).await?;
         let names: Vec<_> = lease.reserved_files.iter().copied().chain(reserved).collect();
         let writes = self.update_writes(lease, update, &names, until)?;
         if self.apply(&writes).await? == WriteOutcome::Applied {
@@ -77,8 +77,9 @@ impl TaskStore for DynamoJobStore {
             Work::Finalize | Work::FinalizeSync(_) => {
                 job = self.add_progress(job).await?;
                 // A task that was counted may have been split since the job was read. Then its other part is perhaps not complete.
-                let split_tasks = if job.round == 0 { self.job(&id.job).await?.map(|job| job.split_tasks) } else { Some(job.split_tasks) };
-                job.state == JobState::Running && job.open_tasks == 0 && split_tasks == Some(job.split_tasks)
+                job.state == JobState::Running
+                    && job.open_tasks == 0
+                    && self.job(&id.job).await?.is_some_and(|now| now.tasks_of_round() == job.tasks_of_round())
             }
         };
         let is_held = task.lease_until.is_some_and(|until| until > now);
@@ -170,7 +171,7 @@ impl TaskStore for DynamoJobStore {
             }
             TaskUpdate::Heartbeat
             | TaskUpdate::AddTasks(_)
-            | TaskUpdate::ReserveFile(_)
+            | TaskUpdate::ReserveFiles(_)
             | TaskUpdate::Renumber { .. }
             | TaskUpdate::ListFiles(_)
             | TaskUpdate::Release(_) => {}
@@ -180,8 +181,8 @@ impl TaskStore for DynamoJobStore {
 
     async fn split_task(&self, lease: &mut Lease, split: TaskSplit, until: Millis) -> Result<Option<TaskId>, StoreError> {
         let job = self.open_job(&lease.task.job).await?;
-        let new_task = TaskId { job: job.id.clone(), task: FIRST_READ_TASK + job.read_tasks() };
-        let (kept, given) = (Work::Read(split.kept), Work::Read(split.given));
+        let new_task = TaskId { job: job.id.clone(), task: job.next_task_of_round() };
+        let TaskSplit { kept, given } = split;
         let writes = self.split_writes(lease, &job, (&kept, new_task.task, &given), until)?;
         if self.transact(&writes).await? != WriteOutcome::Applied {
             let stored = self.stored_task(&lease.task).await?.filter(|task| task.attempt == lease.attempt).ok_or(StoreError::Stale)?;

@@ -1,5 +1,6 @@
 //! The updates of a leased task as conditional writes.
 
+use futures_util::future::try_join_all;
 use headrace_core::job::file::{OutputFile, OutputFileName};
 use headrace_core::job::task::{Checkpoint, Lease, Release, TaskCompletion, TaskState, TaskUpdate, Work};
 use headrace_core::job::{Counters, Job, JobState};
@@ -98,14 +99,14 @@ impl DynamoJobStore {
         output_files.chain(fragments).map(Write::PutNew).collect()
     }
 
-    /// Reserves the next number of the update's kind, if it reserves one. The update records the number in the task, so that the next
-    /// attempt uses it, too.
-    pub(super) async fn file_name_to_reserve(&self, lease: &Lease, update: &TaskUpdate) -> Result<Option<OutputFileName>, StoreError> {
-        let TaskUpdate::ReserveFile(kind) = *update else { return Ok(None) };
-        Ok(Some(OutputFileName { kind, number: self.next_file_number(&lease.job, kind).await? }))
+    /// Reserves the next numbers of the update's kinds, if it reserves any. The update records the numbers in the task, so that the next
+    /// attempt uses them, too.
+    pub(super) async fn file_names_to_reserve(&self, lease: &Lease, update: &TaskUpdate) -> Result<Vec<OutputFileName>, StoreError> {
+        let TaskUpdate::ReserveFiles(kinds) = update else { return Ok(Vec::new()) };
+        try_join_all(kinds.iter().map(|kind| self.next_file_name(&lease.job, *kind))).await
     }
 
-    /// Returns the writes of an update. `reserved` are the names that [`TaskUpdate::ReserveFile`] leaves in the task.
+    /// Returns the writes of an update. `reserved` are the names that [`TaskUpdate::ReserveFiles`] leaves in the task.
     pub(super) fn update_writes(
         &self,
         lease: &Lease,
@@ -121,7 +122,7 @@ impl DynamoJobStore {
                 let task = record_progress(extend_lease(task, lease, until), lease);
                 (task.set("plan_progress", items::json(progress)?), Vec::new())
             }
-            TaskUpdate::ReserveFile(_) => (set_reserved_files(extend_lease(task, lease, until), reserved), Vec::new()),
+            TaskUpdate::ReserveFiles(_) => (set_reserved_files(extend_lease(task, lease, until), reserved), Vec::new()),
             TaskUpdate::AddTasks(tasks) => {
                 let mut items = Vec::new();
                 for (task, work) in tasks {
@@ -160,15 +161,21 @@ impl DynamoJobStore {
         until: Millis,
     ) -> Result<Vec<Write>, StoreError> {
         let partition = self.task_partition(&job.id, lease.task.task);
+        // The tasks of round 0 are counted for the whole job, because later rounds need the number of all that have read the lake.
+        let (attribute, seen) = match job.round {
+            0 => (items::SPLIT_TASKS, job.split_tasks),
+            _ => (items::ROUND_SPLIT_TASKS, job.round_split_tasks),
+        };
         let job_update = Update::new(items::job_key(&job.id, JOB_SK))
             .name("#state", "state")
             .value(":running", items::text(JobState::Running.as_str()))
-            .set(items::SPLIT_TASKS, items::number(job.split_tasks + 1));
-        let job_update = match job.split_tasks {
-            0 => job_update.when("#state = :running AND attribute_not_exists(split_tasks)"),
-            seen => job_update.when("#state = :running AND split_tasks = :seen").value(":seen", items::number(seen)),
+            .set(attribute, items::number(seen + 1));
+        // The round is no condition: it does not end before the leased task is complete.
+        let job_update = match seen {
+            0 => job_update.when(&format!("#state = :running AND attribute_not_exists({attribute})")),
+            seen => job_update.when(&format!("#state = :running AND {attribute} = :seen")).value(":seen", items::number(seen)),
         };
-        // An attempt at the plan that died may have left a task of this number, which is replaced.
+        // An attempt at the plan or the finalize task that died may have left a task of this number, which is replaced.
         let due = Some(until + ANNOUNCEMENT_TIMEOUT);
         let new_items = items::task_items(job, (new_task, given), &self.task_partition(&job.id, new_task), due)?;
         let writes = [
@@ -205,7 +212,8 @@ impl DynamoJobStore {
                     .set("round_tasks", items::number(round.tasks))
                     .set("phase", items::text(round.phase.as_str()))
                     .set("first_unmerged_round", items::number(round.first_unmerged_round))
-                    .set("round", items::number(next));
+                    .set("round", items::number(next))
+                    .remove(items::ROUND_SPLIT_TASKS);
                 let job = if round.starts_over { job.set("files_since_round", items::number(next)) } else { job };
                 // The finalize task stays open, and runs again after the round. What it has used so far is now part of the job's usage.
                 let task = task.set("#state", items::text(TaskState::Open.as_str())).set("attempts_since_progress", items::number(0_u32));

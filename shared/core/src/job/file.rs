@@ -1,6 +1,7 @@
 //! The files of a job: output files, fragments and their names.
 
 use std::fmt;
+use std::ops::Range;
 
 use headrace_fhir::definitions::ResourceType;
 use serde::{Deserialize, Serialize};
@@ -284,9 +285,50 @@ pub struct Fragment {
     pub summary: FileSummary,
 }
 
+/// A fragment that a task merges, or a part of it: the lines that begin in a byte range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FragmentPart {
+    /// The fragment.
+    #[serde(flatten)]
+    pub fragment: Fragment,
+    /// The byte range, if it is not the whole fragment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    range: Option<Range<u64>>,
+}
+
+impl FragmentPart {
+    /// Returns the whole fragment.
+    pub fn whole(fragment: Fragment) -> Self {
+        Self { fragment, range: None }
+    }
+
+    /// Returns the byte range in which the lines begin.
+    pub fn range(&self) -> Range<u64> {
+        self.range.clone().unwrap_or(0..self.fragment.summary.bytes)
+    }
+
+    /// Returns the part of the same fragment with the lines that begin in this byte range.
+    #[must_use]
+    pub fn with_range(&self, range: Range<u64>) -> Self {
+        Self { fragment: self.fragment, range: Some(range).filter(|range| *range != (0..self.fragment.summary.bytes)) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_of_a_fragment_round_trips_and_a_whole_one_is_stored_without_its_range() {
+        let name = FragmentName { kind: OutputKind::Output(ResourceType::PATIENT), task: 2, attempt: 1, fencing_token: 3 };
+        let whole = FragmentPart::whole(Fragment { name, summary: FileSummary { bytes: 90, lines: 9, crc64: u64::MAX } });
+        let json = serde_json::to_string(&whole).unwrap();
+        assert!(!json.contains("range"), "{json}");
+        for part in [whole.clone(), whole.with_range(30..60)] {
+            assert_eq!(serde_json::from_str::<FragmentPart>(&serde_json::to_string(&part).unwrap()).unwrap(), part);
+        }
+        assert_eq!((whole.range(), whole.with_range(0..90)), (0..90, whole));
+    }
 
     #[test]
     fn an_output_file_name_round_trips() {

@@ -1,10 +1,11 @@
 //! The tasks of a job.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::file::{Fragment, OutputFile, OutputFileName, OutputKind};
+use crate::job::file::{Fragment, FragmentPart, OutputFile, OutputFileName, OutputKind};
 use crate::job::file_list::FileListPart;
 use crate::job::sync::{FetchTask, FinalizeSync, Publication, SyncRequest};
 use crate::job::{Counters, ExportTime, Job, Phase, Planned};
@@ -62,7 +63,7 @@ pub enum Work {
     /// Groups the resources of some buckets by patient.
     GroupByPatient(PatientGrouping),
     /// Merges fragments of one kind into output files and at most one fragment for the next round.
-    Merge(Vec<Fragment>),
+    Merge(Vec<FragmentPart>),
     /// Reads resources from the FHIR server that the lake is filled from.
     Fetch(FetchTask),
     /// Stores fragments as objects of the lake.
@@ -105,6 +106,17 @@ impl Work {
         if let Self::Read(slices) = self { slices } else { Vec::new() }
     }
 
+    /// Returns the fragments of a merge task. Other work has none.
+    pub fn fragments(&self) -> &[FragmentPart] {
+        if let Self::Merge(fragments) = self { fragments } else { &[] }
+    }
+
+    /// Returns the byte range of a slice or a fragment by its index. `None` if there is none.
+    pub fn input_range(&self, index: usize) -> Option<Range<u64>> {
+        let slice = self.slices().get(index).map(|slice| slice.start..slice.end);
+        slice.or_else(|| self.fragments().get(index).map(FragmentPart::range))
+    }
+
     /// Returns true for the work of the task that runs after all others of a round.
     pub fn is_finalize(&self) -> bool {
         matches!(self, Self::Finalize | Self::FinalizeSync(_))
@@ -114,7 +126,7 @@ impl Work {
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Read(slices) => slices.iter().map(|slice| slice.end - slice.start).sum(),
-            Self::Merge(fragments) => fragments.iter().map(|fragment| fragment.summary.bytes).sum(),
+            Self::Merge(fragments) => fragments.iter().map(|part| part.range().end - part.range().start).sum(),
             Self::Publish(publications) => publications.iter().map(|publication| publication.fragment.summary.bytes).sum(),
             Self::Plan(_)
             | Self::MergeRecords(_)
@@ -318,8 +330,8 @@ pub struct Lease {
     pub until: Millis,
     /// The progress of all attempts.
     pub cursor: Cursor,
-    /// The names of output files that are reserved for this task and not recorded as written, in the order in which it writes them: at
-    /// most [`crate::ports::OUTPUT_FILES_PER_CHECKPOINT`].
+    /// The names of output files that are reserved for this task and not recorded as written, in the order in which it writes them: those
+    /// of one [`Checkpoint`] at most.
     pub reserved_files: Vec<OutputFileName>,
     /// The counters of the task so far.
     pub counters: Counters,
@@ -370,8 +382,8 @@ pub enum TaskUpdate {
     ListedUpTo(PlanProgress),
     /// Adds tasks to the job, at most [`crate::ports::TASKS_PER_UPDATE`].
     AddTasks(Vec<(u32, Work)>),
-    /// Reserves a file number of this kind that no other task has. Numbers may be left out; see [`Self::Renumber`].
-    ReserveFile(OutputKind),
+    /// Reserves a file number of each of these kinds that no other task has. Numbers may be left out; see [`Self::Renumber`].
+    ReserveFiles(Vec<OutputKind>),
     /// Records written files and the cursor.
     Checkpoint(Checkpoint),
     /// Records an output file under another number of its kind, which no file has. For the finalize task, which closes the gaps in the
@@ -388,14 +400,14 @@ pub enum TaskUpdate {
     Release(Release),
 }
 
-/// The slices of a read task that gives a part of them to a new task.
+/// The work of a task that gives a part of its slices or fragments to a new task of the same round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskSplit {
-    /// The slices that the task keeps: its first ones, of which the last may end earlier than before. So the positions of their lines stay
-    /// the same.
-    pub kept: Vec<Slice>,
-    /// The slices of the new task.
-    pub given: Vec<Slice>,
+    /// The work that the task keeps: its first slices or fragments, of which the last may end earlier than before. So the positions of their
+    /// lines stay the same.
+    pub kept: Work,
+    /// The work of the new task.
+    pub given: Work,
 }
 
 /// The progress of the plan task within the listing of the lake.
@@ -414,7 +426,8 @@ pub struct PlanProgress {
 /// The files written since the last checkpoint, and the cursor after them (rule P5).
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Checkpoint {
-    /// The output files with the reserved names, at most [`crate::ports::OUTPUT_FILES_PER_CHECKPOINT`].
+    /// The output files with the reserved names: at most [`crate::ports::OUTPUT_FILES_PER_CHECKPOINT`], or, without fragments, at most
+    /// [`crate::ports::PROMOTIONS_PER_CHECKPOINT`].
     pub output_files: Vec<OutputFile>,
     /// The fragments.
     pub fragments: Vec<Fragment>,

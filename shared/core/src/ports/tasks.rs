@@ -22,6 +22,10 @@ pub const TASK_BYTES_PER_UPDATE: usize = 3_000_000;
 /// repeats more: a worker on AWS writes this many files of the default size in seven seconds.
 pub const OUTPUT_FILES_PER_CHECKPOINT: usize = 8;
 
+/// The maximum number of promoted fragments in a [`crate::job::task::Checkpoint`], which are copied at the same time. An export of most lakes
+/// has no more types, so it waits once for all of them. With so many reserved names, the item of the task is still about 1 KB.
+pub const PROMOTIONS_PER_CHECKPOINT: usize = 16;
+
 /// The maximum number of fragments in a [`crate::job::task::Checkpoint`]. A DynamoDB transaction has at most 100 items. The others are the
 /// task and its output files.
 pub const FRAGMENTS_PER_CHECKPOINT: usize = 99 - OUTPUT_FILES_PER_CHECKPOINT;
@@ -48,8 +52,8 @@ pub trait TaskStore: JobStore {
     /// the store detects that and does not apply it again.
     fn update_task(&self, lease: &mut Lease, update: TaskUpdate, until: Millis) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Records that a leased read task keeps a part of its slices, and that a new task of the round has the others, like an update of the task.
-    /// Returns the new task, which the caller announces.
+    /// Records that a leased task keeps a part of its slices or fragments, and that a new task of the round has the others, like an update of
+    /// the task. Returns the new task, which the caller announces.
     ///
     /// Returns `None` and changes nothing if another task is split at the same moment.
     fn split_task(

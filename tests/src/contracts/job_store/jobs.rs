@@ -110,8 +110,8 @@ pub async fn only_written_output_files_are_listed(store: &impl TaskStore) -> Cas
     let name = |number| OutputFileName { kind: patient, number };
     let mut first = lease(store, &job, 2, T0).await?;
     let mut second = lease(store, &job, 3, T0).await?;
-    store.update_task(&mut first, TaskUpdate::ReserveFile(patient), after(60)).await?;
-    store.update_task(&mut second, TaskUpdate::ReserveFile(patient), after(60)).await?;
+    store.update_task(&mut first, TaskUpdate::ReserveFiles(vec![patient]), after(60)).await?;
+    store.update_task(&mut second, TaskUpdate::ReserveFiles(vec![patient]), after(60)).await?;
     assert_eq!((&first.reserved_files, &second.reserved_files), (&vec![name(1)], &vec![name(2)]));
     assert!(store.output_files(&job).await?.is_empty());
     assert_eq!(store.output_file(&job, name(1)).await?, None);

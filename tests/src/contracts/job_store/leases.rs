@@ -186,7 +186,7 @@ pub async fn an_attempt_with_an_old_fencing_token_changes_nothing(store: &impl T
     let job = running_job(store, 1).await?;
     let late = lease(store, &job, 2, T0).await?;
     let mut claimed = late.clone();
-    store.update_task(&mut claimed, TaskUpdate::ReserveFile(kind("Patient")?), after(60)).await?;
+    store.update_task(&mut claimed, TaskUpdate::ReserveFiles(vec![kind("Patient")?]), after(60)).await?;
     let mut second = lease(store, &job, 2, after(60)).await?;
     assert_all_updates_are_stale(store, &late).await?;
     assert_all_updates_are_stale(store, &claimed).await?;
@@ -208,7 +208,7 @@ pub async fn an_attempt_with_an_old_fencing_token_changes_nothing(store: &impl T
 pub async fn p10_nothing_is_recorded_after_a_job_has_ended(store: &impl TaskStore) -> CaseResult {
     let job = running_job(store, 2).await?;
     let mut worker = lease(store, &job, 2, T0).await?;
-    store.update_task(&mut worker, TaskUpdate::ReserveFile(kind("Patient")?), after(60)).await?;
+    store.update_task(&mut worker, TaskUpdate::ReserveFiles(vec![kind("Patient")?]), after(60)).await?;
     let early = sample_job(2)?;
     record_job(store, &early).await?;
     let planner = lease(store, &early, 0, T0).await?;

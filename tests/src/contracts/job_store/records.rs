@@ -3,11 +3,13 @@
 use std::ops::RangeInclusive;
 
 use futures_util::future::try_join_all;
-use headrace_core::job::file::{Fragment, FragmentName, OutputFile, OutputFileName, OutputKind};
+use headrace_core::job::file::{Fragment, FragmentName, FragmentPart, OutputFile, OutputFileName, OutputKind};
 use headrace_core::job::file_list::{FileListPart, ListedFile};
 use headrace_core::job::task::{Checkpoint, Cursor, LeaseOutcome, Release, TaskCompletion, TaskUpdate, Work};
 use headrace_core::job::{Counters, ROUND_TASKS};
-use headrace_core::ports::{FRAGMENTS_PER_CHECKPOINT, FragmentSelection, OUTPUT_FILES_PER_CHECKPOINT, TaskStore};
+use headrace_core::ports::{
+    FRAGMENTS_PER_CHECKPOINT, FragmentSelection, OUTPUT_FILES_PER_CHECKPOINT, PROMOTIONS_PER_CHECKPOINT, TaskStore,
+};
 use headrace_core::vocab::error::StoreError;
 use headrace_fhir::definitions::ResourceType;
 
@@ -22,7 +24,7 @@ pub async fn p5_files_and_cursor_are_recorded_together_or_not_at_all(store: &imp
     let job = running_job(store, 1).await?;
     let (patient, observation) = (kind("Patient")?, kind("Observation")?);
     let mut first = lease(store, &job, 2, T0).await?;
-    store.update_task(&mut first, TaskUpdate::ReserveFile(patient), after(60)).await?;
+    store.update_task(&mut first, TaskUpdate::ReserveFiles(vec![patient]), after(60)).await?;
     let written = checkpoint(&first, &[observation, kind("error")?], 500);
     store.update_task(&mut first, TaskUpdate::Checkpoint(written.clone()), after(60)).await?;
     assert_eq!((first.cursor, first.counters, &first.reserved_files), (written.cursor, written.counters, &Vec::new()));
@@ -30,7 +32,7 @@ pub async fn p5_files_and_cursor_are_recorded_together_or_not_at_all(store: &imp
     let fragments = all_fragments(store, &job).await?;
     assert_eq!(fragments, written.fragments);
 
-    store.update_task(&mut first, TaskUpdate::ReserveFile(patient), after(60)).await?;
+    store.update_task(&mut first, TaskUpdate::ReserveFiles(vec![patient]), after(60)).await?;
     let second = lease(store, &job, 2, after(60)).await?;
     assert_eq!((second.cursor, second.counters), (written.cursor, written.counters));
     assert_eq!(second.reserved_files, [OutputFileName { kind: patient, number: 2 }]);
@@ -54,7 +56,7 @@ pub async fn file_numbers_are_never_given_twice(store: &impl TaskStore) -> CaseR
             let mut lease = lease(store, job, number, T0).await?;
             let mut reserved = Vec::new();
             for _ in 0..2 {
-                store.update_task(&mut lease, TaskUpdate::ReserveFile(patient), after(60)).await?;
+                store.update_task(&mut lease, TaskUpdate::ReserveFiles(vec![patient]), after(60)).await?;
                 reserved.extend(lease.reserved_files.iter().copied());
                 let written = checkpoint(&lease, &[], 1);
                 store.update_task(&mut lease, TaskUpdate::Checkpoint(written), after(60)).await?;
@@ -68,7 +70,7 @@ pub async fn file_numbers_are_never_given_twice(store: &impl TaskStore) -> CaseR
     assert_eq!(reserved, expected);
     assert_eq!(store.output_files(&job).await?.iter().map(|file| file.name).collect::<Vec<_>>(), expected);
     let mut other = lease(store, &job, 2, after(60)).await?;
-    store.update_task(&mut other, TaskUpdate::ReserveFile(observation), after(120)).await?;
+    store.update_task(&mut other, TaskUpdate::ReserveFiles(vec![observation]), after(120)).await?;
     assert_eq!(other.reserved_files, [OutputFileName { kind: observation, number: 1 }]);
     Ok(())
 }
@@ -78,9 +80,9 @@ pub async fn a_reserved_file_number_survives_its_attempt(store: &impl TaskStore)
     let job = running_job(store, 2).await?;
     let patient = kind("Patient")?;
     let mut dead = lease(store, &job, 2, T0).await?;
-    store.update_task(&mut dead, TaskUpdate::ReserveFile(patient), after(60)).await?;
+    store.update_task(&mut dead, TaskUpdate::ReserveFiles(vec![patient]), after(60)).await?;
     let mut other = lease(store, &job, 3, T0).await?;
-    store.update_task(&mut other, TaskUpdate::ReserveFile(patient), after(60)).await?;
+    store.update_task(&mut other, TaskUpdate::ReserveFiles(vec![patient]), after(60)).await?;
     let mut next = lease(store, &job, 2, after(60)).await?;
     assert_eq!(next.reserved_files, [OutputFileName { kind: patient, number: 1 }]);
     // The same after a released lease.
@@ -101,7 +103,7 @@ pub async fn several_files_are_reserved_and_recorded_together(store: &impl TaskS
     let (patient, observation) = (kind("Patient")?, kind("Observation")?);
     let mut dead = lease(store, &job, 2, T0).await?;
     for kind in [patient, observation, patient] {
-        store.update_task(&mut dead, TaskUpdate::ReserveFile(kind), after(60)).await?;
+        store.update_task(&mut dead, TaskUpdate::ReserveFiles(vec![kind]), after(60)).await?;
     }
     let name = |kind, number| OutputFileName { kind, number };
     let names = [name(patient, 1), name(observation, 1), name(patient, 2)];
@@ -123,13 +125,42 @@ pub async fn several_files_are_reserved_and_recorded_together(store: &impl TaskS
     // A transaction has at most 100 items.
     for number in 1..=OUTPUT_FILES_PER_CHECKPOINT {
         let kind = if number % 2 == 0 { patient } else { observation };
-        store.update_task(&mut last, TaskUpdate::ReserveFile(kind), after(180)).await?;
+        store.update_task(&mut last, TaskUpdate::ReserveFiles(vec![kind]), after(180)).await?;
     }
     let fragments: Vec<_> = ResourceType::all().map(OutputKind::Output).take(FRAGMENTS_PER_CHECKPOINT).collect();
     let largest = checkpoint(&last, &fragments, 10);
     store.update_task(&mut last, TaskUpdate::Checkpoint(largest), after(180)).await?;
     assert_eq!(store.output_files(&job).await?.len(), 3 + OUTPUT_FILES_PER_CHECKPOINT);
     assert_eq!(all_fragments(store, &job).await?.len(), 1 + FRAGMENTS_PER_CHECKPOINT);
+    Ok(())
+}
+
+/// Checks that one update reserves a name of each kind, that a repeated call and the next attempt have the same names, and that one
+/// checkpoint records them all.
+pub async fn names_of_several_kinds_are_reserved_in_one_update(store: &impl TaskStore) -> CaseResult {
+    let job = running_job(store, 2).await?;
+    let patient = kind("Patient")?;
+    let mut other = lease(store, &job, 3, T0).await?;
+    store.update_task(&mut other, TaskUpdate::ReserveFiles(vec![patient]), after(60)).await?;
+    // The order is not that of the names.
+    let others = ResourceType::all().map(OutputKind::Output).filter(|kind| *kind != patient).take(PROMOTIONS_PER_CHECKPOINT - 1);
+    let kinds: Vec<OutputKind> = std::iter::once(patient).chain(others).collect();
+    let expected: Vec<_> = kinds.iter().map(|kind| OutputFileName { kind: *kind, number: if *kind == patient { 2 } else { 1 } }).collect();
+    let mut dead = lease(store, &job, 2, T0).await?;
+    let mut unanswered = dead.clone();
+    store.update_task(&mut unanswered, TaskUpdate::ReserveFiles(kinds.clone()), after(60)).await?;
+    assert_eq!(unanswered.reserved_files, expected);
+    store.update_task(&mut dead, TaskUpdate::ReserveFiles(kinds), after(60)).await?;
+    assert_eq!(dead, unanswered);
+    assert_eq!(store.output_files(&job).await?, []);
+    let mut next = lease(store, &job, 2, after(60)).await?;
+    assert_eq!(next.reserved_files, expected);
+    let written = checkpoint(&next, &[], 1);
+    store.update_task(&mut next, TaskUpdate::Checkpoint(written.clone()), after(120)).await?;
+    assert_eq!(next.reserved_files, []);
+    let recorded = store.output_files(&job).await?;
+    assert_eq!(recorded.len(), PROMOTIONS_PER_CHECKPOINT);
+    assert!(written.output_files.iter().all(|file| recorded.contains(file)), "{recorded:?}");
     Ok(())
 }
 
@@ -170,9 +201,9 @@ pub async fn an_update_whose_response_was_lost_is_not_applied_twice(store: &impl
     let mut lease = lease(store, &job, 2, T0).await?;
     let steps: [fn(&headrace_core::job::task::Lease, [headrace_core::job::file::OutputKind; 2]) -> TaskUpdate; 4] = [
         |_, _| TaskUpdate::Heartbeat,
-        |_, [patient, _]| TaskUpdate::ReserveFile(patient),
+        |_, [patient, _]| TaskUpdate::ReserveFiles(vec![patient]),
         |lease, [_, observation]| TaskUpdate::Checkpoint(checkpoint(lease, &[observation], 33)),
-        |_, [_, observation]| TaskUpdate::ReserveFile(observation),
+        |_, [_, observation]| TaskUpdate::ReserveFiles(vec![observation]),
     ];
     for step in steps {
         let record = step(&lease, [patient, observation]);
@@ -188,7 +219,7 @@ pub async fn an_update_whose_response_was_lost_is_not_applied_twice(store: &impl
     // The repeated reservation has left out a number, but the task keeps the one that it has recorded.
     let written = checkpoint(&lease, &[], 34);
     store.update_task(&mut lease, TaskUpdate::Checkpoint(written), after(60)).await?;
-    store.update_task(&mut lease, TaskUpdate::ReserveFile(patient), after(60)).await?;
+    store.update_task(&mut lease, TaskUpdate::ReserveFiles(vec![patient]), after(60)).await?;
     assert_eq!(lease.reserved_files, [OutputFileName { kind: patient, number: 3 }]);
     Ok(())
 }
@@ -200,7 +231,7 @@ pub async fn a_file_is_renumbered_once_and_only_under_the_lease(store: &impl Tas
     let mut read = lease(store, &job, 2, T0).await?;
     let mut files = Vec::new();
     for offset in 1..=3 {
-        store.update_task(&mut read, TaskUpdate::ReserveFile(patient), after(60)).await?;
+        store.update_task(&mut read, TaskUpdate::ReserveFiles(vec![patient]), after(60)).await?;
         let written = checkpoint(&read, &[], offset);
         files.extend(written.output_files.iter().copied());
         store.update_task(&mut read, TaskUpdate::Checkpoint(written), after(60)).await?;
@@ -308,11 +339,12 @@ pub async fn the_finalize_task_runs_again_after_each_merge_round(store: &impl Ta
     let written = checkpoint(&read, &[patient], 10);
     store.update_task(&mut read, TaskUpdate::Checkpoint(written.clone()), after(60)).await?;
     store.complete_task(&read, TaskCompletion::Done).await?;
+    let work = Work::Merge(written.fragments.iter().copied().map(FragmentPart::whole).collect());
 
     for round in 1..=2 {
         let mut finalize = lease(store, &job, 1, after(u64::from(round))).await?;
         let first = round * ROUND_TASKS;
-        let merge = |n| (first + n, Work::Merge(written.fragments.clone()));
+        let merge = |n| (first + n, work.clone());
         store.update_task(&mut finalize, TaskUpdate::AddTasks(vec![merge(0), merge(1)]), after(60)).await?;
         assert_eq!(lease_refusal(store, &job, first, after(9)).await?, LeaseOutcome::Unavailable, "its round has not started");
         let new_round = store.complete_task(&finalize, TaskCompletion::NextRound(next_round(2, round))).await?;
@@ -324,7 +356,7 @@ pub async fn the_finalize_task_runs_again_after_each_merge_round(store: &impl Ta
         assert_eq!(lease_refusal(store, &job, 1, after(9)).await?, LeaseOutcome::Unavailable);
         for number in [first, first + 1] {
             let mut merge = lease(store, &job, number, T0).await?;
-            assert_eq!(merge.work, Work::Merge(written.fragments.clone()));
+            assert_eq!(merge.work, work);
             let merged = Checkpoint { counters: Counters::default(), ..checkpoint(&merge, &[patient], 20) };
             store.update_task(&mut merge, TaskUpdate::Checkpoint(merged), after(60)).await?;
             store.complete_task(&merge, TaskCompletion::Done).await?;

@@ -136,7 +136,7 @@ pub async fn the_work_of_a_task_can_be_read_after_it_closed(store: &impl TaskSto
 /// Reserves and records `count` output files of a kind, each in a checkpoint of its own.
 async fn write_output_files(store: &impl TaskStore, lease: &mut Lease, kind_name: &str, count: u64) -> CaseResult {
     for offset in 1..=count {
-        store.update_task(lease, TaskUpdate::ReserveFile(kind(kind_name)?), after(60)).await?;
+        store.update_task(lease, TaskUpdate::ReserveFiles(vec![kind(kind_name)?]), after(60)).await?;
         let written = checkpoint(lease, &[], lease.cursor.offset + offset);
         store.update_task(lease, TaskUpdate::Checkpoint(written), after(60)).await?;
     }
@@ -151,7 +151,7 @@ pub async fn a_round_that_starts_over_discards_all_output_files_and_numbers(stor
         let mut read = lease(store, &job, number, T0).await?;
         write_output_files(store, &mut read, kind_name, count).await?;
         if number == 3 {
-            store.update_task(&mut read, TaskUpdate::ReserveFile(kind("Patient")?), after(60)).await?;
+            store.update_task(&mut read, TaskUpdate::ReserveFiles(vec![kind("Patient")?]), after(60)).await?;
         }
         store.complete_task(&read, TaskCompletion::Done).await?;
     }

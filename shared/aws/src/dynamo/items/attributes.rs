@@ -13,7 +13,9 @@ use headrace_core::vocab::ids::{Caller, JobId, ListCursor, TaskId};
 use serde::Deserialize;
 
 use super::keys::JOB_SK;
-use super::{ENCRYPTED_SECRET, Item, JobDefinition, PAUSED_MILLIS, PAUSED_UNTIL, RESERVED_FILES, SPLIT_TASKS, STORE, SWEPT_TO};
+use super::{
+    ENCRYPTED_SECRET, Item, JobDefinition, PAUSED_MILLIS, PAUSED_UNTIL, RESERVED_FILES, ROUND_SPLIT_TASKS, SPLIT_TASKS, STORE, SWEPT_TO,
+};
 
 /// The state of a task.
 pub(in crate::dynamo) struct StoredTask {
@@ -127,6 +129,7 @@ impl Attributes<'_> {
             round: self.count("round")?,
             round_tasks: self.count("round_tasks")?,
             split_tasks: self.count(SPLIT_TASKS)?,
+            round_split_tasks: self.count(ROUND_SPLIT_TASKS)?,
             phase: Phase::parse(self.text("phase")?).ok_or_else(|| Self::unreadable("phase"))?,
             first_unmerged_round: self.count("first_unmerged_round")?,
             files_since_round: self.count("files_since_round")?,

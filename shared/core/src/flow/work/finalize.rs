@@ -1,13 +1,13 @@
 //! Finalizes a job once all tasks of a round are complete: starts a further round, or merges what is left and completes the job.
 
 use crate::job::ExportError;
-use crate::job::file::{Fragment, OutputKind};
+use crate::job::file::{Fragment, FragmentPart, OutputKind};
 use crate::job::file_list::FileListPart;
 use crate::job::file_names::FileNames;
 use crate::job::task::{Cursor, Lease, TaskCompletion, TaskUpdate, Work};
 use crate::job::{Job, Phase};
 use crate::output::manifest::Manifest;
-use crate::ports::{AllPorts, FragmentSelection, JobStore as _, OutputStore, TaskStore as _};
+use crate::ports::{AllPorts, FragmentSelection, JobStore as _, OutputStore, PROMOTIONS_PER_CHECKPOINT, TaskStore as _};
 use crate::request::IgnoredParameter;
 use crate::vocab::clock::Millis;
 use crate::vocab::outcome::OperationOutcome;
@@ -65,15 +65,32 @@ fn plan_merge_round<O: OutputStore>(lease: &Lease, settings: &WorkerSettings, fr
     let is_too_much = bytes > settings.merge_limit_bytes || merged().count() > 2 * FRAGMENTS_PER_TASK;
     let file = (lease.job.settings.file_bytes, settings.lines_of_file);
     let groups = merge_groups(fragments, file, settings.merge_limit_bytes / 2);
-    // Rounds come to an end, because each group leaves one fragment, and one more whenever its task yields.
-    if !is_too_much || groups.len() >= fragments.len() {
+    if !is_too_much || !leaves_less(&lease.job, groups.len(), fragments.len()) {
         return None;
     }
-    let works = groups.into_iter().map(Work::Merge).collect();
+    let works = groups.iter().map(|group| Work::Merge(whole_parts(group).collect())).collect();
     Some(RoundPlan { works, phase: Phase::Merge, first_unmerged_round: lease.job.round + 1, starts_over: false })
 }
 
-/// Merges fragments into output files, kind by kind. Only the last output file of a kind may be smaller than the others.
+/// Returns true if a merge round of this many tasks leaves less to the next round than it gets.
+///
+/// Rounds come to an end, because each has fewer tasks than the one before. A task leaves one fragment, and one more whenever it yields or is
+/// split. So the next round has usually fewer fragments than this one has tasks. If it would have as many tasks all the same, the finalize
+/// task merges what is left.
+fn leaves_less(job: &Job, tasks: usize, fragments: usize) -> bool {
+    let tasks_before = if job.phase == Phase::Merge { job.round_tasks as usize } else { usize::MAX };
+    tasks < fragments.min(tasks_before)
+}
+
+/// Returns whole fragments as parts.
+fn whole_parts(fragments: &[Fragment]) -> impl Iterator<Item = FragmentPart> {
+    fragments.iter().copied().map(FragmentPart::whole)
+}
+
+/// Turns fragments into output files. The only fragments of their kinds are promoted. Others are merged after that, kind by kind, and only
+/// the last output file of a kind may be smaller than the others.
+///
+/// The cursor counts the inputs in this order, which is the same in all attempts.
 async fn merge(
     ports: &impl AllPorts,
     lease: &mut Lease,
@@ -84,31 +101,61 @@ async fn merge(
     let start = lease.cursor;
     let mut notices = notices(&lease.job);
     notices.extend(unreported_deletions(ports, lease).await?);
-    let kinds = inputs_by_kind(fragments, &notices);
+    let (promoted, merged) = promoted_and_merged(inputs_by_kind(fragments, &notices), overwrites_files(&lease.job));
     let mut pump = Pump::new(ports, lease, settings, stop_at);
-    let mut index = 0;
-    for inputs in &kinds {
-        let end = index + u32::try_from(inputs.len()).unwrap_or(u32::MAX);
-        let after_kind = Cursor { item: end, offset: 0 };
-        match inputs.as_slice() {
-            _ if start >= after_kind => {}
-            // The only fragment of its kind is copied within the store. A copy cannot overwrite, so files that replace others are
-            // written below.
-            [Input::Fragment(only)] if start <= (Cursor { item: index, offset: 0 }) && !pump.overwrites => {
-                pump.promote(only, after_kind).await?;
-            }
-            several => {
-                for (item, input) in (index..).zip(several).filter(|(item, _)| *item >= start.item) {
-                    if pump.read(input, item).await? == Progress::TimeUp {
-                        return Ok(Progress::TimeUp);
-                    }
-                }
-                pump.commit_checkpoint(after_kind).await?;
+    if promote(&mut pump, &promoted).await? == Progress::TimeUp {
+        return Ok(Progress::TimeUp);
+    }
+    let mut after = cursor_after(Cursor::default(), promoted.len());
+    for inputs in &merged {
+        let first = after.item;
+        after = cursor_after(after, inputs.len());
+        for (item, input) in (first..).zip(inputs).filter(|(item, _)| *item >= start.item) {
+            if pump.read(input, item).await? == Progress::TimeUp {
+                return Ok(Progress::TimeUp);
             }
         }
-        index = end;
+        if start < after {
+            pump.commit_checkpoint(after).await?;
+        }
     }
     Ok(Progress::Done)
+}
+
+/// Returns the cursor after this many inputs from the start of an input.
+fn cursor_after(start: Cursor, inputs: usize) -> Cursor {
+    Cursor { item: start.item.saturating_add(u32::try_from(inputs).unwrap_or(u32::MAX)), offset: 0 }
+}
+
+/// Promotes the fragments from the cursor on, in batches. Each batch is recorded before the next one begins.
+async fn promote(pump: &mut Pump<'_, impl AllPorts>, fragments: &[Fragment]) -> Result<Progress, ExportError> {
+    let start = pump.lease.cursor;
+    for batch in fragments.get(start.item as usize..).unwrap_or_default().chunks(PROMOTIONS_PER_CHECKPOINT) {
+        // An attempt that ended before its first batch would make no progress.
+        if pump.lease.cursor != start && pump.is_time_up() {
+            return Ok(Progress::TimeUp);
+        }
+        let after = cursor_after(pump.lease.cursor, batch.len());
+        pump.promote(batch, after).await?;
+    }
+    Ok(Progress::Done)
+}
+
+/// Splits the inputs by kind: the fragments that are the only inputs of their kinds and are promoted, and the inputs of all other kinds.
+///
+/// A promotion is a copy within the store. It cannot overwrite, so files that replace others are written.
+fn promoted_and_merged(kinds: Vec<Vec<Input>>, overwrites: bool) -> (Vec<Fragment>, Vec<Vec<Input>>) {
+    let (mut promoted, mut merged) = (Vec::new(), Vec::new());
+    for inputs in kinds {
+        if let [Input::Fragment(only)] = inputs.as_slice()
+            && !overwrites
+        {
+            promoted.push(only.fragment);
+        } else {
+            merged.push(inputs);
+        }
+    }
+    (promoted, merged)
 }
 
 /// Returns what the client should know about the whole export: ignored parameters, omitted patients and members, and what was counted.
@@ -144,7 +191,7 @@ async fn unreported_deletions(ports: &impl AllPorts, lease: &Lease) -> Result<Op
 fn inputs_by_kind(fragments: &[Fragment], notices: &[OperationOutcome]) -> Vec<Vec<Input>> {
     let mut kinds: Vec<(OutputKind, Vec<Input>)> = Vec::new();
     for fragments in fragments.chunk_by(|one, next| one.name.kind == next.name.kind) {
-        kinds.extend(fragments.first().map(|first| (first.name.kind, fragments.iter().copied().map(Input::Fragment).collect())));
+        kinds.extend(fragments.first().map(|first| (first.name.kind, whole_parts(fragments).map(Input::Fragment).collect())));
     }
     if !notices.is_empty() {
         let lines: String = notices.iter().map(|notice| format!("{notice}\n")).collect();
@@ -191,5 +238,23 @@ async fn delete_unrecorded_files(
             return Ok(());
         }
         send_heartbeat_if_due(ports, lease, settings.lease.duration).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::ExportRequest;
+    use crate::vocab::ids::{Caller, JobId};
+
+    #[test]
+    fn merge_rounds_end_however_many_fragments_yields_and_splits_leave() {
+        let job = Job::accepted(JobId::from_random([7; 16]), Caller("ann".into()), ExportRequest::default(), Millis(0));
+        assert!(leaves_less(&job, 20, 21));
+        assert!(!leaves_less(&job, 20, 20));
+        // 15 tasks of the last round were split.
+        let merged = Job { phase: Phase::Merge, round: 1, round_tasks: 20, round_split_tasks: 15, ..job };
+        assert!(leaves_less(&merged, 19, 35));
+        assert!(!leaves_less(&merged, 20, 35));
     }
 }

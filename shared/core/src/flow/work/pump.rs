@@ -3,14 +3,15 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 
 use crate::job::Counters;
 use crate::job::ExportError;
-use crate::job::file::{FileName, Fragment, OutputFile, OutputFileName, OutputKind};
+use crate::job::file::{FileName, Fragment, FragmentPart, OutputFile, OutputFileName, OutputKind};
 use crate::job::task::{Checkpoint, Cursor, Encoding, Lease, Slice, TaskCompletion, TaskUpdate, Work};
 use crate::lake::ndjson::Segment;
 use crate::lake::reader::{LineReader, ReadRequest};
-use crate::lake::split::split_slices;
 use crate::lines::checkpoint::{AddOutcome, OpenCheckpoint, OpenFile};
 use crate::lines::line_processor::LineProcessor;
 use crate::ports::{AllPorts, ByteStream, FileWriter as _, JobStore as _, OUTPUT_FILES_PER_CHECKPOINT, OutputStore, ResourceSource as _};
@@ -23,7 +24,7 @@ use super::heartbeat::{send_heartbeat_if_due, update_leased_task};
 use super::reading::{first_reading, second_reading};
 use super::round::overwrites_files;
 use super::settings::{CURSOR_INTERVALS_WITH_FILES, WorkerSettings};
-use super::split_task::{FILE_PART_WORTH_A_TASK, is_nearly_over, split_task};
+use super::split_task::{is_nearly_over, split_interval, split_of, split_task};
 use super::task_end::{TaskEnd, complete_task, yield_task};
 
 /// The total size of the open files and of the file that is being written up to which a task reads on meanwhile: two files of the default
@@ -38,13 +39,13 @@ pub(super) async fn pump(
     stop_at: Millis,
 ) -> Result<TaskEnd, ExportError> {
     let (inputs, processor) = match &lease.work {
-        Work::Read(slices) => (slice_inputs(slices), Some(first_reading(ports, lease, &settings.lake).await?)),
+        Work::Read(_) => (inputs_of(&lease.work), Some(first_reading(ports, lease, &settings.lake).await?)),
         Work::Reread(reread) => {
             let (slices, processor) = second_reading(ports, lease, &settings.lake, *reread).await?;
             (slice_inputs(&slices), Some(processor))
         }
-        Work::Merge(fragments) => (fragments.iter().copied().map(Input::Fragment).collect(), None),
-        Work::Plan(_)
+        Work::Merge(_)
+        | Work::Plan(_)
         | Work::MergeRecords(_)
         | Work::Resolve(_)
         | Work::MergeCorrections(_)
@@ -53,7 +54,7 @@ pub(super) async fn pump(
         | Work::Fetch(_)
         | Work::Publish(_)
         | Work::Finalize
-        | Work::FinalizeSync(_) => (Vec::new(), None),
+        | Work::FinalizeSync(_) => (inputs_of(&lease.work), None),
     };
     let (mut inputs, mut index) = (inputs, lease.cursor.item);
     let mut pump = Pump::new(ports, lease, settings, stop_at);
@@ -63,15 +64,21 @@ pub(super) async fn pump(
         match pump.read(input, index).await? {
             Progress::Done => index += 1,
             Progress::TimeUp => return yield_task(ports, pump.lease, settings).await,
-            // The slice ends earlier now. Its reader has fetched more, so another one continues.
-            Progress::SliceCut => {}
+            // The input ends earlier now. Its reader has fetched more, so another one continues.
+            Progress::InputCut => {}
         }
         if std::mem::take(&mut pump.has_split) {
-            inputs = slice_inputs(pump.lease.work.slices());
+            inputs = inputs_of(&pump.lease.work);
         }
     }
     pump.commit_checkpoint(Cursor { item: u32::try_from(inputs.len()).unwrap_or(u32::MAX), offset: 0 }).await?;
     complete_task(ports, pump.lease, TaskCompletion::Done).await
+}
+
+/// Returns the slices or fragments of a task as inputs.
+fn inputs_of(work: &Work) -> Vec<Input> {
+    let fragments = work.fragments().iter().cloned().map(Input::Fragment);
+    slice_inputs(work.slices()).into_iter().chain(fragments).collect()
 }
 
 /// Returns each slice as an input.
@@ -89,7 +96,7 @@ pub(super) enum Input {
     /// Lines of the lake, which have to be selected.
     Slice(Slice),
     /// Lines of one kind that are already selected.
-    Fragment(Fragment),
+    Fragment(FragmentPart),
     /// Lines of one kind that are in no file yet.
     Lines(OutputKind, Bytes),
 }
@@ -118,9 +125,8 @@ pub(super) enum Progress {
     Done,
     /// The time is up. Everything read is recorded; in a finalize task, everything up to the last full output file.
     TimeUp,
-    /// The task has given the rest of the slice that is being read to another one. Everything read is recorded, and the same slice is read on
-    /// from the cursor, to its new end.
-    SliceCut,
+    /// The task has given the rest of the input that is being read to another one. The same input is read on, to its new end.
+    InputCut,
 }
 
 /// A leased task that is reading and writing lines.
@@ -133,8 +139,11 @@ pub(super) struct Pump<'a, W: AllPorts> {
     processor: Option<LineProcessor>,
     /// The extents of the slices that the task reads.
     slices: Vec<SliceExtent>,
+    /// The position from which on its input is read: the recorded cursor when the attempt began, or the cursor at the last cut of an input.
+    /// Other inputs are read from their start.
+    start: Cursor,
     /// True if output files replace existing files of the same name, see [`overwrites_files`].
-    pub(super) overwrites: bool,
+    overwrites: bool,
     pub(super) checkpoint: OpenCheckpoint<'a, W::Output>,
     /// The output files that belong to the open checkpoint.
     completed: CompletedFiles<'a>,
@@ -154,6 +163,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         let now = ports.now();
         let (processor, slices, completed) = (None, Vec::new(), CompletedFiles::default());
         let (recorded_at, progress_checked_at) = (now, now);
+        let start = lease.cursor;
         let has_split = false;
         Self {
             ports,
@@ -162,6 +172,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
             stop_at,
             processor,
             slices,
+            start,
             overwrites,
             checkpoint,
             completed,
@@ -171,9 +182,9 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         }
     }
 
-    /// Reads one input to its end. If the cursor is in it, reading starts there.
+    /// Reads one input to its end. If the attempt began within it, or it was cut, reading starts there.
     pub(super) async fn read(&mut self, input: &Input, index: u32) -> Result<Progress, ExportError> {
-        let offset = if self.lease.cursor.item == index { self.lease.cursor.offset } else { 0 };
+        let offset = if self.start.item == index { self.start.offset } else { 0 };
         let ports = self.ports;
         match input {
             Input::Slice(slice) => {
@@ -187,11 +198,11 @@ impl<'a, W: AllPorts> Pump<'a, W> {
                 };
                 self.read_lines(input, index, LineReader::open(request, |range| ports.source().read(&slice.pin, range))).await
             }
-            Input::Fragment(fragment) => {
-                let folder = self.lease.job.folder();
+            Input::Fragment(part) => {
+                let (folder, fragment) = (self.lease.job.folder(), part.fragment);
                 let size = fragment.summary.bytes;
                 let object = fragment.name.to_string();
-                let request = ReadRequest { object, encoding: Encoding::Plain, range: 0..size, size, offset };
+                let request = ReadRequest { object, encoding: Encoding::Plain, range: part.range(), size, offset };
                 self.read_lines(input, index, LineReader::open(request, |range| ports.output().read(&folder, &fragment.name, range))).await
             }
             Input::Lines(_, lines) => {
@@ -270,7 +281,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
                     self.checkpoint.add_lines(block, offset, start, (&slice.pin.object, index), processor).await?
                 }
                 (Input::Slice(_), None) => AddOutcome::Added,
-                (Input::Fragment(fragment), _) => self.checkpoint.add_fragment_lines(block, offset, start, fragment.name.kind).await?,
+                (Input::Fragment(part), _) => self.checkpoint.add_fragment_lines(block, offset, start, part.fragment.name.kind).await?,
                 (Input::Lines(kind, _), _) => self.checkpoint.add_fragment_lines(block, offset, start, *kind).await?,
             };
             if self.completed.bytes_in_flight() + self.checkpoint.total_bytes() > READ_AHEAD_LIMIT_BYTES {
@@ -298,7 +309,7 @@ impl<'a, W: AllPorts> Pump<'a, W> {
             return Ok(Progress::TimeUp);
         }
         if self.split_if_due(cursor).await? {
-            return Ok(Progress::SliceCut);
+            return Ok(Progress::InputCut);
         }
         if self.must_record_cursor() {
             self.commit_checkpoint(cursor).await?;
@@ -319,27 +330,33 @@ impl<'a, W: AllPorts> Pump<'a, W> {
             && self.ports.now() >= self.recorded_at + self.settings.cursor_interval * intervals
     }
 
-    /// Gives a part of the remaining slices to a new task if that is due and this task is among the last of its round: its worker is slower
-    /// than others, or its lines are larger, and the others have nothing to do. Returns true if the slice that is being read was cut.
+    /// Gives a part of the remaining inputs to a new task if that is due and this task is among the last of its round: its worker is slower
+    /// than others, or its lines are larger, and the others have nothing to do. Returns true if the input that is being read was cut.
+    ///
+    /// No checkpoint is committed: the task keeps all that was read since the last one, and a fragment would be written slowly and merged
+    /// later.
     async fn split_if_due(&mut self, cursor: Cursor) -> Result<bool, ExportError> {
         let now = self.ports.now();
-        // While a name is reserved, an earlier attempt has perhaps written its file with lines that would be given away.
-        if now < self.progress_checked_at + self.settings.split_interval || self.has_unused_names() {
+        let interval = split_interval(&self.lease.work, self.settings.split_interval);
+        // While a name is reserved and not used, an earlier attempt has perhaps written its file with lines that would be given away.
+        if now < self.progress_checked_at + interval || self.has_unused_names() {
             return Ok(false);
         }
         self.progress_checked_at = now;
-        let min_bytes = self.lease.job.settings.file_bytes / FILE_PART_WORTH_A_TASK;
-        let Some(split) = split_slices(self.lease.work.slices(), cursor, min_bytes) else { return Ok(false) };
+        let Some(split) = split_of(self.lease, cursor) else { return Ok(false) };
         if !is_nearly_over(&self.ports.jobs().with_progress(self.lease.job.clone()).await?) {
             return Ok(false);
         }
-        self.commit_checkpoint(cursor).await?;
-        let is_cut = split.kept.get(cursor.item as usize) != self.lease.work.slices().get(cursor.item as usize);
+        let current = cursor.item as usize;
+        let is_cut = split.kept.input_range(current) != self.lease.work.input_range(current);
         if !split_task(self.ports, self.lease, self.settings.lease.duration, split).await? {
             return Ok(false);
         }
         self.has_split = true;
-        self.slices = slice_extents(&slice_inputs(self.lease.work.slices()));
+        self.slices = slice_extents(&inputs_of(&self.lease.work));
+        if is_cut {
+            self.start = cursor;
+        }
         Ok(is_cut)
     }
 
@@ -386,7 +403,8 @@ impl<'a, W: AllPorts> Pump<'a, W> {
 
     /// Reserves a name for a complete file and begins to write it, after the file before is written.
     async fn write_output_file(&mut self, kind: OutputKind, open: OpenFile<<W::Output as OutputStore>::Writer>) -> Result<(), ExportError> {
-        let name = self.reserve_file(kind).await?;
+        self.reserve_files(&[kind]).await?;
+        let name = self.reserved_name(0, kind)?;
         self.completed.finish_write().await?;
         let file = if self.overwrites { FileName::Overwrite(name) } else { FileName::Output(name) };
         let summary = open.summary();
@@ -425,22 +443,52 @@ impl<'a, W: AllPorts> Pump<'a, W> {
         self.record_checkpoint(recorded).await
     }
 
-    /// Turns a whole fragment into an output file. No file may exist under the output file's name.
-    pub(super) async fn promote(&mut self, fragment: &Fragment, cursor: Cursor) -> Result<(), ExportError> {
-        let name = self.reserve_file(fragment.name.kind).await?;
-        self.ports.output().promote(&self.lease.job.folder(), fragment, name).await?;
-        let file = OutputFile { name, summary: fragment.summary };
+    /// Turns whole fragments of different kinds into output files, and records them together with the cursor after them. No other files may
+    /// exist under the names of the output files.
+    pub(super) async fn promote(&mut self, fragments: &[Fragment], cursor: Cursor) -> Result<(), ExportError> {
+        let kinds: Vec<OutputKind> = fragments.iter().map(|fragment| fragment.name.kind).collect();
+        self.reserve_files(&kinds).await?;
+        let mut output_files = Vec::with_capacity(fragments.len());
+        for (position, fragment) in fragments.iter().enumerate() {
+            let name = self.reserved_name(position, fragment.name.kind)?;
+            output_files.push(OutputFile { name, summary: fragment.summary });
+        }
+        self.copy_fragments(fragments, &output_files).await?;
         let counters = self.counters_at(cursor);
-        self.record_checkpoint(Checkpoint { output_files: vec![file], fragments: Vec::new(), cursor, counters }).await
+        self.record_checkpoint(Checkpoint { output_files, fragments: Vec::new(), cursor, counters }).await
     }
 
-    /// Reserves the name of the next output file, or returns the name that an earlier attempt reserved: it was writing the same files from
-    /// the same cursor.
-    async fn reserve_file(&mut self, kind: OutputKind) -> Result<OutputFileName, ExportError> {
-        if !self.has_unused_names() {
-            update_leased_task(self.ports, self.lease, self.settings.lease.duration, TaskUpdate::ReserveFile(kind)).await?;
+    /// Copies fragments to output files within the store, all at the same time.
+    ///
+    /// S3 copies a file of several gigabytes for a good part of a lease, so each completed copy is an occasion for a heartbeat. A lease that
+    /// ends all the same does no harm: the next attempt has the same names, and finds the files that are complete.
+    async fn copy_fragments(&mut self, fragments: &[Fragment], files: &[OutputFile]) -> Result<(), ExportError> {
+        let (output, folder) = (self.ports.output(), self.lease.job.folder());
+        let mut copies: FuturesUnordered<_> =
+            fragments.iter().zip(files).map(|(fragment, file)| output.promote(&folder, fragment, file.name)).collect();
+        while let Some(copied) = copies.next().await {
+            copied?;
+            self.send_heartbeat_if_due().await?;
         }
-        match self.lease.reserved_files.get(self.completed.len()) {
+        Ok(())
+    }
+
+    /// Reserves the names of the next output files, which are of these kinds. Names that an earlier attempt has reserved are used first: it
+    /// was writing the same files from the same cursor.
+    async fn reserve_files(&mut self, kinds: &[OutputKind]) -> Result<(), ExportError> {
+        let unused = self.lease.reserved_files.len().saturating_sub(self.completed.len());
+        match kinds.get(unused..) {
+            None | Some([]) => Ok(()),
+            Some(unnamed) => {
+                let update = TaskUpdate::ReserveFiles(unnamed.to_vec());
+                update_leased_task(self.ports, self.lease, self.settings.lease.duration, update).await
+            }
+        }
+    }
+
+    /// Returns the reserved name of a file, which is of this kind. `position` is its position among the files that are not completed.
+    fn reserved_name(&self, position: usize, kind: OutputKind) -> Result<OutputFileName, ExportError> {
+        match self.lease.reserved_files.get(self.completed.len() + position) {
             Some(name) if name.kind == kind => Ok(*name),
             other => Err(StoreError::Unreadable { store: "the job table", detail: format!("the reserved file {other:?}") }.into()),
         }

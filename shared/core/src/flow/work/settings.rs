@@ -45,7 +45,8 @@ pub struct WorkerSettings {
     /// The time after which a task that has selected nothing records its cursor. One with open files waits
     /// [`CURSOR_INTERVALS_WITH_FILES`] times as long.
     pub cursor_interval: Duration,
-    /// The time after which a read task looks whether it is among the last of its round, and gives a part of its slices to a new task then.
+    /// The time after which a read task looks whether it is among the last of its round, and gives a part of its slices to a new task then. A
+    /// merge task looks twice as often.
     pub split_interval: Duration,
     /// The flag that asks the workers of this process to stop.
     pub stop: StopFlag,
