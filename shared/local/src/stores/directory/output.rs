@@ -432,6 +432,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_file_is_refused_if_it_has_changed_after_this_process_has_written_it() {
         use headrace_core::job::file::OutputKind;
+        use headrace_core::ports::FileWriter as _;
 
         let root = tempfile::tempdir().unwrap();
         let store = DirectoryOutputStore::open(root.path()).trusts_own_files();
