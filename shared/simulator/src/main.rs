@@ -28,7 +28,7 @@ struct Arguments {
     #[arg(long, default_value_t = 7)]
     seed: u64,
     /// Memory of a worker in MB.
-    #[arg(long, default_value_t = 768)]
+    #[arg(long, default_value_t = 512)]
     memory_mb: u32,
     /// Number of workers with a tenth of the speed of the others.
     #[arg(long, default_value_t = 0)]

@@ -83,7 +83,7 @@ impl Default for Scenario {
             started_workers: 0,
             mode: Mode::Auto,
             seed: 7,
-            worker_memory_mb: 768,
+            worker_memory_mb: 512,
             slow_workers: 0,
             splits_tasks: true,
             crash_interval: None,
@@ -269,13 +269,19 @@ impl Default for FunctionParameters {
     }
 }
 
+/// The gigabytes per second that the core of the benchmarks selects and copies: `pump: pass-through` of `docs/benchmarks.md`.
+pub const READ_GIGABYTES_PER_SECOND: f64 = 1.9;
+
+/// The same with version records: `pump: pass-through, optimistic`.
+pub const READ_WITH_VERSIONS_GIGABYTES_PER_SECOND: f64 = 1.69;
+
 impl ProcessorParameters {
     /// Returns the times of a vCPU that is this many times slower than the core of `docs/benchmarks.md`.
     pub fn from_benchmarks(slowdown: f64) -> Self {
         let seconds = |gigabytes_per_second: f64| slowdown / gigabytes_per_second;
         Self {
-            read: seconds(1.15),
-            read_with_versions: seconds(0.87),
+            read: seconds(READ_GIGABYTES_PER_SECOND),
+            read_with_versions: seconds(READ_WITH_VERSIONS_GIGABYTES_PER_SECOND),
             decompress: seconds(2.0),
             transfer: seconds(3.0),
             merge: seconds(4.0),

@@ -3,6 +3,7 @@
 mod costs;
 mod exports;
 mod figures;
+mod rates;
 mod sentences;
 mod splits;
 mod table;

@@ -60,7 +60,7 @@ fn read_estimate_settings(settings: &impl SettingSource) -> Result<EstimateSetti
     let number = |setting, bounds| Ok(u32::try_from(settings.number(setting, bounds)?).unwrap_or(u32::MAX));
     let queue_workers: u32 = number(Setting::WorkerConcurrency, (1, 100, 1_000))?;
     let started_workers = number(Setting::StartedWorkers, (0, 0, 1_000))?;
-    let memory_mb = number(Setting::WorkerMemoryMb, (128, 768, 10_240))?;
+    let memory_mb = number(Setting::WorkerMemoryMb, (128, 512, 10_240))?;
     let fleet = Fleet::Functions(FunctionFleet { workers: queue_workers + started_workers, started_workers, memory_mb });
     Ok(EstimateSettings::new(shared::read_lake_settings(settings)?, settings.flag(Setting::TrustObjectNames, false)?, fleet))
 }
