@@ -3,20 +3,13 @@
 use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::path::Path;
+use std::time::Instant;
 
+use super::reservations::{RESERVATIONS, reserve_space};
 use crate::stores::private::{create_private_file, create_private_folder};
 
 /// The size of a file from which on space is reserved for it. Most files stay smaller.
 const SMALL_FILE_BYTES: u64 = 1 << 20;
-
-/// The space that is reserved at once. A file that ends earlier gives the rest back.
-#[cfg(target_os = "linux")]
-const RESERVATION_BYTES: u64 = 4 << 20;
-
-/// The free space on the disk below which nothing is reserved. It is much more than all open files reserve together, so that no write fails
-/// for lack of space that another file has reserved and does not use.
-#[cfg(target_os = "linux")]
-const LEAST_FREE_BYTES: u64 = 2 << 30;
 
 /// A private file that is written from its start to its end.
 #[derive(Debug)]
@@ -37,40 +30,29 @@ impl GrowingFile {
     /// Appends two texts, in one call of the system if it takes both.
     pub(super) fn append(&mut self, first: &[u8], second: &[u8]) -> io::Result<()> {
         let end = self.size + (first.len() + second.len()) as u64;
-        if end > SMALL_FILE_BYTES && end > self.reserved {
+        if RESERVATIONS.are_stopped() {
+            self.release()?;
+        } else if end > SMALL_FILE_BYTES && end > self.reserved {
             self.reserved = reserve_space(&self.file, self.size, end).unwrap_or(self.reserved);
         }
-        write_both(&mut self.file, first, second)?;
+        write_both(&mut self.file, first, second).map_err(|error| RESERVATIONS.explain(error, Instant::now()))?;
         self.size = end;
         Ok(())
     }
 
-    /// Ends the file: gives the space behind its end back.
-    pub(super) fn finish(self) -> io::Result<()> {
-        if self.reserved > self.size { self.file.set_len(self.size) } else { Ok(()) }
+    /// Ends the file.
+    pub(super) fn finish(mut self) -> io::Result<()> {
+        self.release()
     }
-}
 
-/// Reserves space for a file of `size` bytes, which reaches `end` with the next write. Returns the end of the space.
-///
-/// Writing takes two thirds of the time then. That is all that depends on it, so it is no fault if the file system refuses.
-#[cfg(target_os = "linux")]
-fn reserve_space(file: &File, size: u64, end: u64) -> io::Result<u64> {
-    use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
-
-    let disk = fstatvfs(file)?;
-    if disk.f_bavail.saturating_mul(disk.f_frsize) < LEAST_FREE_BYTES {
-        return Err(io::ErrorKind::StorageFull.into());
+    /// Gives the space behind the end of the file back.
+    fn release(&mut self) -> io::Result<()> {
+        if self.reserved > self.size {
+            self.file.set_len(self.size)?;
+            self.reserved = 0;
+        }
+        Ok(())
     }
-    let reserved = end + RESERVATION_BYTES;
-    fallocate(file, FallocateFlags::KEEP_SIZE, size, reserved - size)?;
-    Ok(reserved)
-}
-
-/// Reserves nothing: only Linux reserves space without a change of the file's size.
-#[cfg(not(target_os = "linux"))]
-fn reserve_space(_: &File, _: u64, _: u64) -> io::Result<u64> {
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Writes two texts, in one call of the system if it takes both.

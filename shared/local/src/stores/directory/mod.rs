@@ -9,6 +9,7 @@ mod lake;
 mod lake_writer;
 mod output;
 mod overlap;
+mod reservations;
 mod verified_files;
 
 pub use audit::DirectoryAudit;
