@@ -1,5 +1,6 @@
 //! The command line of the simulator.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -120,10 +121,16 @@ fn main() -> ExitCode {
         (Err(error), _) => return fail(&error.to_string()),
         (_, Err(error)) => return fail(&format!("the price table cannot be read: {error}")),
     };
-    match serde_json::to_string_pretty(&report) {
-        Ok(json) if arguments.json => println!("{json}"),
-        Ok(_) => print!("{report}"),
+    let text = match serde_json::to_string_pretty(&report) {
+        Ok(json) if arguments.json => format!("{json}\n"),
+        Ok(_) => report.to_string(),
         Err(error) => return fail(&error.to_string()),
+    };
+    // A reader such as `head` may have read enough.
+    if let Err(error) = io::stdout().write_all(text.as_bytes())
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        return fail(&error.to_string());
     }
     if report.is_exact { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
