@@ -26,7 +26,7 @@ const RELEASE_TIME: Duration = Duration::from_secs(5);
 /// The reservations of this process.
 pub(super) static RESERVATIONS: Reservations = Reservations::new();
 
-/// Whether space is reserved for files of this process.
+/// The state of the reservations of a process: whether there were any, and since when there are no new ones.
 ///
 /// A quota of a user is not seen beforehand. So if a write finds no space, reservations stop, and the attempt fails like one that can be
 /// repeated: the other files give back what they do not use.
