@@ -11,27 +11,12 @@ use crate::job::task::{Cursor, Encoding, Slice, TaskSplit, Work};
 /// What can be cut is cut at any byte, because a line belongs to the part in which it begins. Other slices and fragments stay whole, and the
 /// one that is being read stays with its task.
 pub fn split_work(work: &Work, cursor: Cursor, min_bytes: u64) -> Option<TaskSplit> {
-    match work {
-        Work::Read(slices) => {
-            let (kept, given) = split(slices, cursor, min_bytes)?;
-            Some(TaskSplit { kept: Work::Read(kept), given: Work::Read(given) })
-        }
-        Work::Merge(fragments) => {
-            let (kept, given) = split(fragments, cursor, min_bytes)?;
-            Some(TaskSplit { kept: Work::Merge(kept), given: Work::Merge(given) })
-        }
-        Work::Plan(_)
-        | Work::MergeRecords(_)
-        | Work::Resolve(_)
-        | Work::MergeCorrections(_)
-        | Work::Reread(_)
-        | Work::SortPatients(_)
-        | Work::GroupByPatient(_)
-        | Work::Fetch(_)
-        | Work::Publish(_)
-        | Work::Finalize
-        | Work::FinalizeSync(_) => None,
-    }
+    let of_slices = split(work.slices(), cursor, min_bytes);
+    let split_slices = of_slices.map(|(kept, given)| TaskSplit { kept: Work::Read(kept), given: Work::Read(given) });
+    split_slices.or_else(|| {
+        let (kept, given) = split(work.fragments(), cursor, min_bytes)?;
+        Some(TaskSplit { kept: Work::Merge(kept), given: Work::Merge(given) })
+    })
 }
 
 /// An input of a task: a slice or a fragment.

@@ -14,7 +14,7 @@ mod packed_version;
 mod sorted_chunks;
 
 use packed_version::PackedVersion;
-pub use sorted_chunks::SortedChunks;
+use sorted_chunks::SortedChunks;
 
 /// The size of a [`VersionLog`] at which it must be stored before more records are added. It bounds memory.
 const VERSION_LOG_LIMIT_BYTES: usize = 16 << 20;
@@ -155,8 +155,9 @@ pub trait FixedSizeRecord: Copy + Ord {
     }
 }
 
-/// Sorts a few records and serializes them as the content of a fragment.
-pub fn write_sorted<T: FixedSizeRecord>(records: &[T]) -> Bytes {
+/// Sorts records and serializes them as the content of a fragment.
+#[cfg(test)]
+pub(crate) fn write_sorted<T: FixedSizeRecord>(records: &[T]) -> Bytes {
     SortedChunks::new(records.to_vec()).flatten().collect()
 }
 
@@ -377,15 +378,19 @@ impl VersionLog {
 
     /// Removes the records of versions. Returns the content of a fragment, and the number of records in it.
     ///
-    /// The iterators of this and of [`Self::take_links`] are not generic. So they are compiled with this crate, which is optimized in every
+    /// The iterators of this and of [`link_chunks`] are not generic. So they are compiled with this crate, which is optimized in every
     /// profile.
     pub fn take_versions(&mut self) -> (RecordChunks, usize) {
-        chunks(std::mem::take(&mut self.versions))
+        let versions = std::mem::take(&mut self.versions);
+        let count = versions.len();
+        (Box::new(SortedChunks::new(versions)), count)
     }
 
     /// Removes the records of links. Returns the content of a fragment, and the number of records in it.
     pub fn take_links(&mut self) -> (RecordChunks, usize) {
-        chunks(std::mem::take(&mut self.links))
+        let links = std::mem::take(&mut self.links);
+        let count = links.len();
+        (link_chunks(links), count)
     }
 
     /// Returns true if the log must be stored before more records are added.
@@ -394,10 +399,9 @@ impl VersionLog {
     }
 }
 
-/// Returns records as the content of a fragment, and their number.
-fn chunks<T: FixedSizeRecord + Send + 'static>(records: Vec<T>) -> (RecordChunks, usize) {
-    let count = records.len();
-    (Box::new(SortedChunks::new(records)), count)
+/// Sorts links and returns them as the content of a fragment.
+pub fn link_chunks(links: Vec<ResourceLink>) -> RecordChunks {
+    Box::new(SortedChunks::new(links))
 }
 
 #[cfg(test)]

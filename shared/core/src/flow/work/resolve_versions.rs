@@ -1,15 +1,17 @@
 //! Resolves a range of resource keys: reads its version records and links, and writes corrections.
 
+use std::iter;
+
 use crate::job::file::{Fragment, FragmentName, OutputKind};
 use crate::job::task::{Checkpoint, Cursor, Lease, ResolveRange, ResolveStage, TaskCompletion, TaskUpdate};
 use crate::job::{Counters, ExportError};
 use crate::ports::{AllPorts, FragmentSelection};
 use crate::request::AssociatedData;
 use crate::versions::correction::write_corrections;
-use crate::versions::record::{EncodedRecords, MergedVersionRecord, ResourceLink, VersionRecord, write_sorted};
+use crate::versions::record::{EncodedRecords, MergedVersionRecord, RecordChunks, ResourceLink, VersionRecord, link_chunks};
 use crate::versions::resolution::{self, Associations, ResolvedVersions, merged_versions_to_resolve, resolve_links, versions_to_resolve};
 
-use super::fragments::write_fragment;
+use super::fragments::write_chunks;
 use super::heartbeat::update_leased_task;
 use super::record_files::{KeyRange, previous_fragments, read_encoded_records, read_records};
 use super::settings::WorkerSettings;
@@ -50,13 +52,13 @@ async fn write_resolved(ports: &impl AllPorts, lease: &Lease, resolved: Resolved
     let tasks = lease.job.read_tasks();
     let (corrections, links) = (resolved.corrections.len() as u64, resolved.links.len() as u64);
     let files = [
-        (OutputKind::Corrections, corrections, write_corrections(resolved.corrections, tasks)),
-        (OutputKind::Links, links, write_sorted(&resolved.links)),
+        (OutputKind::Corrections, corrections, Box::new(iter::once(write_corrections(resolved.corrections, tasks))) as RecordChunks),
+        (OutputKind::Links, links, link_chunks(resolved.links)),
     ];
     let mut fragments = Vec::new();
-    for (kind, count, bytes) in files.into_iter().filter(|(_, count, _)| *count > 0) {
+    for (kind, count, chunks) in files.into_iter().filter(|(_, count, _)| *count > 0) {
         let name = FragmentName { kind, task: lease.task.task, attempt: lease.attempt, fencing_token: lease.fencing_token };
-        fragments.push(write_fragment(ports.output(), &lease.job.folder(), name, bytes, count).await?);
+        fragments.push(write_chunks(ports.output(), &lease.job.folder(), name, chunks, count).await?);
     }
     Ok(fragments)
 }

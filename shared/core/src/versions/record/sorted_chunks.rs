@@ -9,7 +9,7 @@ use super::FixedSizeRecord;
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// Records in the order of their keys, serialized in chunks: the content of a fragment.
-pub struct SortedChunks<T> {
+pub(super) struct SortedChunks<T> {
     records: Vec<T>,
     /// For each record the high bits of its key, and its index in the low bits. Sorted.
     order: Vec<u64>,
@@ -21,7 +21,7 @@ pub struct SortedChunks<T> {
 
 impl<T: FixedSizeRecord> SortedChunks<T> {
     /// Sorts records.
-    pub fn new(records: Vec<T>) -> Self {
+    pub(super) fn new(records: Vec<T>) -> Self {
         // To sort short keys with the index of the record takes a third of the time of sorting the records.
         let index_bits = usize::BITS - records.len().leading_zeros();
         let order_of = |(index, record): (u64, &T)| record.key().high_bits() >> index_bits << index_bits | index;
@@ -31,7 +31,7 @@ impl<T: FixedSizeRecord> SortedChunks<T> {
     }
 
     /// Returns the number of records that are left.
-    pub fn records(&self) -> usize {
+    fn records(&self) -> usize {
         self.order.len() - self.written
     }
 

@@ -67,10 +67,11 @@ impl Reservations {
 /// file system refuses.
 #[cfg(target_os = "linux")]
 pub(super) fn reserve_space(file: &File, size: u64, end: u64) -> io::Result<u64> {
-    use rustix::fs::{FallocateFlags, fallocate, fstatfs, fstatvfs};
+    use rustix::fs::{FallocateFlags, fallocate, fstatfs};
 
-    let space = fstatvfs(file)?;
-    if fstatfs(file)?.f_type != EXT4 || space.f_bavail.saturating_mul(space.f_frsize) < LEAST_FREE_BYTES {
+    let disk = fstatfs(file)?;
+    let free = disk.f_bavail.saturating_mul(u64::try_from(disk.f_bsize).unwrap_or_default());
+    if disk.f_type != EXT4 || free < LEAST_FREE_BYTES {
         return Err(io::ErrorKind::Unsupported.into());
     }
     let reserved = end + RESERVATION_BYTES;
